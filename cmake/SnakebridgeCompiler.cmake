@@ -1,0 +1,26 @@
+# How every source of the project is compiled.
+
+set(CMAKE_C_STANDARD 17)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS ON)
+set(CMAKE_C_VISIBILITY_PRESET hidden)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+# Empty rather than 1, so that a file which says "#define _GNU_SOURCE" itself is no redefinition.
+add_compile_options(-D_GNU_SOURCE=)
+
+add_compile_options(
+  -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Wwrite-strings -Wformat=2)
+if(SNAKEBRIDGE_WERROR)
+  add_compile_options(-Werror)
+endif()
+
+add_link_options(-Wl,--as-needed -Wl,-z,relro -Wl,-z,now)
+
+if(SNAKEBRIDGE_SANITIZE)
+  add_compile_options("-fsanitize=${SNAKEBRIDGE_SANITIZE}" -fno-omit-frame-pointer)
+  add_link_options("-fsanitize=${SNAKEBRIDGE_SANITIZE}")
+  if(SNAKEBRIDGE_SANITIZE MATCHES "undefined")
+    add_compile_options(-fno-sanitize-recover=undefined)
+  endif()
+endif()
