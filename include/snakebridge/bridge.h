@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bridges: one directory that cooperating processes of one user share.
+ */
+#ifndef SNAKEBRIDGE_BRIDGE_H
+#define SNAKEBRIDGE_BRIDGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "snakebridge/visibility.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sb_bridge sb_bridge;
+
+/* Start with SB_BRIDGE_OPTIONS_INIT. Zero or NULL means the default. Grows at the end. */
+typedef struct sb_bridge_options {
+	size_t size;
+	const char *python_executable; /* venv/bin/python3 whose packages the embedded Python sees;
+	                                  default $SNAKEBRIDGE_PYTHON, else the Python built against */
+	uint32_t timeout_ms;           /* default deadline of calls in this process; 0 = 120 000 */
+} sb_bridge_options;
+#define SB_BRIDGE_OPTIONS_INIT { sizeof(sb_bridge_options), 0, 0 }
+
+/*
+ * Opens a bridge. dir: its directory, created with mode 0700 if its parent exists; NULL takes
+ * $SNAKEBRIDGE_DIR, else $XDG_RUNTIME_DIR/snakebridge, else /run/snakebridge. options may be NULL.
+ * The handle becomes the caller's. Starts no Python and no thread. Opening the same directory twice
+ * in a process shares everything behind the handles.
+ *
+ * Errors: SB_EINVAL, SB_ENOMEM, SB_EDIR, SB_EOWNER, SB_EMODE, SB_EVERSION, SB_ENAMESPACE,
+ * SB_ENOSPACE, SB_ECORRUPT, SB_ESTORE, SB_EPROCESSES, SB_ESYSTEM.
+ * Threads: any.  Fork: the handle works in the child; the child attaches anew at first use.
+ * Blocks: for the store's write lock, microseconds unless a writer is stopped.
+ * Crash: a kill leaves at most a process record or a temporary directory, which the reaper removes.
+ * Since: 0.1
+ */
+SB_API int sb_bridge_open(const char *dir, const sb_bridge_options *options, sb_bridge **ret_bridge);
+
+/*
+ * Closes the handle and every session handle opened through it; NULL is fine. Sessions that this
+ * process was the last owner of end. Never call it from another thread while a call is running.
+ *
+ * Errors: none.  Threads: one at a time per handle.  Fork: in a child that did not use it, only
+ * frees memory.  Blocks: until this process's service threads finish the call they run.
+ * Crash: as a kill.  Since: 0.1
+ */
+SB_API void sb_bridge_close(sb_bridge *bridge);
+
+/*
+ * The directory of a bridge, absolute. Borrowed, lives as long as the handle.
+ *
+ * Errors: none.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API const char *sb_bridge_dir(const sb_bridge *bridge);
+
+/*
+ * Version of the library that is loaded, "major.minor.patch".
+ *
+ * Errors: none.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API const char *sb_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

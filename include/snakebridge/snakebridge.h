@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SnakeBridge: sessions of live Python objects, shared by cooperating processes. */
+#ifndef SNAKEBRIDGE_H
+#define SNAKEBRIDGE_H
+
+#include "snakebridge/bridge.h"
+#include "snakebridge/call.h"
+#include "snakebridge/error.h"
+#include "snakebridge/ref.h"
+#include "snakebridge/session.h"
+#include "snakebridge/value.h"
+#include "snakebridge/visibility.h"
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who a process is, and whether it still lives.
+ *
+ * A bare pid never identifies a process. kill(pid, 0) is the quick first question; the life token
+ * decides: one byte of the bridge's life file, locked (F_OFD_SETLK) through a description that only a
+ * MADV_DONTFORK mapping keeps open. The kernel frees it exactly when that process image is gone: by
+ * death, even as a zombie, or by exec; never by a stray close or a forked child (HAZARDS 2).
+ */
+#ifndef SB_BASE_IDENTITY_H
+#define SB_BASE_IDENTITY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SB__SLOTS_MAX 4096 /* processes attached to one bridge at a time */
+
+/* Fixed layout: also stored in LMDB records and shared memory headers. */
+struct sb__identity {
+	uint32_t slot;       /* byte of the life file, 0 … SB__SLOTS_MAX - 1 */
+	uint32_t generation; /* of the slot: 16 bits used, grows each time the slot is taken */
+	int32_t pid;
+	uint32_t uid;
+	uint64_t start_time; /* /proc/PID/stat field 22, clock ticks since boot */
+	uint64_t pid_ns;     /* inode of /proc/self/ns/pid */
+	uint64_t incarnation; /* random: fences a recycled (slot, pid, start time) */
+	int64_t joined_wall_ms;
+	uint8_t boot_id[16];
+	char program[32];    /* for people: name of the executable, NUL-terminated */
+};
+
+/* This process: everything but slot and generation, which are left 0. */
+int sb__identity_self(struct sb__identity *ret);
+
+enum sb__liveness {
+	SB__ALIVE = 1,
+	SB__DEAD = 2,
+	SB__UNSURE = 3 /* cannot tell: treat as alive */
+};
+
+/* How a verdict was reached: static text such as "life token free", "no such pid". */
+struct sb__evidence {
+	enum sb__liveness verdict;
+	const char *how;
+};
+
+/*
+ * Is the process that identity names alive? life_fd: a description of the life file that holds no lock.
+ * Verdict: another boot id -> dead. kill() gives ESRCH and same pid namespace -> dead. Else the token:
+ * free -> dead, held -> alive unless start time or state prove that the slot was taken over (then the
+ * caller compares generations). Errors of the question itself -> unsure.
+ */
+struct sb__evidence sb__liveness_check(int life_fd, const struct sb__identity *identity);
+
+/* Takes the life token of a slot. dirfd: directory of the file "life", which must exist with at least
+ * one page. *ret_pin keeps it. 0, -EAGAIN if another process has it, or -errno. */
+int sb__life_hold(int dirfd, uint32_t slot, void **ret_pin);
+void sb__life_drop(void *pin); /* in the process that took it; not in a forked child */
+
+#endif

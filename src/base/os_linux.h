@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every system call that the library makes, so that faults can be injected in one place. Functions
+ * return >= 0 or -errno (never set errno themselves beyond what libc does), retry EINTR where that is
+ * right, and set O_CLOEXEC on every descriptor.
+ */
+#ifndef SB_BASE_OS_LINUX_H
+#define SB_BASE_OS_LINUX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+int sb__os_open_dir(const char *path);                 /* O_DIRECTORY | O_NOFOLLOW | O_PATH-less, readable */
+int sb__os_openat(int dirfd, const char *name, int flags, mode_t mode); /* adds O_CLOEXEC | O_NOFOLLOW */
+int sb__os_mkdirat(int dirfd, const char *name, mode_t mode);
+int sb__os_unlinkat(int dirfd, const char *name, int flags);
+int sb__os_renameat(int olddir, const char *oldname, int newdir, const char *newname);
+int sb__os_fstat(int fd, struct stat *st);
+int sb__os_fallocate(int fd, off_t offset, off_t len); /* posix_fallocate: real blocks or -ENOSPC */
+int sb__os_close(int fd);
+int sb__os_map(int fd, off_t offset, size_t len, bool writable, void **ret); /* MAP_SHARED, MADV_DONTDUMP */
+int sb__os_unmap(void *addr, size_t len);
+int sb__os_kill(pid_t pid, int sig);
+int sb__os_pidfd_open(pid_t pid);
+int sb__os_poll_fd(int fd, int timeout_ms);            /* 1 readable, 0 timeout */
+ssize_t sb__os_read_file_at(int dirfd, const char *path, char *buf, size_t size); /* whole small file, NUL-terminated */
+int sb__os_getrandom(void *buf, size_t len);
+int sb__os_fs_type(int fd, unsigned long *ret_magic);  /* fstatfs */
+uint64_t sb__os_fs_free(int fd);                       /* bytes, 0 on error */
+
+/* Locks of the open file description (F_OFD_*) on one byte. */
+int sb__os_ofd_lock(int fd, off_t byte, bool exclusive);  /* non-blocking; -EAGAIN if held elsewhere */
+int sb__os_ofd_test(int fd, off_t byte);                  /* 1 held by somebody, 0 free */
+
+/* Futexes: shared between processes, never FUTEX_PRIVATE. timeout_ns relative. */
+int sb__os_futex_wait(unsigned int *word, unsigned int expected, uint64_t timeout_ns); /* 0 woken, -EAGAIN, -ETIMEDOUT, -EINTR */
+int sb__os_futex_wake(unsigned int *word, int count);
+/* Waits on two words (FUTEX_WAITV, Linux 5.16); -ENOSYS where the kernel or a filter denies it. */
+int sb__os_futex_wait2(unsigned int *a, unsigned int expect_a, unsigned int *b, unsigned int expect_b,
+                       uint64_t timeout_ns);
+
+int sb__os_cpu_count(void); /* CPUs this process may run on */
+int sb__os_cpu(void);       /* CPU this thread runs on now */
+
+/* Fork detection. The epoch grows in every forked child, also after a raw clone(): a page with
+ * MADV_WIPEONFORK tells. Costs one load where nothing changed. Never 0. */
+uint64_t sb__fork_epoch(void);
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests and replies: self-contained bytes without pointers, paths or host order.
+ *
+ *   request  [verb, flags, target: ref or null, name: str or null, [positional …], {name: value …}]
+ *   reply    [0, value]                         value
+ *            [1, exception]                     Python raised
+ *            [2, code, message]                 refused: nothing ran
+ *   exception {0: type, 1: message, 2: [[file, line, function] …], 3: exception (cause) or null, 4: code}
+ *
+ * code in an exception is SB_EPYTHON, or SB_EMODULE / SB_EATTRIBUTE where the name asked for was missing.
+ */
+#ifndef SB_CODEC_MESSAGE_H
+#define SB_CODEC_MESSAGE_H
+
+#include "buf.h"
+#include "snakebridge/call.h"
+#include "value_impl.h"
+#include "wire.h"
+
+#define SB__REPLY_VALUE 0
+#define SB__REPLY_EXCEPTION 1
+#define SB__REPLY_REFUSED 2
+
+#define SB__EXC_TYPE 0
+#define SB__EXC_MESSAGE 1
+#define SB__EXC_FRAMES 2
+#define SB__EXC_CAUSE 3
+#define SB__EXC_CODE 4
+
+/* What the receiver reads of a request before the arguments; the cursor then stands at the positional
+ * array. name points into the request's bytes and is not NUL-terminated. */
+struct sb__request_head {
+	uint32_t verb, flags;
+	bool has_target;
+	sb_ref target;
+	const char *name; /* NULL if none */
+	size_t name_len;
+};
+
+void sb__request_encode(struct sb__buf *buf, const sb_request *request);
+int sb__request_decode(struct sb__cursor *cursor, struct sb__request_head *ret); /* 0 or SB_EPROTOCOL */
+
+void sb__reply_refuse(struct sb__buf *buf, int code, const char *message); /* replaces what buf holds */
+
+/*
+ * Turns a reply into the caller's result: 0 and *ret_value (if ret_value is not NULL), or the code with the
+ * thread's error record set, outcome and Python parts included. session_id goes into refs and errors.
+ */
+int sb__reply_decode(const uint8_t *data, size_t len, const char *session_id, sb_value **ret_value);
+
+/* Where the layout of messages stands; part of the mailbox fingerprint. */
+#define SB__MESSAGE_VERSION 1u
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the layers below the API know of values and arguments. */
+#ifndef SB_CODEC_VALUE_IMPL_H
+#define SB_CODEC_VALUE_IMPL_H
+
+#include "buf.h"
+#include "snakebridge/value.h"
+#include "wire.h"
+
+/*
+ * Decodes one value into a tree with one allocation. session_id is written into its refs.
+ * 0, SB_EPROTOCOL, SB_ETOODEEP, SB_ENOMEM. The bytes after the item are left to the cursor.
+ */
+int sb__value_decode(struct sb__cursor *cursor, const char *session_id, sb_value **ret);
+/* Encodes a tree. */
+void sb__value_encode(const sb_value *value, struct sb__buf *buf);
+
+/* Arguments are encoded as they are packed; their refs are remembered so that the caller can check the
+ * session of each before anything is sent. */
+struct sb_args {
+	int error;                 /* sticky: 0 or the code of what went wrong in building */
+	char message[160];
+	struct sb__buf positional; /* items one after the other */
+	uint32_t positional_count;
+	struct sb__buf keywords;   /* name, item, name, item … */
+	uint32_t keyword_count;
+	struct sb__arg_ref { uint64_t incarnation; char session_id[SB_SESSION_ID_MAX + 1]; } *refs; /* distinct sessions only */
+	size_t ref_count;
+};
+
+#endif

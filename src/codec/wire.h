@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Wire format: CBOR (RFC 8949), definite lengths, through libcbor's streaming functions.
+ *
+ * Tags of ours: 21314 ("SB") tuple over an array; 21315 ref over an array
+ * [incarnation, slot, generation, nonce bytes(16)] in requests, with a fifth item, the type name, in
+ * replies. User data never emits a tag, so it can never pose as one.
+ */
+#ifndef SB_CODEC_WIRE_H
+#define SB_CODEC_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "buf.h"
+#include "snakebridge/ref.h"
+
+#define SB__TAG_TUPLE 21314u
+#define SB__TAG_REF 21315u
+#define SB__DEPTH_MAX 128u /* containers within containers */
+
+/* Encoding: appends one item (or the head of one) to buf; see buf->error at the end. */
+void sb__put_null(struct sb__buf *buf);
+void sb__put_bool(struct sb__buf *buf, bool v);
+void sb__put_int(struct sb__buf *buf, int64_t v);
+void sb__put_uint(struct sb__buf *buf, uint64_t v);
+void sb__put_float(struct sb__buf *buf, double v); /* always 8 bytes: keeps nan payload and -0.0 */
+void sb__put_str(struct sb__buf *buf, const char *utf8, size_t len);
+void sb__put_bytes(struct sb__buf *buf, const void *bytes, size_t len);
+void sb__put_array(struct sb__buf *buf, uint64_t count); /* head only */
+void sb__put_map(struct sb__buf *buf, uint64_t pairs);   /* head only */
+void sb__put_tag(struct sb__buf *buf, uint64_t tag);     /* head only */
+/* A ref; type_name NULL in requests. */
+void sb__put_ref(struct sb__buf *buf, const sb_ref *ref, const char *type_name);
+/* A head whose count is known later: 5 bytes, patched by sb__patch_count(buf, position). */
+size_t sb__put_array_later(struct sb__buf *buf);
+size_t sb__put_map_later(struct sb__buf *buf);
+void sb__patch_count(struct sb__buf *buf, size_t position, uint32_t count);
+
+/* Decoding: a cursor over private bytes (never over shared memory). */
+struct sb__cursor {
+	const uint8_t *data;
+	size_t len, pos;
+};
+
+enum sb__item_type {
+	SB__ITEM_NULL, SB__ITEM_BOOL, SB__ITEM_INT, /* fits int64 */
+	SB__ITEM_FLOAT, SB__ITEM_STR, SB__ITEM_BYTES, SB__ITEM_ARRAY, SB__ITEM_MAP, SB__ITEM_TAG
+};
+
+struct sb__item {
+	enum sb__item_type type;
+	union {
+		bool boolean;
+		int64_t integer;
+		double number;
+		uint64_t count; /* array items, map pairs (each checked against the bytes left), tag number */
+		struct { const uint8_t *data; size_t len; } bytes; /* str (checked UTF-8) and bytes; into the cursor's data */
+	} u;
+};
+
+/* Reads one item or head. 0 or SB_EPROTOCOL (also: indefinite length, integers beyond int64, other
+ * simple values; a count larger than the bytes left). */
+int sb__next(struct sb__cursor *cursor, struct sb__item *ret);
+/* After a TAG item with SB__TAG_REF: reads the array. Type name optional; session_id is left empty. */
+int sb__next_ref(struct sb__cursor *cursor, sb_ref *ret);
+/* Skips one whole item, however deep (bounded). */
+int sb__skip(struct sb__cursor *cursor);
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The interpreter behind an interface of bytes. The implementation lives in a plugin
+ * (snakebridge-python.so, src/python/embed) that is loaded only in a process that becomes a designated
+ * owner, so that callers, the reaper and inspect never load Python.
+ *
+ * A table holds one session incarnation's objects. execute() takes a request's bytes (codec/message.h)
+ * and appends the reply's bytes. All functions may be called from any thread; they take the GIL
+ * themselves. The caller never holds one of its own locks that a fork hook needs while calling in.
+ */
+#ifndef SB_PYTHON_ENGINE_H
+#define SB_PYTHON_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "buf.h"
+
+#define SB__ENGINE_ABI 1u
+
+struct sb__table; /* opaque to everyone but the engine */
+
+/*
+ * One row per ref for inspect, in shared memory or not; written by the engine only, read by anyone at any
+ * time. The engine calls rows->at() for a slot's row; NULL means no row can be had (no space) and is fine.
+ */
+struct sb__ref_row; /* shm/refrows.h; the engine fills it through these functions */
+struct sb__row_writer {
+	void *arg;
+	void (*set)(void *arg, uint32_t slot, uint32_t generation, const char *type_name, int32_t creator_pid);
+	void (*touch)(void *arg, uint32_t slot);
+	void (*clear)(void *arg, uint32_t slot);
+};
+
+struct sb__table_options {
+	uint64_t incarnation;
+	uint32_t max_refs;
+	bool error_on_full;  /* else evict the least recently used */
+	uint64_t ttl_ms;     /* a ref idle longer is dropped by expire(); 0 = never */
+	struct sb__row_writer rows; /* functions may be NULL */
+};
+
+struct sb__table_counts {
+	uint64_t live, evicted, expired, created;
+};
+
+/* Who makes this call, for ref metadata. */
+struct sb__call_origin {
+	int32_t pid;
+	uint64_t trace_id;
+};
+
+struct sb__engine_options {
+	const char *executable;       /* never NULL */
+	const char *module_dir;       /* NULL, or a directory put first in sys.path */
+};
+
+struct sb__engine {
+	uint32_t abi;
+	/* Starts the interpreter, or attaches to a host's. Idempotent. 0 or SB_ENOPYTHON with a sentence in
+	 * error (size bytes). After it returns, the calling thread does not hold the GIL. */
+	int (*start)(const struct sb__engine_options *options, char *error, size_t size);
+	/* 0 or SB_ENOMEM. */
+	int (*table_create)(const struct sb__table_options *options, struct sb__table **ret);
+	/* Drops every object, then the table. Waits for the GIL. No execute() may be running on it. */
+	void (*table_destroy)(struct sb__table *table);
+	/* Runs one request. Always leaves a whole reply in reply (buf->error set only when even a refusal
+	 * did not fit). New refs created for a reply that fails half-way are dropped again. */
+	void (*execute)(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
+	                size_t request_len, struct sb__buf *reply);
+	/* Drops refs idle since before now_ms - ttl; returns how many. now_ms: sb__now_ms(). */
+	uint32_t (*expire)(struct sb__table *table, uint64_t now_ms);
+	/* Lock-free copy of the counts. */
+	void (*counts)(const struct sb__table *table, struct sb__table_counts *ret);
+	/* Brackets a batch: keeps this thread's state and the GIL between executes where nobody else waits
+	 * for it. Optional to call; nests not. */
+	void (*batch_begin)(void);
+	void (*batch_end)(void);
+};
+
+/* The plugin's only exported symbol. */
+typedef const struct sb__engine *(*sb__engine_entry_fn)(void);
+#define SB__ENGINE_ENTRY "sb__engine_entry"
+
+/*
+ * loader.c: finds libpython (RTLD_DEFAULT first, else dlopen RTLD_GLOBAL) and the plugin beside the
+ * library, once per process. 0 and *ret_engine, or SB_ENOPYTHON with the error record set.
+ */
+int sb__engine_load(const struct sb__engine **ret_engine);
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the session layer's files share: a bridge as this process sees it, attachments to session
+ * incarnations, session handles, and the thread's lanes.
+ *
+ * Lock order: registry lock, core->lock, host lock (host.c), then locks inside store and shm. None of
+ * them is held while waiting for the GIL, a reply, or another process; fork() takes registry and core
+ * locks in pthread_atfork handlers.
+ */
+#ifndef SB_SESSION_CORE_H
+#define SB_SESSION_CORE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "bell.h"
+#include "bridge_dir.h"
+#include "identity.h"
+#include "mailbox.h"
+#include "snakebridge/call.h"
+#include "snakebridge/session.h"
+#include "store.h"
+
+#define SB__TIMEOUT_DEFAULT_MS 120000u
+#define SB__START_TIMEOUT_MS 60000u /* how long a designated owner may take to get ready */
+
+struct sb__host;
+struct sb__hosted;
+
+/* One bell file of another process, shared by all attachments to its sessions. */
+struct sb__peer {
+	struct sb__peer *next;
+	struct sb__bell bell;
+	unsigned refs;
+};
+
+/*
+ * This process's attachment to one incarnation of a session: shared by all handles. It lives until its
+ * last handle is closed or moved on, and the lanes that threads claimed in it are given back then.
+ */
+struct sb__attachment {
+	struct sb__attachment *next;
+	struct sb__core *core;
+	uint64_t serial;      /* process-unique, never reused: what a thread's lane cache goes by */
+	uint32_t index;       /* in the thread's lane cache: small, reused */
+	unsigned refs;        /* handles */
+	uint64_t incarnation;
+	struct sb__mailbox *mailbox;
+	struct sb__peer *peer;     /* NULL where hosted */
+	struct sb__hosted *hosted; /* this process is the designated owner */
+	uint64_t lanes_claimed[SB__LANES_MAX / 64]; /* by threads of this process; under core->lock */
+};
+
+/* One bridge directory in this process; shared by all its handles. */
+struct sb__core {
+	struct sb__core *next;
+	unsigned handles;
+	pthread_mutex_t lock;
+	_Atomic uint64_t epoch;    /* sb__fork_epoch() of the process that is attached; 0 = none yet */
+	struct sb__bridge_dir dir;
+	struct sb__store *store;
+	struct sb__identity self;
+	void *life_pin;
+	struct sb__arena *arena;
+	struct sb__arena_cache *arenas;
+	struct sb__host *host;     /* designated owner side, NULL until needed */
+	struct sb__peer *peers;
+	struct sb__attachment *attachments;
+	struct sb_session *sessions;
+	uint32_t next_handle;
+	uint32_t next_index;
+	char *python_executable;
+	uint32_t timeout_ms;
+};
+
+struct sb_bridge {
+	struct sb__core *core;
+};
+
+struct sb_session {
+	struct sb_session *next;
+	sb_bridge *bridge;
+	struct sb__core *core;
+	_Atomic uint64_t epoch;    /* of the process that joined by it */
+	_Atomic(struct sb__attachment *) attached; /* NULL: no living designated owner known */
+	struct sb__attachment *retired[8]; /* superseded incarnations, kept until close: threads may be in them */
+	unsigned retired_count;
+	uint64_t uid;
+	uint64_t last_incarnation; /* seen last, to tell what became of it */
+	uint32_t handle;
+	sb_designated designated;
+	bool kept;                 /* by sb_with_session or resolution of a ref; closed with the bridge */
+	bool is_auto;
+	uint32_t timeout_ms;
+	char *python_executable;   /* for a dedicated owner; NULL = default */
+	char id[SB_SESSION_ID_MAX + 1];
+};
+
+/* ── core.c ── */
+
+int sb__core_open(const char *dir, const sb_bridge_options *options, sb_bridge **ret);
+void sb__core_close(sb_bridge *bridge);
+/* Makes sure that this very process is attached (slot, life token, store). Cheap when it is. */
+int sb__core_enter(struct sb__core *core);
+/* The same with core->lock held. */
+int sb__core_enter_locked(struct sb__core *core);
+bool sb__core_is_ours(const struct sb__core *core); /* attached by this process, not by a parent */
+/* Bridge used when none is named: the first open one; NULL if none is. */
+sb_bridge *sb__core_default(void);
+
+/* ── attach.c ── */
+
+/* Attaches to the incarnation of rec, or takes another reference. 0, SB_ERELEASED (gone), SB_EOWNERDIED,
+ * SB_EPROTOCOL, … core->lock held. */
+int sb__attach_locked(struct sb__core *core, const struct sb__session_rec *rec, struct sb__attachment **ret);
+void sb__attachment_put_locked(struct sb__attachment *attachment);
+/* In a forked child: unmaps what the parent had, without touching shared words. core->lock held. */
+void sb__attachments_forget_locked(struct sb__core *core);
+bool sb__attachment_owner_alive(struct sb__attachment *attachment); /* slow question: life token */
+
+/* The calling thread's lane in the attachment, claimed at first use. */
+int sb__thread_lane(struct sb__attachment *attachment, uint32_t *ret_lane);
+/* The lane is no longer this thread's (abandoned). */
+void sb__thread_lane_lost(struct sb__attachment *attachment);
+
+/* ── session.c ── */
+
+int sb__session_open(sb_bridge *bridge, const sb_session_options *options, sb_session **ret);
+void sb__session_close(sb_session *session);
+void sb__session_close_locked(sb_session *session);
+int sb__session_release(sb_bridge *bridge, const char *id, int *ret_released);
+int sb__session_info(sb_session *session, sb_session_info *ret);
+/* Makes sure that the handle is joined by this process and attached to the current incarnation, if there is one. */
+int sb__session_enter(sb_session *session);
+/* After a call found its incarnation ended or its owner dead: looks at the store. 0: attached to another,
+ * living incarnation now: try again if nothing ran; else the code that says why not, error record set.
+ * creating: the call makes something, so that electing a new designated owner is right. */
+int sb__session_recover(sb_session *session, struct sb__attachment *failed, bool creating);
+/* Says what became of an incarnation: sets the error record, returns its code. */
+int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint64_t incarnation, const char *what);
+/* Wakes and unlinks after the store ended rec: mailbox state, bell, files. */
+void sb__session_finish_locked(struct sb__core *core, const struct sb__session_rec *rec, enum sb__mailbox_state state);
+
+/* ── options.c ── */
+
+/* A validated wish: rec holds it, with defaults where unset. given: which were set, for joins. */
+struct sb__wish {
+	struct sb__session_rec rec;
+	bool max_refs_given, ttl_given, designated_given, on_full_given, persistent_given, tags_given;
+	sb_designated designated;
+	uint32_t timeout_ms;
+	bool generated;
+};
+int sb__wish_make(const sb_session_options *options, struct sb__wish *ret);
+/* 0 or SB_EOPTION naming the option that contradicts. */
+int sb__wish_check_join(const struct sb__wish *wish, const struct sb__session_rec *rec);
+
+/* ── dedicated.c ── */
+
+/* Starts an sb-owner process for the session of rec and waits until it serves. SB_ESTART. No lock held. */
+int sb__dedicated_start(struct sb__core *core, const struct sb__session_rec *rec);
+
+/* ── host.c ── */
+
+/* Starts Python in this process. SB_ENOPYTHON. No lock held. */
+int sb__host_python(struct sb__core *core);
+/* Makes this process designated owner of rec's incarnation (state STARTING in the store, designated = self):
+ * mailbox, table, service threads. On failure nothing is left but the record. No lock held. */
+int sb__host_session(struct sb__core *core, const struct sb__session_rec *rec);
+/* The hosted session of an incarnation, or NULL. */
+struct sb__hosted *sb__host_find(struct sb__core *core, uint64_t incarnation);
+/* Its mailbox was ended: drop the objects as soon as no call runs on them. Any thread; does not wait. */
+void sb__hosted_end(struct sb__hosted *hosted);
+/* Runs one request here, without the mailbox. SB_ERELEASED where it ended. */
+int sb__hosted_execute(struct sb__hosted *hosted, uint64_t trace_id, const struct sb__buf *request, struct sb__buf *reply);
+struct sb__mailbox *sb__hosted_mailbox(struct sb__hosted *hosted);
+struct sb__bell *sb__host_bell(struct sb__core *core);
+/* Stops serving: orphans what is still served, ends the threads. No lock held. */
+void sb__host_stop(struct sb__core *core);
+/* In a forked child: leaves the parent's host alone for ever. core->lock held. */
+void sb__host_forget_locked(struct sb__core *core);
+/* Blocks until the hosted incarnation ended or *stop became non-zero. */
+void sb__host_wait(struct sb__core *core, uint64_t incarnation, const volatile int *stop);
+
+/* ── context.c ── */
+
+/* Which session a call goes to; see SEMANTICS 4. */
+int sb__resolve(sb_session *named, const sb_ref *target, sb_session **ret);
+/* The session handle is going away: forget it where a thread's context points to it (this thread only). */
+void sb__context_drop(const sb_session *session);
+
+/* ── dispatch.c ── */
+
+int sb__invoke(sb_session *session, const sb_request *request, sb_value **ret_value);
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The doorbell of a designated owner process: which of its sessions have work, and the word that its
+ * service threads sleep on. Also the word by which callers learn at once that it died.
+ */
+#ifndef SB_SHM_BELL_H
+#define SB_SHM_BELL_H
+
+#include "layout.h"
+
+struct sb__bell {
+	struct sb__bell_shm *shm;
+	struct sb__identity owner; /* private copy */
+	bool mine;                 /* made by this process */
+};
+
+/* Owner. bell_dir: directory fd. Made whole, then renamed to "<slot>.<generation>". */
+int sb__bell_create(int bell_dir, const struct sb__identity *self, struct sb__bell *ret);
+/* Caller. SB_EOWNERDIED if there is no such file, SB_EVERSION, SB_EPROTOCOL. */
+int sb__bell_attach(int bell_dir, uint32_t slot, uint32_t generation, struct sb__bell *ret);
+void sb__bell_detach(struct sb__bell *bell);
+int sb__bell_unlink(int bell_dir, uint32_t slot, uint32_t generation);
+
+/* The keeper thread takes the alive mutex for as long as it runs, and lets go before it ends by itself.
+ * FUTEX_WAITERS is set in its word at once, so that the kernel always wakes. */
+int sb__bell_alive_hold(struct sb__bell *bell);
+void sb__bell_alive_release(struct sb__bell *bell);
+/* Caller: did the kernel mark it? One load. Never true for an owner whose keeper runs. */
+bool sb__bell_owner_died(const struct sb__bell *bell);
+/* The futex word to wait on beside another, and the value that means alive. */
+sb__word32 *sb__bell_alive_word(struct sb__bell *bell, unsigned int *ret_expected);
+
+/* Caller: session has work. Rings if the leader sleeps. */
+void sb__bell_ring(struct sb__bell *bell, uint32_t session_index);
+/* Caller: its request was not picked up for a while; wakes a standby thread. */
+void sb__bell_nudge(struct sb__bell *bell);
+
+/* Leader: next session index with work, its bit taken; -1 if none. *cursor makes it fair (start with 0). */
+int sb__bell_take(struct sb__bell *bell, uint32_t *cursor);
+/* Leader: sleeps until rung or timeout_ns passes; spins first for spin_ns. Returns true if there may be work. */
+bool sb__bell_sleep(struct sb__bell *bell, uint64_t timeout_ns, uint64_t spin_ns);
+/* Standby: sleeps until nudged (true) or timeout (false). */
+bool sb__bell_standby(struct sb__bell *bell, uint64_t timeout_ns);
+/* Owner itself: wakes leader and standby, e.g. to end. */
+void sb__bell_wake_all(struct sb__bell *bell);
+
+#endif

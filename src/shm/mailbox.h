@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Mailboxes and their lanes. Layout and laws: layout.h. */
+#ifndef SB_SHM_MAILBOX_H
+#define SB_SHM_MAILBOX_H
+
+#include "arena.h"
+#include "bell.h"
+#include "layout.h"
+
+/* This process's view of a mailbox. Thread-safe; lane blocks are mapped as they are needed (a private
+ * mutex guards the mapping of a block, not its use). */
+struct sb__mailbox;
+
+struct sb__mailbox_params {
+	uint64_t incarnation;
+	struct sb__identity owner;
+	uint32_t bell_index;
+	uint32_t max_refs;
+	uint64_t ttl_ms;
+	const char *session_id;
+};
+
+/* Owner. mailbox_dir: directory fd, duplicated inside. */
+int sb__mailbox_create(int mailbox_dir, const struct sb__mailbox_params *params, struct sb__mailbox **ret);
+/* Anyone. SB_ERELEASED if there is no such file (it is gone: ended), SB_EVERSION, SB_EPROTOCOL. */
+int sb__mailbox_attach(int mailbox_dir, uint64_t incarnation, struct sb__mailbox **ret);
+void sb__mailbox_detach(struct sb__mailbox *mailbox);
+/* Removes the file and its ".refs"; idempotent. */
+int sb__mailbox_unlink(int mailbox_dir, uint64_t incarnation);
+const struct sb__mailbox_header_shm *sb__mailbox_header(const struct sb__mailbox *mailbox); /* private copy */
+struct sb__mailbox_control_shm *sb__mailbox_control(struct sb__mailbox *mailbox);
+
+unsigned sb__mailbox_state(struct sb__mailbox *mailbox); /* one load */
+/* Ends it: CAS from serving; true if this call did. Wakes every parked caller. */
+bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state);
+void sb__mailbox_touch(struct sb__mailbox *mailbox); /* last access = now */
+
+/* ── caller ── */
+
+/* Claims a lane for (slot, generation): a free one, else grows the file by a block. SB_ELANES, SB_ENOSPACE. */
+int sb__lane_claim(struct sb__mailbox *mailbox, uint32_t slot, uint32_t generation, uint32_t *ret_lane);
+/* Gives it back, whatever its state (a BUSY one is abandoned). */
+void sb__lane_unclaim(struct sb__mailbox *mailbox, uint32_t lane);
+/* Where to write the request: buf starts inside the lane. The lane must be IDLE and ours. */
+void sb__lane_request(struct sb__mailbox *mailbox, uint32_t lane, struct sb__buf *buf);
+
+struct sb__lane_post {
+	uint64_t deadline_ns;  /* absolute, CLOCK_MONOTONIC */
+	uint64_t trace_id;
+	const char *label;
+	struct sb__arena *arena; /* takes a request that outgrew the lane */
+};
+
+enum sb__lane_result {
+	SB__LANE_REPLIED,         /* the reply can be read; lane is ours until sb__lane_consume() */
+	SB__LANE_NOT_STARTED,     /* withdrawn at the deadline: nothing ran; lane is IDLE */
+	SB__LANE_MAYBE,           /* deadline passed while running: abandoned, the lane is no longer ours */
+	SB__LANE_DIED_NOT_STARTED,/* the owner died before it accepted the request */
+	SB__LANE_DIED_MAYBE,      /* the owner died while it ran */
+	SB__LANE_ENDED            /* session ended before it was accepted: nothing ran */
+};
+
+/* Called by a parked caller between slices: is the owner still alive? Slow check (life token). */
+typedef bool (*sb__alive_fn)(void *arg);
+/* Called when the wait was interrupted by a signal; non-zero gives up as at the deadline. May be NULL. */
+
+/*
+ * Publishes the request in buf (which was initialised by sb__lane_request and is freed here), rings the
+ * bell and waits for the reply. 0 and *ret_result, or SB_ETOOBIG / SB_ENOSPACE / SB_ENOMEM when nothing was sent.
+ */
+int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane, struct sb__buf *buf,
+                  const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
+                  enum sb__lane_result *ret_result);
+/* Copies the reply out: small ones into the buffer's own memory, larger ones onto its heap. SB_EPROTOCOL, SB_ENOMEM. */
+int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_cache *peers, struct sb__buf *ret);
+void sb__lane_consume(struct sb__mailbox *mailbox, uint32_t lane); /* DONE -> IDLE */
+
+/* ── designated owner ── */
+
+/* A request as accepted: everything copied out of shared memory. */
+struct sb__accepted {
+	uint32_t lane;
+	uint64_t word;         /* the BUSY word, to complete by CAS */
+	uint32_t caller_slot, caller_generation;
+	int32_t caller_pid;
+	uint64_t deadline_ns, trace_id;
+	struct sb__buf request;
+};
+
+/* Accepts the next READY lane of this mailbox: 1 and *ret, 0 if none is left. scratch (SB__INLINE_MAX bytes)
+ * is where small requests are copied. Requests past their deadline are passed over (their caller withdraws). *cursor as in
+ * sb__bell_take. Requests whose bytes cannot be had (bad spill) are completed with a refusal inside. */
+int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor, void *scratch,
+                       struct sb__accepted *ret);
+/* Where to write the reply: buf starts inside the lane. */
+void sb__accepted_reply(struct sb__mailbox *mailbox, const struct sb__accepted *call, struct sb__buf *buf);
+/* Publishes the reply (buf and call->request are freed); wakes the caller. Returns false if the caller had
+ * abandoned it: the lane was freed, and the refs created for it are nobody's. Spills through arena. */
+bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *call, struct sb__buf *buf,
+                           struct sb__arena *arena);
+/* Frees reply blocks whose caller has consumed them or died. Called now and then. */
+void sb__mailbox_sweep_replies(struct sb__mailbox *mailbox, struct sb__arena *arena);
+
+/* ── owner, reaper ── */
+
+/* Takes back every lane claimed by (slot, generation), known to be dead: frees or abandons by CAS on the exact
+ * word seen. Returns how many. owner_too: the mailbox's owner is this process or dead, so BUSY may be freed if dead. */
+uint32_t sb__mailbox_reclaim(struct sb__mailbox *mailbox, uint32_t slot, uint32_t generation, bool owner_dead);
+
+/* ── inspect ── */
+
+struct sb__lane_view {
+	uint32_t lane;
+	unsigned state;
+	uint32_t sequence, slot, generation;
+	int32_t caller_pid;
+	uint64_t trace_id, published_ns, accepted_ns, deadline_ns;
+	char label[SB__LABEL_MAX + 1];
+	bool torn; /* the lane moved while it was read */
+};
+/* Views of all lanes that are not FREE; returns how many there are, fills up to max. */
+uint32_t sb__mailbox_view(struct sb__mailbox *mailbox, struct sb__lane_view *views, uint32_t max);
+
+#endif
