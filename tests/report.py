@@ -13,7 +13,7 @@ import sys
 import xml.etree.ElementTree as ET
 
 RUNNING = re.compile(r"\[==========\] Running (\d+) test")
-EVENT = re.compile(r"\[ (RUN      |      OK|  FAILED |  ERROR  |  SKIPPED) \] (\S.*?)\s*$")
+EVENT = re.compile(r"\[ +(RUN|OK|FAILED|ERROR|SKIPPED) +\] (\S.*?)\s*$")
 TAIL = 60  # lines of a failed test's output that are shown
 
 
@@ -29,7 +29,7 @@ def cmocka_counts(output):
         if match := RUNNING.search(line):
             announced = (announced or 0) + int(match.group(1))
         elif match := EVENT.search(line):
-            verdict, name = match.group(1).strip(), match.group(2)
+            verdict, name = match.groups()
             if verdict == "RUN":
                 failed += running is not None  # the one before never got a verdict
                 running = name
