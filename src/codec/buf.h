@@ -16,7 +16,7 @@ struct sb__buf {
 	size_t len, cap;
 	size_t limit; /* largest len allowed */
 	bool heap;    /* data is malloc'ed and ours */
-	int error;    /* 0, SB_ENOMEM or SB_ETOOBIG */
+	int error;    /* 0, SB_ENOMEM or SB_ETOOBIG (SB_ETOODEEP from sb__value_encode) */
 };
 
 #define SB__MESSAGE_MAX ((size_t)1 << 30) /* bytes of one request or reply */
@@ -24,7 +24,7 @@ struct sb__buf {
 void sb__buf_init(struct sb__buf *buf, void *memory, size_t cap); /* memory may be NULL with cap 0 */
 uint8_t *sb__buf_reserve(struct sb__buf *buf, size_t n); /* room for n more bytes at data + len; NULL on error */
 void sb__buf_append(struct sb__buf *buf, const void *bytes, size_t n);
-void sb__buf_truncate(struct sb__buf *buf, size_t len);
+void sb__buf_truncate(struct sb__buf *buf, size_t len); /* keeps an error */
 void sb__buf_free(struct sb__buf *buf); /* frees a heap part and resets to empty */
 
 #endif

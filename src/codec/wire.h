@@ -18,7 +18,7 @@
 
 #define SB__TAG_TUPLE 21314u
 #define SB__TAG_REF 21315u
-#define SB__DEPTH_MAX 128u /* containers within containers */
+#define SB__DEPTH_MAX 128u /* containers within containers: a scalar or ref has depth 0, [] 1, [[]] 2 */
 
 /* Encoding: appends one item (or the head of one) to buf; see buf->error at the end. */
 void sb__put_null(struct sb__buf *buf);
@@ -61,7 +61,8 @@ struct sb__item {
 };
 
 /* Reads one item or head. 0 or SB_EPROTOCOL (also: indefinite length, integers beyond int64, other
- * simple values; a count larger than the bytes left). */
+ * simple values; floats shorter than 8 bytes; a count larger than the bytes left). The cursor moves only
+ * on success. */
 int sb__next(struct sb__cursor *cursor, struct sb__item *ret);
 /* After a TAG item with SB__TAG_REF: reads the array. Type name optional; session_id is left empty. */
 int sb__next_ref(struct sb__cursor *cursor, sb_ref *ret);
