@@ -38,11 +38,12 @@ int sb__bridge_dir_open(const char *dir, bool create, struct sb__bridge_dir *ret
 void sb__bridge_dir_close(struct sb__bridge_dir *dir); /* any process; closes descriptors only */
 
 #define SB__BOOT_NAME_SIZE 14 /* "boot-" + 8 hex digits + NUL */
-/* Names of folders that other boots left and this user owns, at most max; returns how many, or an error. None on
- * file systems that another running machine may share. */
-int sb__bridge_dir_old_boots(const struct sb__bridge_dir *dir, char (*names)[SB__BOOT_NAME_SIZE], unsigned max);
-/* Removes such a folder, spending at most *budget unlinks (it is counted down): 1 gone, 0 budget spent first, or an error.
- * A name that is not of another boot is refused (SB_EINVAL). */
+/* Names of folders that other boots left and this user owns, at most max; how many, or an error. None on file
+ * systems that another running machine may share. */
+int sb__bridge_dir_old_boots(const struct sb__bridge_dir *dir, char (*names)[SB__BOOT_NAME_SIZE],
+                             unsigned max);
+/* Removes such a folder, spending at most *budget unlinks (counted down): 1 gone, 0 budget spent first, or an
+ * error. A name that is not of another boot is refused (SB_EINVAL). */
 int sb__bridge_dir_remove_boot(const struct sb__bridge_dir *dir, const char *name, unsigned *budget);
 
 #endif
