@@ -32,6 +32,10 @@ struct sb__identity {
 /* This process: everything but slot and generation, which are left 0. */
 int sb__identity_self(struct sb__identity *ret);
 
+/* State letter and start time of a process from /proc/PID/stat; pid 0: this process. For people and for
+ * evidence, never alone a proof of death. 0 or -errno. ret_state may be NULL. */
+int sb__process_stat(int32_t pid, char *ret_state, uint64_t *ret_start_time);
+
 enum sb__liveness {
 	SB__ALIVE = 1,
 	SB__DEAD = 2,

@@ -19,6 +19,8 @@ int sb__os_mkdirat(int dirfd, const char *name, mode_t mode);
 int sb__os_unlinkat(int dirfd, const char *name, int flags);
 int sb__os_renameat(int olddir, const char *oldname, int newdir, const char *newname);
 int sb__os_fstat(int fd, struct stat *st);
+int sb__os_statat(int dirfd, const char *path, struct stat *st); /* follows links: for /proc/self/ns/… */
+ssize_t sb__os_readlinkat(int dirfd, const char *path, char *buf, size_t size); /* NUL-terminated; cut if longer */
 int sb__os_fallocate(int fd, off_t offset, off_t len); /* posix_fallocate: real blocks or -ENOSPC */
 int sb__os_close(int fd);
 int sb__os_map(int fd, off_t offset, size_t len, bool writable, void **ret); /* MAP_SHARED, MADV_DONTDUMP */
@@ -26,10 +28,21 @@ int sb__os_unmap(void *addr, size_t len);
 int sb__os_kill(pid_t pid, int sig);
 int sb__os_pidfd_open(pid_t pid);
 int sb__os_poll_fd(int fd, int timeout_ms);            /* 1 readable, 0 timeout */
-ssize_t sb__os_read_file_at(int dirfd, const char *path, char *buf, size_t size); /* whole small file, NUL-terminated */
+ssize_t sb__os_read_file_at(int dirfd, const char *path, char *buf, size_t size); /* whole small file, NUL-terminated; -EFBIG if it does not fit */
 int sb__os_getrandom(void *buf, size_t len);
 int sb__os_fs_type(int fd, unsigned long *ret_magic);  /* fstatfs */
 uint64_t sb__os_fs_free(int fd);                       /* bytes, 0 on error */
+
+int sb__os_map_dontfork(int fd, size_t len, void **ret); /* MAP_SHARED, read-only, MADV_DONTFORK */
+int sb__os_set_cloexec(int fd);
+
+/* Each entry but "." and "..", through a description of its own. visit returns non-zero to stop, which is then
+ * returned; else 0, or -errno. Entries made or removed meanwhile may or may not be seen. */
+int sb__os_dir_each(int dirfd, int (*visit)(void *arg, const char *name), void *arg);
+int sb__os_writable_dir(int dirfd); /* 0: the effective user may make files in it; else -errno */
+int sb__os_getcwd(char *buf, size_t size);
+uid_t sb__os_euid(void);
+bool sb__os_secure(void); /* AT_SECURE: runs with privileges that its starter lacks */
 
 /* Locks of the open file description (F_OFD_*) on one byte. */
 int sb__os_ofd_lock(int fd, off_t byte, bool exclusive);  /* non-blocking; -EAGAIN if held elsewhere */
@@ -48,5 +61,7 @@ int sb__os_cpu(void);       /* CPU this thread runs on now */
 /* Fork detection. The epoch grows in every forked child, also after a raw clone(): a page with
  * MADV_WIPEONFORK tells. Costs one load where nothing changed. Never 0. */
 uint64_t sb__fork_epoch(void);
+/* What it falls back to where the kernel has no MADV_WIPEONFORK: compares getpid(). */
+uint64_t sb__fork_epoch_by_pid(void);
 
 #endif

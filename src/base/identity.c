@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who a process is, and whether it still lives; takes and drops the life token.
+ *
+ * Does not know which processes there are (the store does), does not reap, and holds no list of what it
+ * took: the caller keeps the pin.
+ *
+ * Lock order: taking a token excludes fork() in this process (window_lock, a leaf, taken by the atfork
+ * prepare handler too). Otherwise a child forked between open and close would inherit the description, and
+ * the token would outlive its process. A raw clone() in that window by another thread is not seen.
+ * Crash: the kernel frees the token with the process, wherever it was killed.
+ */
+#include "identity.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "fail.h"
+#include "ids.h"
+#include "os_linux.h"
+
+#define PIN_BYTES 4096 /* any mapping of the file pins the description */
+
+_Static_assert(sizeof(struct sb__identity) == 96, "stored in LMDB and shared memory");
+
+/* ── /proc ── */
+
+int sb__process_stat(int32_t pid, char *ret_state, uint64_t *ret_start_time)
+{
+	char path[32] = "/proc/self/stat";
+	char text[1024];
+	const char *p;
+	char *end;
+	ssize_t n;
+
+	if (pid != 0)
+		(void)snprintf(path, sizeof(path), "/proc/%" PRId32 "/stat", pid);
+	n = sb__os_read_file_at(AT_FDCWD, path, text, sizeof(text));
+	if (n < 0)
+		return (int)n;
+	/* The name in parentheses may hold anything, parentheses too: fields begin after the last. */
+	p = strrchr(text, ')');
+	if (!p || p[1] != ' ' || p[2] == '\0')
+		return -EPROTO;
+	p += 2;
+	if (ret_state)
+		*ret_state = *p;
+	for (int field = 3; field < 22; field++) {
+		p = strchr(p, ' ');
+		if (!p)
+			return -EPROTO;
+		p++;
+	}
+	errno = 0;
+	*ret_start_time = strtoull(p, &end, 10);
+	return errno == 0 && end != p ? 0 : -EPROTO;
+}
+
+/* Does /proc show the pid namespace that this process is in? */
+static bool proc_is_ours(void)
+{
+	char self[32], pid[32];
+
+	if (sb__os_readlinkat(AT_FDCWD, "/proc/self", self, sizeof(self)) < 0)
+		return false;
+	(void)snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	return strcmp(self, pid) == 0;
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return -1;
+}
+
+static int read_boot_id(uint8_t id[16])
+{
+	char text[64];
+	unsigned digits = 0;
+	ssize_t n = sb__os_read_file_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", text, sizeof(text));
+
+	if (n < 0)
+		return (int)n;
+	memset(id, 0, 16);
+	for (const char *p = text; *p && *p != '\n'; p++) {
+		int digit = hex_digit(*p);
+
+		if (*p == '-')
+			continue;
+		if (digit < 0 || digits == 32)
+			return -EPROTO;
+		id[digits / 2] = (uint8_t)(id[digits / 2] << 4 | digit);
+		digits++;
+	}
+	return digits == 32 ? 0 : -EPROTO;
+}
+
+static void read_program(char *program, size_t size)
+{
+	char path[4096];
+	const char *base = path;
+
+	program[0] = '\0';
+	if (sb__os_readlinkat(AT_FDCWD, "/proc/self/exe", path, sizeof(path)) < 0)
+		return;
+	if (strrchr(path, '/'))
+		base = strrchr(path, '/') + 1;
+	(void)snprintf(program, size, "%.*s", (int)size - 1, base);
+}
+
+int sb__identity_self(struct sb__identity *ret)
+{
+	struct sb__identity self;
+	struct stat ns;
+	int rc;
+
+	memset(&self, 0, sizeof(self)); /* padding too: it is stored */
+	rc = sb__process_stat(0, NULL, &self.start_time);
+	if (rc == 0)
+		rc = sb__os_statat(AT_FDCWD, "/proc/self/ns/pid", &ns);
+	if (rc == 0)
+		rc = read_boot_id(self.boot_id);
+	if (rc < 0)
+		return sb__fail_errno(SB_ESYSTEM, -rc,
+		                      "cannot read this process's identity from /proc; "
+		                      "mount /proc for it");
+	self.pid_ns = (uint64_t)ns.st_ino;
+	self.pid = (int32_t)getpid();
+	self.uid = (uint32_t)geteuid();
+	self.joined_wall_ms = sb__wall_ms();
+	read_program(self.program, sizeof(self.program));
+	do {
+		rc = sb__random(&self.incarnation, sizeof(self.incarnation));
+		if (rc < 0)
+			return rc;
+	} while (self.incarnation == 0);
+	*ret = self;
+	return 0;
+}
+
+/* ── liveness ── */
+
+/* Facts about this process that a verdict compares with; read anew, a process may change namespace. */
+struct vantage {
+	uint8_t boot_id[16];
+	uint64_t pid_ns;
+	bool has_boot_id, has_pid_ns;
+};
+
+static struct vantage look_around(void)
+{
+	struct vantage here = { .has_boot_id = false };
+	struct stat ns;
+
+	here.has_boot_id = read_boot_id(here.boot_id) == 0;
+	if (sb__os_statat(AT_FDCWD, "/proc/self/ns/pid", &ns) == 0) {
+		here.pid_ns = (uint64_t)ns.st_ino;
+		here.has_pid_ns = true;
+	}
+	return here;
+}
+
+static struct sb__evidence evidence(enum sb__liveness verdict, const char *how)
+{
+	return (struct sb__evidence){ .verdict = verdict, .how = how };
+}
+
+/* The token is held: by the process itself, or by a later one that took the slot? */
+static struct sb__evidence held(const struct sb__identity *identity, bool same_ns)
+{
+	uint64_t start_time;
+	char state;
+
+	if (!same_ns || !proc_is_ours() || sb__process_stat(identity->pid, &state, &start_time) < 0)
+		return evidence(SB__ALIVE, "life token held");
+	/* Time namespaces shift start times, so a difference is a doubt and not a proof. */
+	if (start_time != identity->start_time)
+		return evidence(SB__UNSURE, "life token held, but the pid started at another time");
+	if (state == 'Z') /* its first thread ended, others run: the token would be free otherwise */
+		return evidence(SB__ALIVE, "life token held, main thread ended");
+	return evidence(SB__ALIVE, "life token held");
+}
+
+struct sb__evidence sb__liveness_check(int life_fd, const struct sb__identity *identity)
+{
+	struct vantage here;
+	bool same_ns;
+	int rc;
+
+	if (identity->pid <= 0 || identity->slot >= SB__SLOTS_MAX)
+		return evidence(SB__UNSURE, "not a process identity");
+	here = look_around();
+	if (here.has_boot_id && memcmp(here.boot_id, identity->boot_id, sizeof(here.boot_id)) != 0)
+		return evidence(SB__DEAD, "of another boot");
+	same_ns = here.has_pid_ns && here.pid_ns == identity->pid_ns;
+	if (same_ns && sb__os_kill(identity->pid, 0) == -ESRCH)
+		return evidence(SB__DEAD, "no such pid");
+	rc = sb__os_ofd_test(life_fd, (off_t)identity->slot);
+	if (rc < 0)
+		return evidence(SB__UNSURE, "the life token could not be asked for");
+	if (rc == 0)
+		return evidence(SB__DEAD, "life token free");
+	return held(identity, same_ns);
+}
+
+/* ── life token ── */
+
+static pthread_mutex_t window_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t window_once = PTHREAD_ONCE_INIT;
+static int window_error;
+
+static void lock_window(void)
+{
+	(void)pthread_mutex_lock(&window_lock);
+}
+
+static void unlock_window(void)
+{
+	(void)pthread_mutex_unlock(&window_lock);
+}
+
+static void guard_window(void)
+{
+	window_error = -pthread_atfork(lock_window, unlock_window, unlock_window);
+}
+
+static int hold_and_pin(int dirfd, uint32_t slot, void **ret_pin)
+{
+	int fd = sb__os_openat(dirfd, "life", O_RDWR, 0);
+	int rc;
+
+	if (fd < 0)
+		return fd;
+	rc = sb__os_ofd_lock(fd, (off_t)slot, true);
+	if (rc == 0)
+		rc = sb__os_map_dontfork(fd, PIN_BYTES, ret_pin);
+	(void)sb__os_close(fd); /* without a mapping this frees the token again */
+	return rc;
+}
+
+int sb__life_hold(int dirfd, uint32_t slot, void **ret_pin)
+{
+	int rc;
+
+	if (slot >= SB__SLOTS_MAX)
+		return -EINVAL;
+	(void)pthread_once(&window_once, guard_window);
+	if (window_error < 0)
+		return window_error;
+	lock_window();
+	rc = hold_and_pin(dirfd, slot, ret_pin);
+	unlock_window();
+	return rc;
+}
+
+void sb__life_drop(void *pin)
+{
+	if (pin)
+		(void)sb__os_unmap(pin, PIN_BYTES);
+}
