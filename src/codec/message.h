@@ -6,6 +6,8 @@
  *   reply    [0, value]                         value
  *            [1, exception]                     Python raised
  *            [2, code, message]                 refused: nothing ran
+ *            [3, code, message]                 failed: it ran, but the result could not be delivered and is
+ *                                               lost (SB_EREFSFULL, SB_ETOOBIG, SB_ENOMEM, ...); outcome EXCEPTION
  *   exception {0: type, 1: message, 2: [[file, line, function] …], 3: exception (cause) or null, 4: code}
  *
  * code in an exception is SB_EPYTHON, or SB_EMODULE / SB_EATTRIBUTE where the name asked for was missing.
@@ -21,6 +23,7 @@
 #define SB__REPLY_VALUE 0
 #define SB__REPLY_EXCEPTION 1
 #define SB__REPLY_REFUSED 2
+#define SB__REPLY_FAILED 3
 
 #define SB__EXC_TYPE 0
 #define SB__EXC_MESSAGE 1
@@ -42,6 +45,7 @@ void sb__request_encode(struct sb__buf *buf, const sb_request *request);
 int sb__request_decode(struct sb__cursor *cursor, struct sb__request_head *ret); /* 0 or SB_EPROTOCOL */
 
 void sb__reply_refuse(struct sb__buf *buf, int code, const char *message); /* replaces what buf holds */
+void sb__reply_fail(struct sb__buf *buf, int code, const char *message);   /* the same for a call that did run */
 
 /*
  * Turns a reply into the caller's result: 0 and *ret_value (if ret_value is not NULL), or the code with the
