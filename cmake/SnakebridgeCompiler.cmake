@@ -23,4 +23,7 @@ if(SNAKEBRIDGE_SANITIZE)
   if(SNAKEBRIDGE_SANITIZE MATCHES "undefined")
     add_compile_options(-fno-sanitize-recover=undefined)
   endif()
+  if(SNAKEBRIDGE_SANITIZE MATCHES "thread")
+    add_compile_options(-Wno-tsan) # "atomic_thread_fence is not supported": libatomic_ops has them in its headers
+  endif()
 endif()
