@@ -7,6 +7,12 @@
  * A table holds one session incarnation's objects. execute() takes a request's bytes (codec/message.h)
  * and appends the reply's bytes. All functions may be called from any thread; they take the GIL
  * themselves. The caller never holds one of its own locks that a fork hook needs while calling in.
+ *
+ * Fork: start() installs pthread_atfork handlers that take the GIL around a plain fork(), so in the child
+ * the engine works for new tables. A table that was made before the fork belongs to the parent: execute() on
+ * it refuses, expire() drops nothing, table_destroy() frees the table's own memory and nothing of Python's.
+ * Python code run by execute() may itself fork and return in the child: whoever calls execute() compares
+ * sb__fork_epoch() before it publishes the reply.
  */
 #ifndef SB_PYTHON_ENGINE_H
 #define SB_PYTHON_ENGINE_H
@@ -73,8 +79,8 @@ struct sb__engine {
 	uint32_t (*expire)(struct sb__table *table, uint64_t now_ms);
 	/* Lock-free copy of the counts. */
 	void (*counts)(const struct sb__table *table, struct sb__table_counts *ret);
-	/* Brackets a batch: keeps this thread's state and the GIL between executes where nobody else waits
-	 * for it. Optional to call; nests not. */
+	/* Brackets a batch: keeps the GIL between executes, giving it up for a moment every few milliseconds so
+	 * that other threads run. Optional to call; nests not. No wait and no fork() inside. */
 	void (*batch_begin)(void);
 	void (*batch_end)(void);
 };
@@ -88,5 +94,9 @@ typedef const struct sb__engine *(*sb__engine_entry_fn)(void);
  * library, once per process. 0 and *ret_engine, or SB_ENOPYTHON with the error record set.
  */
 int sb__engine_load(const struct sb__engine **ret_engine);
+
+/* The executable to embed where the user's options name none: $SNAKEBRIDGE_PYTHON, else the one this was
+ * built for. Never NULL; static, or the environment's. */
+const char *sb__engine_default_executable(void);
 
 #endif
