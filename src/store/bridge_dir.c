@@ -395,7 +395,7 @@ struct removal {
 	unsigned *budget;
 };
 
-/* Stops with 1 when the budget is spent; entries that cannot be removed are left for the final rmdir to notice. */
+/* Stops with 1 when the budget is spent; what cannot be removed is left for the final rmdir to notice. */
 static int remove_visit(void *arg, const char *name)
 {
 	struct removal *outer = arg;
