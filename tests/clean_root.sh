@@ -31,6 +31,7 @@ git -C "$source_dir" rev-parse -q --verify HEAD >/dev/null 2>&1 || skip "$source
 
 # "uri suite component" of each source of this Debian release.
 apt_sources() {
+    # shellcheck disable=SC2016 # apt's variables, not the shell's
     apt-get indextargets --format '$(CREATED_BY) $(SITE) $(RELEASE) $(COMPONENT)' 2>/dev/null |
         awk -v suite="$suite" '$1 == "Packages" && $3 ~ "^" suite && !seen[$0]++ { print $2, $3, $4 }'
 }
@@ -45,6 +46,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/snakebridge-root.XXXXXX")
 root=$work/root
 
 # Innermost mount first, each only if it is one; nothing is removed while something is still mounted below.
+# shellcheck disable=SC2317 # called by the trap
 clean_up() {
     status=$?
     trap - EXIT HUP INT TERM
@@ -108,6 +110,7 @@ git -C "$source_dir" archive HEAD | tar -x -C "$root$checkout"
 
 # run COMMAND: ./dev COMMAND in the root, with nothing of this environment but proxies.
 run() {
+    # shellcheck disable=SC2016 # expanded by the inner shell
     env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         TERM="${TERM:-dumb}" LANG=C.UTF-8 \
         ${http_proxy:+"http_proxy=$http_proxy"} ${https_proxy:+"https_proxy=$https_proxy"} \
