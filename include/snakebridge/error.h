@@ -107,7 +107,7 @@ typedef struct sb_error {
 	const char *other_session_id; /* the ref's session, where two are involved */
 	const char *python_type;      /* qualified, e.g. "builtins.ValueError" */
 	const char *python_message;   /* str(exception), capped */
-	const char *python_traceback; /* frames as Python prints them, then causes; capped */
+	const char *python_traceback; /* as Python prints it, causes first; its front is cut off if too long */
 } sb_error;
 
 /*

@@ -34,8 +34,8 @@ typedef struct sb_ref {
 
 /*
  * Writes the printed form: "sbref:<session id, %-escaped>:<incarnation>:<slot>.<generation>:<nonce>",
- * numbers in decimal, the nonce in 32 hex digits. Escaped are '%', ':', space, '"', '\' and bytes
- * outside of printable ASCII, so the form is one shell word.
+ * numbers in decimal, the nonce in 32 hex digits. Escaped are all bytes but ASCII letters, digits and
+ * ._-+@,/= so the form is one shell word. A ref has one printed form only.
  *
  * text: at least SB_REF_TEXT_MAX bytes, else size says how many there are.
  *

@@ -6,6 +6,7 @@
 #include "snakebridge/bridge.h"
 #include "snakebridge/call.h"
 #include "snakebridge/error.h"
+#include "snakebridge/owner.h"
 #include "snakebridge/ref.h"
 #include "snakebridge/session.h"
 #include "snakebridge/value.h"

@@ -135,11 +135,14 @@ SB_API const sb_value *sb_value_lookup(const sb_value *value, const char *key);
  *   l  int                        int64_t
  *   d  float                      double
  *   s  str                        const char * (UTF-8; NULL gives None)
+ *   u  str                        const char *, size_t (UTF-8; may hold NUL bytes)
  *   y  bytes                      const void *, size_t
  *   o  any value, copied          const sb_value * (NULL gives None)
  *   r  ref, copied                const sb_ref *
  *   [codes]  (codes)              list, tuple
  *   {codes}                       dict: key and value codes in turn
+ *   *  any number of values       const sb_value *const *, size_t: "[*]" is a list of them, "*"
+ *                                 positional arguments, "{*}" a dict of keys and values in turn
  *
  * Never returns NULL. If the format is wrong or memory is short, the call that gets the result fails
  * with that error, so nothing need be checked in between.

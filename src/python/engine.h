@@ -99,4 +99,7 @@ int sb__engine_load(const struct sb__engine **ret_engine);
  * built for. Never NULL; static, or the environment's. */
 const char *sb__engine_default_executable(void);
 
+/* executable.c: $SNAKEBRIDGE_PYTHON, else the Python that the library was built against. */
+const char *sb__python_executable(void);
+
 #endif

@@ -3,7 +3,7 @@
  * What the session layer's files share: a bridge as this process sees it, attachments to session
  * incarnations, session handles, and the thread's lanes.
  *
- * Lock order: registry lock, core->lock, host lock (host.c), then locks inside store and shm. None of
+ * Lock order: registry lock, core->rejoin_lock, core->lock, host lock (host.c), then locks inside store and shm. None of
  * them is held while waiting for the GIL, a reply, or another process; fork() takes registry and core
  * locks in pthread_atfork handlers.
  */
@@ -20,6 +20,7 @@
 #include "bridge_dir.h"
 #include "identity.h"
 #include "mailbox.h"
+#include "ops.h"
 #include "snakebridge/call.h"
 #include "snakebridge/session.h"
 #include "store.h"
@@ -59,9 +60,11 @@ struct sb__core {
 	struct sb__core *next;
 	unsigned handles;
 	pthread_mutex_t lock;
+	pthread_mutex_t rejoin_lock; /* before lock; one thread of a forked child joins by a handle at a time */
 	_Atomic uint64_t epoch;    /* sb__fork_epoch() of the process that is attached; 0 = none yet */
 	struct sb__bridge_dir dir;
 	struct sb__store *store;
+	uint64_t store_epoch;      /* of the process that opened the store */
 	struct sb__identity self;
 	void *life_pin;
 	struct sb__arena *arena;
@@ -71,7 +74,6 @@ struct sb__core {
 	struct sb__attachment *attachments;
 	struct sb_session *sessions;
 	uint32_t next_handle;
-	uint32_t next_index;
 	char *python_executable;
 	uint32_t timeout_ms;
 };
@@ -95,14 +97,11 @@ struct sb_session {
 	bool kept;                 /* by sb_with_session or resolution of a ref; closed with the bridge */
 	bool is_auto;
 	uint32_t timeout_ms;
-	char *python_executable;   /* for a dedicated owner; NULL = default */
 	char id[SB_SESSION_ID_MAX + 1];
 };
 
 /* ── core.c ── */
 
-int sb__core_open(const char *dir, const sb_bridge_options *options, sb_bridge **ret);
-void sb__core_close(sb_bridge *bridge);
 /* Makes sure that this very process is attached (slot, life token, store). Cheap when it is. */
 int sb__core_enter(struct sb__core *core);
 /* The same with core->lock held. */
@@ -110,6 +109,8 @@ int sb__core_enter_locked(struct sb__core *core);
 bool sb__core_is_ours(const struct sb__core *core); /* attached by this process, not by a parent */
 /* Bridge used when none is named: the first open one; NULL if none is. */
 sb_bridge *sb__core_default(void);
+/* Takes core->lock if core is still an open bridge; false if it was closed. */
+bool sb__core_lock_if_open(struct sb__core *core);
 
 /* ── attach.c ── */
 
@@ -128,11 +129,7 @@ void sb__thread_lane_lost(struct sb__attachment *attachment);
 
 /* ── session.c ── */
 
-int sb__session_open(sb_bridge *bridge, const sb_session_options *options, sb_session **ret);
-void sb__session_close(sb_session *session);
 void sb__session_close_locked(sb_session *session);
-int sb__session_release(sb_bridge *bridge, const char *id, int *ret_released);
-int sb__session_info(sb_session *session, sb_session_info *ret);
 /* Makes sure that the handle is joined by this process and attached to the current incarnation, if there is one. */
 int sb__session_enter(sb_session *session);
 /* After a call found its incarnation ended or its owner dead: looks at the store. 0: attached to another,
@@ -170,20 +167,22 @@ int sb__host_python(struct sb__core *core);
 /* Makes this process designated owner of rec's incarnation (state STARTING in the store, designated = self):
  * mailbox, table, service threads. On failure nothing is left but the record. No lock held. */
 int sb__host_session(struct sb__core *core, const struct sb__session_rec *rec);
-/* The hosted session of an incarnation, or NULL. */
+/* The hosted session of an incarnation, referenced (sb__hosted_put), or NULL. */
 struct sb__hosted *sb__host_find(struct sb__core *core, uint64_t incarnation);
 /* Its mailbox was ended: drop the objects as soon as no call runs on them. Any thread; does not wait. */
 void sb__hosted_end(struct sb__hosted *hosted);
 /* Runs one request here, without the mailbox. SB_ERELEASED where it ended. */
 int sb__hosted_execute(struct sb__hosted *hosted, uint64_t trace_id, const struct sb__buf *request, struct sb__buf *reply);
+/* An attachment found by sb__host_find() goes. */
+void sb__hosted_put(struct sb__hosted *hosted);
 struct sb__mailbox *sb__hosted_mailbox(struct sb__hosted *hosted);
 struct sb__bell *sb__host_bell(struct sb__core *core);
 /* Stops serving: orphans what is still served, ends the threads. No lock held. */
 void sb__host_stop(struct sb__core *core);
 /* In a forked child: leaves the parent's host alone for ever. core->lock held. */
 void sb__host_forget_locked(struct sb__core *core);
-/* Blocks until the hosted incarnation ended or *stop became non-zero. */
-void sb__host_wait(struct sb__core *core, uint64_t incarnation, const volatile int *stop);
+/* Blocks until the hosted incarnation ended (true), or timeout_ms passed. */
+bool sb__host_wait(struct sb__core *core, uint64_t incarnation, uint32_t timeout_ms);
 
 /* ── context.c ── */
 
@@ -191,9 +190,5 @@ void sb__host_wait(struct sb__core *core, uint64_t incarnation, const volatile i
 int sb__resolve(sb_session *named, const sb_ref *target, sb_session **ret);
 /* The session handle is going away: forget it where a thread's context points to it (this thread only). */
 void sb__context_drop(const sb_session *session);
-
-/* ── dispatch.c ── */
-
-int sb__invoke(sb_session *session, const sb_request *request, sb_value **ret_value);
 
 #endif

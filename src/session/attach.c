@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Attachments to session incarnations, and the lanes that threads hold in them.
+ *
+ * A thread finds its lane in an array of its own, indexed by the attachment's small index and checked by
+ * its serial: no lock and no hash on the call path. The attachment keeps a bitmap of all lanes that
+ * threads of this process claimed, so that they can be given back when it goes.
+ *
+ * Lock order: core->lock guards the lists, the reference counts and the bitmaps.
+ *
+ * Crash: a killed process leaves claimed lanes; the owner or the reaper takes them back by slot and
+ * generation.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "fail.h"
+#include "os_linux.h"
+
+static _Atomic uint64_t serials = 1;
+
+/* ── a thread's lanes ── */
+
+struct lane_entry {
+	uint64_t serial; /* 0: none */
+	struct sb__core *core;
+	uint32_t lane;
+};
+
+struct lane_cache {
+	uint64_t epoch; /* of the process that claimed these lanes */
+	uint32_t count;
+	struct lane_entry *entries;
+};
+
+static __thread struct lane_cache *lanes;
+static pthread_key_t lanes_key;
+static pthread_once_t lanes_once = PTHREAD_ONCE_INIT;
+
+static struct sb__attachment *find_serial_locked(struct sb__core *core, uint64_t serial)
+{
+	struct sb__attachment *a = core->attachments;
+
+	while (a && a->serial != serial)
+		a = a->next;
+	return a;
+}
+
+static void give_back(struct sb__attachment *a, uint32_t lane)
+{
+	a->lanes_claimed[lane / 64] &= ~(UINT64_C(1) << (lane % 64));
+	sb__lane_unclaim(a->mailbox, lane);
+}
+
+/* At thread exit: its lanes go back. A bridge that was closed meanwhile has given them back itself, and
+ * is not looked at: its core is gone from the registry. */
+static void lanes_destroy(void *arg)
+{
+	struct lane_cache *cache = arg;
+
+	for (uint32_t i = 0; cache->epoch == sb__fork_epoch() && i < cache->count; i++) {
+		struct lane_entry *e = &cache->entries[i];
+		struct sb__attachment *a;
+
+		if (!e->serial || !sb__core_lock_if_open(e->core))
+			continue;
+		a = find_serial_locked(e->core, e->serial);
+		if (a)
+			give_back(a, e->lane);
+		pthread_mutex_unlock(&e->core->lock);
+	}
+	free(cache->entries);
+	free(cache);
+	lanes = NULL;
+}
+
+static void lanes_key_make(void)
+{
+	pthread_key_create(&lanes_key, lanes_destroy);
+}
+
+static struct lane_cache *lanes_of_thread(void)
+{
+	if (!lanes) {
+		struct lane_cache *cache = calloc(1, sizeof(*cache));
+
+		if (!cache)
+			return NULL;
+		cache->epoch = sb__fork_epoch();
+		pthread_once(&lanes_once, lanes_key_make);
+		if (pthread_setspecific(lanes_key, cache)) {
+			free(cache);
+			return NULL;
+		}
+		lanes = cache;
+	}
+	if (lanes->epoch != sb__fork_epoch()) { /* a forked child: those lanes are the parent's */
+		for (uint32_t i = 0; i < lanes->count; i++)
+			lanes->entries[i].serial = 0;
+		lanes->epoch = sb__fork_epoch();
+	}
+	return lanes;
+}
+
+static struct lane_entry *lane_entry(struct lane_cache *cache, uint32_t index)
+{
+	if (index >= cache->count) {
+		uint32_t count = index + 1 < 8 ? 8 : (index + 1) * 2;
+		struct lane_entry *more = realloc(cache->entries, count * sizeof(*more));
+
+		if (!more)
+			return NULL;
+		memset(more + cache->count, 0, (count - cache->count) * sizeof(*more));
+		cache->entries = more;
+		cache->count = count;
+	}
+	return &cache->entries[index];
+}
+
+static int claim_lane(struct sb__attachment *a, struct lane_entry *e)
+{
+	struct sb__core *core = a->core;
+	uint32_t lane;
+	int err;
+
+	pthread_mutex_lock(&core->lock);
+	err = sb__lane_claim(a->mailbox, core->self.slot, core->self.generation, &lane);
+	if (!err) {
+		a->lanes_claimed[lane / 64] |= UINT64_C(1) << (lane % 64);
+		e->serial = a->serial;
+		e->core = core;
+		e->lane = lane;
+	}
+	pthread_mutex_unlock(&core->lock);
+	return err;
+}
+
+int sb__thread_lane(struct sb__attachment *a, uint32_t *ret_lane)
+{
+	struct lane_cache *cache = lanes_of_thread();
+	struct lane_entry *e = cache ? lane_entry(cache, a->index) : NULL;
+	int err;
+
+	if (!e)
+		return sb__fail_memory("the thread's lanes");
+	if (e->serial != a->serial) {
+		err = claim_lane(a, e);
+		if (err)
+			return err;
+	}
+	*ret_lane = e->lane;
+	return 0;
+}
+
+void sb__thread_lane_lost(struct sb__attachment *a)
+{
+	struct lane_entry *e;
+
+	if (!lanes || a->index >= lanes->count)
+		return;
+	e = &lanes->entries[a->index];
+	if (e->serial != a->serial)
+		return;
+	pthread_mutex_lock(&a->core->lock);
+	a->lanes_claimed[e->lane / 64] &= ~(UINT64_C(1) << (e->lane % 64));
+	pthread_mutex_unlock(&a->core->lock);
+	e->serial = 0;
+}
+
+/* ── peers: bells of other processes ── */
+
+static int peer_get_locked(struct sb__core *core, const struct sb__identity *owner, struct sb__peer **ret)
+{
+	struct sb__peer *peer;
+	int err;
+
+	for (peer = core->peers; peer; peer = peer->next) {
+		if (peer->bell.owner.incarnation == owner->incarnation && peer->bell.owner.slot == owner->slot) {
+			peer->refs++;
+			*ret = peer;
+			return 0;
+		}
+	}
+	peer = calloc(1, sizeof(*peer));
+	if (!peer)
+		return sb__fail_memory("a peer");
+	err = sb__bell_attach(core->dir.bell, owner->slot, owner->generation, &peer->bell);
+	if (!err && peer->bell.owner.incarnation != owner->incarnation) {
+		sb__bell_detach(&peer->bell);
+		err = sb__fail(SB_EOWNERDIED, "the session's designated owner (pid %d) is gone", (int)owner->pid);
+	}
+	if (err) {
+		free(peer);
+		return err;
+	}
+	peer->refs = 1;
+	peer->next = core->peers;
+	core->peers = peer;
+	*ret = peer;
+	return 0;
+}
+
+static void peer_put_locked(struct sb__core *core, struct sb__peer *peer)
+{
+	struct sb__peer **at = &core->peers;
+
+	if (!peer || --peer->refs > 0)
+		return;
+	while (*at != peer)
+		at = &(*at)->next;
+	*at = peer->next;
+	sb__bell_detach(&peer->bell);
+	free(peer);
+}
+
+/* ── attachments ── */
+
+/* Indexes are process-wide, since a thread's lane cache serves all bridges: a bitmap, lowest first. */
+static _Atomic uint64_t index_bits[SB__BELL_SESSIONS / 64];
+
+static int index_take(uint32_t *ret)
+{
+	for (uint32_t w = 0; w < SB__BELL_SESSIONS / 64; w++) {
+		uint64_t bits = atomic_load(&index_bits[w]);
+
+		while (~bits) {
+			uint32_t bit = (uint32_t)__builtin_ctzll(~bits);
+
+			if (!atomic_compare_exchange_weak(&index_bits[w], &bits, bits | UINT64_C(1) << bit))
+				continue;
+			*ret = w * 64 + bit;
+			return 0;
+		}
+	}
+	return sb__fail(SB_ENOMEM, "this process is attached to %u sessions already: close some", SB__BELL_SESSIONS);
+}
+
+static void index_give_back(uint32_t index)
+{
+	atomic_fetch_and(&index_bits[index / 64], ~(UINT64_C(1) << (index % 64)));
+}
+
+static int open_locked(struct sb__core *core, const struct sb__session_rec *rec, struct sb__attachment *a)
+{
+	int err;
+
+	a->hosted = sb__host_find(core, rec->incarnation);
+	if (a->hosted) {
+		a->mailbox = sb__hosted_mailbox(a->hosted);
+		return 0;
+	}
+	err = sb__mailbox_attach(core->dir.mailbox, rec->incarnation, &a->mailbox);
+	if (err)
+		return err;
+	err = peer_get_locked(core, &sb__mailbox_header(a->mailbox)->owner, &a->peer);
+	if (err)
+		sb__mailbox_detach(a->mailbox);
+	return err;
+}
+
+int sb__attach_locked(struct sb__core *core, const struct sb__session_rec *rec, struct sb__attachment **ret)
+{
+	struct sb__attachment *a;
+	int err;
+
+	for (a = core->attachments; a; a = a->next) {
+		if (a->incarnation == rec->incarnation) {
+			a->refs++;
+			*ret = a;
+			return 0;
+		}
+	}
+	a = calloc(1, sizeof(*a));
+	if (!a)
+		return sb__fail_memory("an attachment to a session");
+	a->core = core;
+	a->incarnation = rec->incarnation;
+	err = index_take(&a->index);
+	if (!err) {
+		err = open_locked(core, rec, a);
+		if (err)
+			index_give_back(a->index);
+	}
+	if (err) {
+		free(a);
+		return err;
+	}
+	a->serial = atomic_fetch_add(&serials, 1);
+	a->refs = 1;
+	a->next = core->attachments;
+	core->attachments = a;
+	*ret = a;
+	return 0;
+}
+
+static void unlink_locked(struct sb__attachment *a)
+{
+	struct sb__attachment **at = &a->core->attachments;
+
+	while (*at != a)
+		at = &(*at)->next;
+	*at = a->next;
+}
+
+void sb__attachment_put_locked(struct sb__attachment *a)
+{
+	if (!a || --a->refs > 0)
+		return;
+	unlink_locked(a);
+	if (a->hosted) {
+		sb__hosted_put(a->hosted);
+	} else {
+		for (uint32_t i = 0; i < SB__LANES_MAX; i++)
+			if (a->lanes_claimed[i / 64] & (UINT64_C(1) << (i % 64)))
+				sb__lane_unclaim(a->mailbox, i);
+		sb__mailbox_detach(a->mailbox);
+		peer_put_locked(a->core, a->peer);
+	}
+	index_give_back(a->index);
+	free(a);
+}
+
+void sb__attachments_forget_locked(struct sb__core *core)
+{
+	while (core->attachments) {
+		struct sb__attachment *a = core->attachments;
+
+		core->attachments = a->next;
+		if (!a->hosted) {
+			sb__mailbox_detach(a->mailbox);
+			peer_put_locked(core, a->peer);
+		}
+		index_give_back(a->index);
+		free(a);
+	}
+	for (struct sb_session *s = core->sessions; s; s = s->next) {
+		atomic_store(&s->attached, NULL);
+		s->retired_count = 0;
+	}
+}
+
+bool sb__attachment_owner_alive(struct sb__attachment *a)
+{
+	if (a->hosted)
+		return true;
+	if (sb__bell_owner_died(&a->peer->bell))
+		return false;
+	return sb__liveness_check(a->core->dir.life_fd, &a->peer->bell.owner).verdict != SB__DEAD;
+}

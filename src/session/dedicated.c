@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Starting a dedicated designated owner: an sb-owner process that serves one session.
+ *
+ * posix_spawn() runs none of the host program's fork handlers and copies no memory. sb-owner detaches
+ * itself: the process spawned here ends once the session is served, after writing "ready" to the pipe,
+ * or an error sentence.
+ *
+ * Crash: killed while waiting, the sb-owner goes on and finds that nobody came: it ends the session.
+ */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <errno.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "core.h"
+#include "engine.h"
+#include "fail.h"
+#include "os_linux.h"
+
+#ifndef SB_OWNER_INSTALL_PATH
+#define SB_OWNER_INSTALL_PATH "/usr/bin/sb-owner"
+#endif
+#define ARGS_MAX (24 + 2 * SB_TAGS_MAX)
+
+extern char **environ;
+
+/* ── finding the program ── */
+
+static bool usable(const char *path)
+{
+	return access(path, X_OK) == 0;
+}
+
+/* Beside the library or program that holds this code: build trees and relocated installations. */
+static bool find_near(char *path, size_t size)
+{
+	static const char *const places[] = { "", "../bin/", "../../bin/", "../../../bin/" };
+	Dl_info info;
+	const char *slash;
+
+	if (!dladdr((const void *)(uintptr_t)sb__dedicated_start, &info) || !info.dli_fname)
+		return false;
+	slash = strrchr(info.dli_fname, '/');
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		int dir = slash ? (int)(slash - info.dli_fname + 1) : 0;
+		int n = snprintf(path, size, "%.*s%ssb-owner", dir, info.dli_fname, places[i]);
+
+		if (n > 0 && (size_t)n < size && usable(path))
+			return true;
+	}
+	return false;
+}
+
+static int find_program(char *path, size_t size)
+{
+	const char *named = secure_getenv("SNAKEBRIDGE_OWNER");
+
+	if (named && *named) {
+		snprintf(path, size, "%s", named);
+		return usable(path) ? 0 : sb__fail(SB_ESTART, "SNAKEBRIDGE_OWNER names %s, which cannot be executed", named);
+	}
+	if (find_near(path, size))
+		return 0;
+	snprintf(path, size, "%s", SB_OWNER_INSTALL_PATH);
+	return usable(path) ? 0
+	                    : sb__fail(SB_ESTART, "the program sb-owner is neither beside the library nor at %s: install it, or name it in "
+	                               "SNAKEBRIDGE_OWNER", SB_OWNER_INSTALL_PATH);
+}
+
+/* ── its arguments ── */
+
+struct arguments {
+	const char *argv[ARGS_MAX];
+	unsigned count;
+	char max_refs[32], ttl[32];
+	char tags[2 * SB_TAGS_BYTES_MAX]; /* "key=value" strings */
+};
+
+static void add(struct arguments *a, const char *arg)
+{
+	a->argv[a->count++] = arg;
+	a->argv[a->count] = NULL;
+}
+
+static void add_option(struct arguments *a, const char *option, const char *value)
+{
+	add(a, option);
+	add(a, value);
+}
+
+static void add_tags(struct arguments *a, const struct sb__session_rec *rec)
+{
+	const char *at = rec->tags;
+	char *out = a->tags;
+
+	for (uint32_t i = 0; i < rec->tag_count; i++) {
+		const char *key = at, *value = at + strlen(at) + 1;
+
+		add_option(a, "--tag", out);
+		out += sprintf(out, "%s=%s", key, value) + 1;
+		at = value + strlen(value) + 1;
+	}
+}
+
+static void make_arguments(struct arguments *a, const char *program, const struct sb__core *core,
+                           const struct sb__session_rec *rec)
+{
+	memset(a, 0, sizeof(*a));
+	add(a, program);
+	add(a, "--detach");
+	add_option(a, "--dir", core->dir.path);
+	add_option(a, "--session", rec->session_id);
+	snprintf(a->max_refs, sizeof(a->max_refs), "%u", rec->max_refs);
+	add_option(a, "--max-refs", a->max_refs);
+	snprintf(a->ttl, sizeof(a->ttl), "%llu", (unsigned long long)(rec->ttl_ms / 1000));
+	add_option(a, "--ttl", a->ttl);
+	add_option(a, "--on-full", rec->on_full == SB_ON_FULL_ERROR ? "error" : "evict");
+	if (rec->persistent)
+		add(a, "--persistent");
+	if (core->python_executable)
+		add_option(a, "--python", core->python_executable);
+	add_tags(a, rec);
+}
+
+/* ── running it ── */
+
+static int spawn(const char *program, const char *const *argv, int out, pid_t *ret)
+{
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	sigset_t none, all;
+	int err;
+
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", 0, 0);
+	posix_spawn_file_actions_adddup2(&actions, out, 1);
+	posix_spawn_file_actions_adddup2(&actions, out, 2);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigdefault(&attr, &all);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	err = posix_spawn(ret, program, &actions, &attr, (char *const *)(uintptr_t)argv, environ);
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&actions);
+	return err ? sb__fail_errno(SB_ESTART, err, "starting %s", program) : 0;
+}
+
+/* What it says until it closes its end, or the time is over: -1 then. */
+static int listen_to(int fd, char *text, size_t size)
+{
+	uint64_t until = sb__now_ms() + SB__START_TIMEOUT_MS;
+	size_t len = 0;
+
+	text[0] = 0;
+	for (;;) {
+		uint64_t now = sb__now_ms();
+		ssize_t n;
+
+		if (now >= until || sb__os_poll_fd(fd, (int)(until - now)) == 0)
+			return -1;
+		n = read(fd, text + len, size - 1 - len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0 || len + (size_t)n == size - 1)
+			return 0;
+		len += (size_t)n;
+		text[len] = 0;
+	}
+}
+
+static int verdict(const char *program, const char *session_id, int heard, char *text)
+{
+	size_t len = strlen(text);
+
+	if (heard < 0)
+		return sb__fail(SB_ESTART, "%s did not get session \"%s\" ready within %u s", program, session_id,
+		                SB__START_TIMEOUT_MS / 1000);
+	while (len && text[len - 1] == '\n')
+		text[--len] = 0;
+	if (len >= 5 && strcmp(text + len - 5, "ready") == 0)
+		return 0;
+	return sb__fail(SB_ESTART, "the dedicated owner of session \"%s\" did not start: %s", session_id,
+	                len ? text : "it said nothing; try sb-owner by hand");
+}
+
+int sb__dedicated_start(struct sb__core *core, const struct sb__session_rec *rec)
+{
+	struct arguments a;
+	char program[4096], text[1024];
+	int fds[2], heard, err;
+	pid_t pid;
+
+	err = find_program(program, sizeof(program));
+	if (err)
+		return err;
+	make_arguments(&a, program, core, rec);
+	if (pipe2(fds, O_CLOEXEC))
+		return sb__fail_errno(SB_ESTART, errno, "a pipe to sb-owner");
+	err = spawn(program, a.argv, fds[1], &pid);
+	close(fds[1]);
+	if (!err) {
+		heard = listen_to(fds[0], text, sizeof(text));
+		if (heard < 0)
+			kill(pid, SIGTERM);
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			; /* ECHILD: the host program reaps all children itself; what was said counts */
+		err = verdict(program, rec->session_id, heard, text);
+	}
+	close(fds[0]);
+	return err;
+}

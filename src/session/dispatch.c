@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A call's way: resolve its session, check its refs, run it here (designated owner) or through the
+ * mailbox, and turn what came back into a value or an error with an outcome.
+ *
+ * Nothing here takes an LMDB transaction unless something went wrong: the call path is the thread's lane,
+ * the mailbox and the bell.
+ *
+ * Crash: a killed caller's lane is taken back by its word; see shm/layout.h.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "clock.h"
+#include "core.h"
+#include "fail.h"
+#include "ids.h"
+#include "message.h"
+#include "os_linux.h"
+
+/* One call on its way. */
+struct call {
+	sb_session *session;
+	const sb_request *request;
+	uint64_t trace_id, deadline_ns;
+	uint32_t timeout_ms;
+	char label[SB__LABEL_MAX];
+};
+
+/* ── errors of calls ── */
+
+static int refused(const struct call *c, int code)
+{
+	sb__fail_set_outcome(SB_OUTCOME_REFUSED);
+	sb__fail_set_trace(c->trace_id);
+	return code;
+}
+
+static int mismatch(const struct call *c, const char *ref_session, const char *role)
+{
+	int err = sb__fail(SB_EREFSESSION, "%s: the %s is a ref of session \"%s\", but the call goes to session \"%s\": use it in its own session",
+	                   c->label, role, ref_session, c->session->id);
+
+	sb__fail_set_sessions(c->session->id, ref_session);
+	return refused(c, err);
+}
+
+/* A ref of an earlier incarnation of this session: says what ended it. */
+static int stale(const struct call *c, uint64_t incarnation)
+{
+	return refused(c, sb__incarnation_explain(c->session->core, c->session->id, incarnation, c->label));
+}
+
+static int check_refs(const struct call *c, const struct sb__attachment *a)
+{
+	const sb_ref *target = c->request->target;
+	const struct sb_args *args = c->request->args;
+
+	if (target && strcmp(target->session_id, c->session->id) != 0)
+		return mismatch(c, target->session_id, "target");
+	for (size_t i = 0; args && i < args->ref_count; i++)
+		if (strcmp(args->refs[i].session_id, c->session->id) != 0)
+			return mismatch(c, args->refs[i].session_id, "argument");
+	if (!a)
+		return 0;
+	if (target && target->incarnation != a->incarnation)
+		return stale(c, target->incarnation);
+	for (size_t i = 0; args && i < args->ref_count; i++)
+		if (args->refs[i].incarnation != a->incarnation)
+			return stale(c, args->refs[i].incarnation);
+	return 0;
+}
+
+static int timed_out(const struct call *c, int outcome)
+{
+	int err = outcome == SB_OUTCOME_REFUSED
+	                  ? sb__fail(SB_ETIMEOUT, "%s: not started within %u ms, so nothing ran (the designated owner of session \"%s\" is busy)",
+	                             c->label, c->timeout_ms, c->session->id)
+	                  : sb__fail(SB_ETIMEOUT, "%s: no reply within %u ms; it was running in session \"%s\" and may still finish", c->label,
+	                             c->timeout_ms, c->session->id);
+
+	sb__fail_set_outcome(outcome);
+	sb__fail_set_sessions(c->session->id, NULL);
+	sb__fail_set_trace(c->trace_id);
+	return err;
+}
+
+static int died(const struct call *c, struct sb__attachment *a, int outcome)
+{
+	int err = sb__fail(SB_EOWNERDIED, "%s: the designated owner (pid %d) of session \"%s\" died%s; its objects are gone: make them again",
+	                   c->label, (int)sb__mailbox_header(a->mailbox)->owner.pid, c->session->id,
+	                   outcome == SB_OUTCOME_UNKNOWN ? " while the call was running, so it may have run" : " before the call started");
+
+	sb__fail_set_outcome(outcome);
+	sb__fail_set_sessions(c->session->id, NULL);
+	sb__fail_set_trace(c->trace_id);
+	return err;
+}
+
+static int ended(const struct call *c, struct sb__attachment *a, int outcome)
+{
+	bool expired = sb__mailbox_state(a->mailbox) == SB__MAILBOX_EXPIRED;
+	int err = sb__fail(expired ? SB_EEXPIRED : SB_ERELEASED, "%s: session \"%s\" was %s%s; open it again, its old refs are gone", c->label,
+	                   c->session->id, expired ? "idle for its TTL and expired" : "released",
+	                   outcome == SB_OUTCOME_UNKNOWN ? " while the call was running" : "");
+
+	sb__fail_set_outcome(outcome);
+	sb__fail_set_sessions(c->session->id, NULL);
+	sb__fail_set_trace(c->trace_id);
+	return err;
+}
+
+/* ── here ── */
+
+static int finish(const struct call *c, const struct sb__buf *reply, sb_value **ret_value)
+{
+	int err;
+
+	if (reply->error) {
+		err = sb__fail(reply->error, "%s: the reply could not be taken", c->label);
+		sb__fail_set_outcome(SB_OUTCOME_EXCEPTION);
+	} else {
+		err = sb__reply_decode(reply->data, reply->len, c->session->id, ret_value);
+	}
+	if (err) {
+		sb__fail_set_trace(c->trace_id);
+		sb__fail_set_sessions(c->session->id, NULL);
+	}
+	return err;
+}
+
+static int call_here(const struct call *c, struct sb__attachment *a, sb_value **ret_value)
+{
+	uint8_t request_memory[1024], reply_memory[1024];
+	struct sb__buf request, reply;
+	int err;
+
+	sb__buf_init(&request, request_memory, sizeof(request_memory));
+	sb__buf_init(&reply, reply_memory, sizeof(reply_memory));
+	sb__request_encode(&request, c->request);
+	if (request.error) {
+		err = refused(c, sb__fail(request.error, "%s: the arguments cannot be sent", c->label));
+	} else {
+		sb__mailbox_touch(a->mailbox);
+		err = sb__hosted_execute(a->hosted, c->trace_id, &request, &reply);
+		if (!err)
+			err = finish(c, &reply, ret_value);
+	}
+	sb__buf_free(&request);
+	sb__buf_free(&reply);
+	return err;
+}
+
+/* ── through the mailbox ── */
+
+#define AGAIN 1 /* nothing ran, and the session may have moved to another incarnation */
+
+static bool alive(void *arg)
+{
+	return sb__attachment_owner_alive(arg);
+}
+
+static int take_reply(const struct call *c, struct sb__attachment *a, uint32_t lane, sb_value **ret_value)
+{
+	uint8_t memory[SB__INLINE_MAX];
+	struct sb__buf reply;
+	int err;
+
+	sb__buf_init(&reply, memory, sizeof(memory));
+	err = sb__lane_reply(a->mailbox, lane, c->session->core->arenas, &reply);
+	sb__lane_consume(a->mailbox, lane);
+	if (err) {
+		sb__fail_set_outcome(SB_OUTCOME_UNKNOWN); /* it ran, but what it gave is lost */
+		sb__fail_set_trace(c->trace_id);
+	} else {
+		err = finish(c, &reply, ret_value);
+	}
+	sb__buf_free(&reply);
+	return err;
+}
+
+static int post(const struct call *c, struct sb__attachment *a, uint32_t lane, enum sb__lane_result *ret)
+{
+	struct sb__lane_post post = { c->deadline_ns, c->trace_id, c->label, c->session->core->arena };
+	struct sb__buf buf;
+	int err;
+
+	sb__lane_request(a->mailbox, lane, &buf);
+	sb__request_encode(&buf, c->request);
+	if (buf.error) {
+		err = sb__fail(buf.error, "%s: the arguments cannot be sent (%zu bytes or more)", c->label, buf.len);
+		sb__buf_free(&buf);
+		return refused(c, err);
+	}
+	err = sb__lane_call(a->mailbox, &a->peer->bell, lane, &buf, &post, alive, a, ret);
+	return err ? refused(c, err) : 0;
+}
+
+static int call_there(const struct call *c, struct sb__attachment *a, sb_value **ret_value)
+{
+	enum sb__lane_result result;
+	uint32_t lane;
+	int err;
+
+	if (sb__bell_owner_died(&a->peer->bell) || sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
+		return AGAIN;
+	err = sb__thread_lane(a, &lane);
+	if (err)
+		return refused(c, err);
+	err = post(c, a, lane, &result);
+	if (err)
+		return err;
+	switch (result) {
+	case SB__LANE_REPLIED:
+		return take_reply(c, a, lane, ret_value);
+	case SB__LANE_NOT_STARTED:
+		return timed_out(c, SB_OUTCOME_REFUSED);
+	case SB__LANE_DIED_NOT_STARTED:
+		return died(c, a, SB_OUTCOME_REFUSED);
+	case SB__LANE_DIED_MAYBE:
+		sb__thread_lane_lost(a);
+		return died(c, a, SB_OUTCOME_UNKNOWN);
+	case SB__LANE_ENDED:
+		return ended(c, a, SB_OUTCOME_REFUSED);
+	case SB__LANE_MAYBE:
+		break;
+	}
+	sb__thread_lane_lost(a);
+	if (sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
+		return ended(c, a, SB_OUTCOME_UNKNOWN);
+	return timed_out(c, SB_OUTCOME_UNKNOWN);
+}
+
+/* ── the way ── */
+
+static bool creates(const sb_request *request)
+{
+	return request->verb == SB_VERB_CALL || request->verb == SB_VERB_GET;
+}
+
+static int send(struct call *c, sb_value **ret_value)
+{
+	struct sb__attachment *a;
+	int err;
+
+	for (;;) {
+		err = sb__session_enter(c->session);
+		if (err)
+			return refused(c, err);
+		a = atomic_load_explicit(&c->session->attached, memory_order_acquire);
+		err = check_refs(c, a);
+		if (err)
+			return err;
+		err = AGAIN;
+		if (a)
+			err = a->hosted ? call_here(c, a, ret_value) : call_there(c, a, ret_value);
+		if (a && a->hosted && err == SB_ERELEASED)
+			err = AGAIN; /* ended under us: the store knows why */
+		if (err != AGAIN)
+			return err;
+		err = sb__session_recover(c->session, a, creates(c->request));
+		if (err)
+			return refused(c, err);
+	}
+}
+
+static const char *verb_name(sb_verb verb)
+{
+	static const char *const names[] = { "?", "call", "method", "attr", "set_attr", "get", "release" };
+
+	return names[verb];
+}
+
+static uint64_t make_trace(void)
+{
+	static __thread uint64_t last, epoch;
+
+	if (!last || epoch != sb__fork_epoch()) {
+		epoch = sb__fork_epoch();
+		if (sb__random(&last, sizeof(last)))
+			last = sb__now_ns();
+	}
+	last += UINT64_C(0x9e3779b97f4a7c15);
+	return last ? last : 1;
+}
+
+static uint32_t timeout_of(const sb_session *session, const sb_request *request)
+{
+	if (request->timeout_ms)
+		return request->timeout_ms;
+	return session->timeout_ms ? session->timeout_ms : session->core->timeout_ms;
+}
+
+int sb__invoke(sb_session *named, const sb_request *request, sb_value **ret_value)
+{
+	struct call c = { .request = request, .trace_id = request->trace_id ? request->trace_id : make_trace() };
+	int err;
+
+	snprintf(c.label, sizeof(c.label), "%s %s", verb_name(request->verb), request->name ? request->name : "");
+	if (request->args && request->args->error)
+		return refused(&c, sb__fail(request->args->error, "%s: %s", c.label, request->args->message));
+	err = sb__resolve(named, request->target, &c.session);
+	if (err)
+		return refused(&c, err);
+	c.timeout_ms = timeout_of(c.session, request);
+	c.deadline_ns = sb__now_ns() + c.timeout_ms * UINT64_C(1000000);
+	return send(&c, ret_value);
+}

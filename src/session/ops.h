@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the session layer offers to the API layer above it: the only header of this folder that it includes. */
+#ifndef SB_SESSION_OPS_H
+#define SB_SESSION_OPS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "snakebridge/bridge.h"
+#include "snakebridge/call.h"
+#include "snakebridge/session.h"
+
+/* core.c */
+int sb__core_open(const char *dir, const sb_bridge_options *options, sb_bridge **ret);
+void sb__core_close(sb_bridge *bridge);
+const char *sb__core_path(const sb_bridge *bridge);
+
+/* session.c */
+int sb__session_open(sb_bridge *bridge, const sb_session_options *options, sb_session **ret);
+/* Makes this process the designated owner of a dedicated session without being an owner: what sb-owner does. */
+int sb__session_host(sb_bridge *bridge, const sb_session_options *options, sb_session **ret);
+/* Blocks until a session opened by sb__session_host() ended or lost this process (1), or timeout_ms passed (0). */
+int sb__session_host_wait(sb_session *session, uint32_t timeout_ms);
+void sb__session_close(sb_session *session);
+int sb__session_release(sb_bridge *bridge, const char *id, int *ret_released);
+int sb__session_info(sb_session *session, sb_session_info *ret);
+const char *sb__session_name(const sb_session *session);
+
+/* context.c */
+sb_session *sb__context_set(sb_session *session); /* returns the previous one */
+sb_session *sb__context_current(void);
+/* The current context's session, else the thread's auto-session, made if need be. */
+int sb__context_session(sb_bridge *bridge, sb_session **ret);
+int sb__scope_enter(sb_scope *scope, sb_bridge *bridge, const sb_session_options *options);
+void sb__scope_leave(sb_scope *scope); /* once more is fine */
+
+/* dispatch.c: does not consume request->args */
+int sb__invoke(sb_session *session, const sb_request *request, sb_value **ret_value);
+
+#endif

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Service threads: take requests from the mailboxes that the bell names, run them, reply.
+ *
+ * One thread leads: it takes sessions with work off the bell and runs their calls itself, so that a call
+ * costs no hand-over. One stands by. A caller whose request was not picked up within a few milliseconds
+ * nudges the one standing by, which takes the lead from a leader stuck in a long call and leaves another
+ * standing by. So a hung call holds up no other session, nested calls between sessions find a thread, and
+ * nothing ticks when nothing happens.
+ *
+ * Crash: a call that was accepted stays BUSY; its caller sees this process's death and reports «unknown».
+ */
+#include <stdlib.h>
+
+#include "clock.h"
+#include "fail.h"
+#include "host_impl.h"
+#include "os_linux.h"
+
+#define BATCH 32               /* calls of one session before the next session's turn */
+#define SPIN_NS 20000          /* before the leader parks; not on one CPU */
+#define IDLE_NS 1000000000ull  /* a parked leader's sleep: nothing depends on it but lost bits of killed callers */
+#define STANDBY_SPARE 2        /* more than this many standing by end themselves */
+
+struct sb__worker {
+	struct sb__worker *next;
+	struct sb__host *host;
+	pthread_t thread;
+	uint32_t cursor;
+	uint8_t scratch[SB__INLINE_MAX];
+};
+
+static bool leads(const struct sb__worker *w)
+{
+	return atomic_load_explicit(&w->host->leader, memory_order_acquire) == w && !atomic_load(&w->host->stopping);
+}
+
+static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *call)
+{
+	struct sb__host *host = w->host;
+	struct sb__call_origin origin = { call->caller_pid, call->trace_id };
+	struct sb__buf reply;
+
+	sb__accepted_reply(h->mailbox, call, &reply);
+	host->engine->execute(h->table, &origin, call->request.data, call->request.len, &reply);
+	sb__accepted_complete(h->mailbox, call, &reply, host->core->arena);
+	atomic_fetch_add_explicit(&h->calls, 1, memory_order_relaxed);
+	sb__hosted_mirror(h);
+}
+
+/* Calls of one session, up to a batch. True if there may be more. */
+static bool run_batch(struct sb__worker *w, struct sb__hosted *h)
+{
+	struct sb__accepted call;
+
+	for (int i = 0; i < BATCH; i++) {
+		if (sb__mailbox_accept(h->mailbox, w->host->core->arenas, &w->cursor, w->scratch, &call) != 1)
+			return false;
+		run(w, h, &call);
+		if (!leads(w))
+			return true;
+	}
+	return true;
+}
+
+static void serve_session(struct sb__worker *w, uint32_t index)
+{
+	struct sb__hosted *h = sb__hosted_at(w->host, index);
+
+	if (!h)
+		return;
+	if (sb__mailbox_state(h->mailbox) != SB__MAILBOX_SERVING) {
+		sb__hosted_end(h);
+	} else if (sb__hosted_begin(h)) {
+		bool more = run_batch(w, h);
+
+		sb__hosted_finish(h);
+		if (more)
+			sb__bell_ring(&w->host->bell, index);
+	}
+	sb__hosted_put(h);
+}
+
+static void lead(struct sb__worker *w)
+{
+	struct sb__host *host = w->host;
+	uint64_t spin = sb__os_cpu_count() > 1 ? SPIN_NS : 0;
+	uint32_t cursor = 0;
+
+	host->engine->batch_begin();
+	while (leads(w)) {
+		int index = sb__bell_take(&host->bell, &cursor);
+
+		if (index >= 0) {
+			serve_session(w, (uint32_t)index);
+			continue;
+		}
+		host->engine->batch_end();
+		sb__bell_sleep(&host->bell, IDLE_NS, spin);
+		host->engine->batch_begin();
+	}
+	host->engine->batch_end();
+}
+
+static void *worker_main(void *arg);
+
+/* Adds a thread to stand by. With host->lock held. */
+static int add_worker_locked(struct sb__host *host)
+{
+	struct sb__worker *w;
+	int err;
+
+	if (host->worker_count >= SB__WORKERS_MAX)
+		return 0;
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return sb__fail_memory("a service thread");
+	w->host = host;
+	err = sb__thread_start(&w->thread, worker_main, w);
+	if (err) {
+		free(w);
+		return err;
+	}
+	w->next = host->workers;
+	host->workers = w;
+	host->worker_count++;
+	host->standby_count++;
+	return 0;
+}
+
+/* Nudged: takes the lead and leaves another standing by. */
+static void take_lead(struct sb__worker *w)
+{
+	struct sb__host *host = w->host;
+
+	pthread_mutex_lock(&host->lock);
+	host->standby_count--;
+	if (host->standby_count == 0 && add_worker_locked(host) != 0)
+		sb__log(SB_LOG_WARN, "no further service thread: %s", sb_last_error()->message);
+	atomic_store_explicit(&host->leader, w, memory_order_release);
+	pthread_mutex_unlock(&host->lock);
+}
+
+/* Back from leading: stands by again, or ends where enough do. */
+static bool stand_by_again(struct sb__worker *w)
+{
+	struct sb__host *host = w->host;
+	bool stay;
+
+	pthread_mutex_lock(&host->lock);
+	stay = host->standby_count < STANDBY_SPARE;
+	if (stay)
+		host->standby_count++;
+	pthread_mutex_unlock(&host->lock);
+	return stay;
+}
+
+/* Ends this thread by itself, unless the host stops just now: then it is joined. */
+static void leave(struct sb__worker *w)
+{
+	struct sb__host *host = w->host;
+	struct sb__worker **at;
+
+	pthread_mutex_lock(&host->lock);
+	for (at = &host->workers; *at && *at != w; at = &(*at)->next)
+		;
+	if (*at) {
+		*at = w->next;
+		host->worker_count--;
+	} else {
+		w = NULL;
+	}
+	pthread_mutex_unlock(&host->lock);
+	if (w) {
+		pthread_detach(pthread_self());
+		free(w);
+	}
+}
+
+static void *worker_main(void *arg)
+{
+	struct sb__worker *w = arg;
+	struct sb__host *host = w->host;
+
+	while (!atomic_load(&host->stopping)) {
+		struct sb__worker *nobody = NULL;
+
+		if (!atomic_compare_exchange_strong(&host->leader, &nobody, w)) {
+			if (!sb__bell_standby(&host->bell, IDLE_NS) || atomic_load(&host->stopping))
+				continue;
+		}
+		take_lead(w);
+		lead(w);
+		if (!atomic_load(&host->stopping) && !stand_by_again(w)) {
+			leave(w);
+			break;
+		}
+	}
+	return NULL;
+}
+
+int sb__serve_start(struct sb__host *host)
+{
+	int err;
+
+	pthread_mutex_lock(&host->lock);
+	err = add_worker_locked(host);
+	if (!err)
+		err = add_worker_locked(host);
+	pthread_mutex_unlock(&host->lock);
+	return err;
+}
+
+void sb__serve_stop(struct sb__host *host)
+{
+	sb__bell_wake_all(&host->bell);
+	for (;;) {
+		struct sb__worker *w;
+
+		pthread_mutex_lock(&host->lock);
+		w = host->workers;
+		if (w)
+			host->workers = w->next;
+		pthread_mutex_unlock(&host->lock);
+		if (!w)
+			return;
+		pthread_join(w->thread, NULL);
+		free(w);
+	}
+}

@@ -1,0 +1,686 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Session handles: open, join, close, release, and finding out what became of a session.
+ *
+ * The store decides: a session exists exactly while its record does. Creating one takes two
+ * transactions, STARTING (record, first owner) and ACTIVE (its designated owner serves); whoever finds
+ * a STARTING session waits for it while its designated owner lives.
+ *
+ * Lock order: core->lock, then the store's. Python is started and waited for with no lock held.
+ *
+ * Crash: killed after STARTING: a session whose designated owner is dead; it is orphaned by the next who
+ * looks, or by the reaper. Killed after the transaction that ends one: files without a record, removed
+ * by the reaper; callers in flight see the end at their next look at the store (bounded waits).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "clock.h"
+#include "core.h"
+#include "fail.h"
+#include "ids.h"
+#include "os_linux.h"
+
+#define UNWANTED_MS 10000 /* how long a dedicated session waits for its first owner */
+
+const char *sb__session_name(const sb_session *session)
+{
+	return session->id;
+}
+
+/* ── explaining ── */
+
+static int grave_code(const struct sb__grave_rec *grave)
+{
+	switch (grave->reason) {
+	case SB__END_EXPIRED:
+		return SB_EEXPIRED;
+	case SB__END_OWNER_DIED:
+		return SB_EOWNERDIED;
+	default:
+		return SB_ERELEASED;
+	}
+}
+
+static int explain_grave(const struct sb__grave_rec *g, const char *what)
+{
+	int code = grave_code(g);
+	double ago = (double)(sb__wall_ms() - g->wall_ms) / 1000;
+
+	if (code == SB_EOWNERDIED)
+		sb__fail(code, "%s: the designated owner (pid %d) of session \"%s\" died %.1f s ago and its objects with it; "
+		         "make them again", what, (int)g->designated_pid, g->session_id, ago);
+	else
+		sb__fail(code, "%s: session \"%s\" ended %.1f s ago (%s); open it again, its old refs are gone", what, g->session_id,
+		         ago, sb__end_reason_name((enum sb__end_reason)g->reason));
+	sb__fail_set_sessions(g->session_id, NULL);
+	return code;
+}
+
+int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint64_t incarnation, const char *what)
+{
+	struct sb__grave_rec grave;
+	int found = sb__store_grave(core->store, incarnation, &grave);
+	int err;
+
+	if (found < 0)
+		return found;
+	if (found && strcmp(grave.session_id, session_id) == 0)
+		return explain_grave(&grave, what);
+	err = sb__fail(SB_ERELEASED, "%s: session \"%s\" is no more; open it again, its old refs are gone", what, session_id);
+	sb__fail_set_sessions(session_id, NULL);
+	return err;
+}
+
+static int no_such_session(struct sb__core *core, const char *id)
+{
+	struct sb__grave_rec grave;
+	int found = sb__store_grave_of(core->store, id, &grave);
+	int err;
+
+	if (found > 0)
+		return explain_grave(&grave, "joining");
+	if (found < 0)
+		return found;
+	err = sb__fail(SB_ENOSESSION, "there is no session \"%s\" on bridge %s: check the id, or open it first", id,
+	               core->dir.path);
+	sb__fail_set_sessions(id, NULL);
+	return err;
+}
+
+/* ── ending ── */
+
+void sb__session_finish_locked(struct sb__core *core, const struct sb__session_rec *rec, enum sb__mailbox_state state)
+{
+	struct sb__hosted *hosted = sb__host_find(core, rec->incarnation);
+	struct sb__mailbox *mailbox;
+
+	if (hosted) {
+		sb__mailbox_end(sb__hosted_mailbox(hosted), state);
+		sb__hosted_end(hosted);
+		sb__hosted_put(hosted);
+	} else if (sb__mailbox_attach(core->dir.mailbox, rec->incarnation, &mailbox) == 0) {
+		const struct sb__mailbox_header_shm *header = sb__mailbox_header(mailbox);
+		struct sb__bell bell;
+
+		sb__mailbox_end(mailbox, state);
+		if (sb__bell_attach(core->dir.bell, header->owner.slot, header->owner.generation, &bell) == 0) {
+			sb__bell_ring(&bell, header->bell_index); /* so that it drops the objects now */
+			sb__bell_detach(&bell);
+		}
+		sb__mailbox_detach(mailbox);
+	}
+	sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
+}
+
+int sb__session_release(sb_bridge *bridge, const char *id, int *ret_released)
+{
+	struct sb__core *core = bridge->core;
+	struct sb__session_rec rec;
+	int err = sb__session_id_check(id);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&core->lock);
+	err = sb__core_enter_locked(core);
+	if (!err)
+		err = sb__store_session_end(core->store, id, 0, SB__END_RELEASED, &rec);
+	if (err > 0)
+		sb__session_finish_locked(core, &rec, SB__MAILBOX_RELEASED);
+	pthread_mutex_unlock(&core->lock);
+	if (err < 0)
+		return err;
+	if (ret_released)
+		*ret_released = err;
+	return 0;
+}
+
+static void disown_locked(sb_session *session)
+{
+	struct sb__core *core = session->core;
+	struct sb__session_rec rec;
+
+	if (!session->handle || atomic_load(&session->epoch) != sb__fork_epoch() || !sb__core_is_ours(core))
+		return; /* no owner by it (sb-owner), or inherited and never used here: this process is no owner by it */
+	if (sb__store_owner_remove(core->store, session->uid, core->self.slot, core->self.generation, session->handle,
+	                           &rec) == 2)
+		sb__session_finish_locked(core, &rec, SB__MAILBOX_RELEASED);
+}
+
+static void drop_attachments_locked(sb_session *session)
+{
+	if (!sb__core_is_ours(session->core))
+		return; /* the parent's: forgotten as a whole when this process attaches */
+	for (unsigned i = 0; i < session->retired_count; i++)
+		sb__attachment_put_locked(session->retired[i]);
+	session->retired_count = 0;
+	sb__attachment_put_locked(atomic_load(&session->attached));
+	atomic_store(&session->attached, NULL);
+}
+
+void sb__session_close_locked(sb_session *session)
+{
+	struct sb__core *core = session->core;
+	sb_session **at = &core->sessions;
+
+	while (*at && *at != session)
+		at = &(*at)->next;
+	if (*at)
+		*at = session->next;
+	disown_locked(session);
+	drop_attachments_locked(session);
+	free(session);
+}
+
+void sb__session_close(sb_session *session)
+{
+	struct sb__core *core;
+
+	if (!session)
+		return;
+	core = session->core;
+	sb__context_drop(session);
+	pthread_mutex_lock(&core->lock);
+	sb__session_close_locked(session);
+	pthread_mutex_unlock(&core->lock);
+}
+
+/* ── designated owners ── */
+
+static void nap(unsigned ms)
+{
+	struct timespec t = { 0, (long)ms * 1000000 };
+
+	nanosleep(&t, NULL);
+}
+
+static bool designated_dead(struct sb__core *core, const struct sb__session_rec *rec)
+{
+	return sb__liveness_check(core->dir.life_fd, &rec->designated).verdict == SB__DEAD;
+}
+
+/* This process takes over (or begins) rec's incarnation, which the store has as STARTING with us. */
+static int serve_here(struct sb__core *core, const struct sb__session_rec *rec)
+{
+	int err = sb__host_session(core, rec);
+
+	if (err) {
+		/* Nothing half-made: nobody can have used it. A failure of this clean-up is the reaper's business and
+		 * must not hide the reason. */
+		char reason[512];
+
+		snprintf(reason, sizeof(reason), "%s", sb_last_error()->message);
+		sb__store_session_end(core->store, rec->session_id, rec->uid, SB__END_RELEASED, NULL);
+		return sb__fail(err, "%s", reason);
+	}
+	if (sb__store_session_activate(core->store, rec->session_id, rec->incarnation) != 1) {
+		struct sb__hosted *hosted = sb__host_find(core, rec->incarnation);
+
+		if (hosted) {
+			sb__mailbox_end(sb__hosted_mailbox(hosted), SB__MAILBOX_RELEASED);
+			sb__hosted_end(hosted);
+			sb__hosted_put(hosted);
+		}
+		sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
+		return sb__incarnation_explain(core, rec->session_id, rec->incarnation, "starting");
+	}
+	return 0;
+}
+
+/* Makes this process the designated owner of an orphaned session. 1 done, and *ret is what it is now; 0 somebody else
+ * was quicker. */
+static int elect_here(struct sb__core *core, const struct sb__session_rec *rec, struct sb__session_rec *ret)
+{
+	int err = sb__host_python(core);
+
+	if (!err)
+		err = sb__store_session_elect(core->store, rec->session_id, rec->incarnation, &core->self, ret);
+	if (err <= 0)
+		return err;
+	sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
+	err = serve_here(core, ret);
+	return err ? err : 1;
+}
+
+/* Elects a designated owner for an orphaned session, as its mode says. 0: look again. */
+static int elect(struct sb__core *core, const struct sb__session_rec *rec)
+{
+	struct sb__session_rec mine;
+	int err;
+
+	if (rec->designated_mode == SB_DESIGNATED_DEDICATED)
+		return sb__dedicated_start(core, rec);
+	err = elect_here(core, rec, &mine);
+	return err < 0 ? err : 0;
+}
+
+/* The session exists in state STARTING: waits a moment, or orphans it if its designated owner died. */
+static int wait_starting(struct sb__core *core, const struct sb__session_rec *rec, uint64_t until_ms)
+{
+	int err;
+
+	if (designated_dead(core, rec)) {
+		err = sb__store_session_orphan(core->store, rec->session_id, rec->incarnation);
+		return err < 0 ? err : 0;
+	}
+	if (sb__now_ms() >= until_ms)
+		return sb__fail(SB_ESTART, "session \"%s\": its designated owner (pid %d) did not get ready within %u s", rec->session_id,
+		                (int)rec->designated.pid, SB__START_TIMEOUT_MS / 1000);
+	nap(2);
+	return 0;
+}
+
+/* ── joining ── */
+
+static int join_locked(sb_session *s, const struct sb__session_rec *rec)
+{
+	struct sb__core *core = s->core;
+	struct sb__attachment *a = NULL;
+	struct sb__owner_rec owner = { .session_uid = rec->uid, .slot = core->self.slot, .generation = core->self.generation,
+		                       .pid = core->self.pid, .joined_wall_ms = sb__wall_ms() };
+	int err;
+
+	if (rec->state == SB_SESSION_ACTIVE) {
+		err = sb__attach_locked(core, rec, &a);
+		if (err && err != SB_EOWNERDIED)
+			return err;
+	}
+	owner.handle = ++core->next_handle;
+	err = sb__store_owner_add(core->store, rec->session_id, &owner);
+	if (err <= 0) {
+		sb__attachment_put_locked(a);
+		return err ? err : SB_ERELEASED;
+	}
+	s->uid = rec->uid;
+	s->last_incarnation = rec->incarnation;
+	s->handle = owner.handle;
+	atomic_store(&s->attached, a);
+	atomic_store(&s->epoch, sb__fork_epoch());
+	return 0;
+}
+
+/* Joins s to the session that the store has. 0 joined; 1 look again; or an error. */
+static int join(sb_session *s, const struct sb__session_rec *rec, uint64_t until_ms)
+{
+	struct sb__core *core = s->core;
+	int err;
+
+	if (rec->state == SB_SESSION_STARTING) {
+		err = wait_starting(core, rec, until_ms);
+		return err ? err : 1;
+	}
+	pthread_mutex_lock(&core->lock);
+	err = join_locked(s, rec);
+	pthread_mutex_unlock(&core->lock);
+	if (err == SB_ERELEASED && sb__now_ms() < until_ms) {
+		nap(1); /* it ended between our look and the attempt: the record is gone, or a new one comes */
+		return 1;
+	}
+	return err;
+}
+
+/* The handle is open: joined by this process (handle number 0: not as an owner) and attached to what it serves. */
+static int attach_served(sb_session *s, const struct sb__session_rec *rec, uint32_t handle)
+{
+	struct sb__core *core = s->core;
+	struct sb__attachment *a = NULL;
+	int err;
+
+	pthread_mutex_lock(&core->lock);
+	err = sb__attach_locked(core, rec, &a);
+	if (!err) {
+		s->uid = rec->uid;
+		s->last_incarnation = rec->incarnation;
+		s->handle = handle;
+		atomic_store(&s->attached, a);
+		atomic_store(&s->epoch, sb__fork_epoch());
+	}
+	pthread_mutex_unlock(&core->lock);
+	return err;
+}
+
+/* 0 created and open; 1 somebody was quicker: join it. */
+static int create_here(sb_session *s, struct sb__wish *wish, bool as_owner)
+{
+	struct sb__core *core = s->core;
+	struct sb__owner_rec owner = { .slot = core->self.slot, .generation = core->self.generation, .pid = core->self.pid,
+		                       .joined_wall_ms = sb__wall_ms() };
+	int err = sb__host_python(core);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&core->lock);
+	owner.handle = ++core->next_handle;
+	pthread_mutex_unlock(&core->lock);
+	wish->rec.designated = core->self;
+	err = sb__store_session_create(core->store, &wish->rec, as_owner ? &owner : NULL);
+	if (err != 1)
+		return err < 0 ? err : 1;
+	err = serve_here(core, &wish->rec);
+	return err ? err : attach_served(s, &wish->rec, as_owner ? owner.handle : 0);
+}
+
+/* Opens by what the store says, until it is open. */
+static int open_by_store(sb_session *s, struct sb__wish *wish)
+{
+	struct sb__core *core = s->core;
+	uint64_t until_ms = sb__now_ms() + SB__START_TIMEOUT_MS;
+	struct sb__session_rec rec;
+	int err;
+
+	do {
+		err = sb__store_session_get(core->store, wish->rec.session_id, &rec);
+		if (err < 0)
+			return err;
+		if (err == 1) {
+			err = sb__wish_check_join(wish, &rec);
+			if (!err)
+				err = join(s, &rec, until_ms);
+		} else if (wish->designated == SB_DESIGNATED_ATTACH_ONLY) {
+			err = no_such_session(core, wish->rec.session_id);
+		} else if (wish->designated == SB_DESIGNATED_DEDICATED) {
+			err = sb__dedicated_start(core, &wish->rec);
+			err = err ? err : 1;
+		} else {
+			err = create_here(s, wish, true);
+		}
+	} while (err == 1);
+	return err;
+}
+
+static sb_session *session_new(sb_bridge *bridge, const struct sb__wish *wish)
+{
+	sb_session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->bridge = bridge;
+	s->core = bridge->core;
+	s->designated = wish->designated;
+	s->timeout_ms = wish->timeout_ms;
+	strcpy(s->id, wish->rec.session_id);
+	return s;
+}
+
+static void register_session(sb_session *s)
+{
+	pthread_mutex_lock(&s->core->lock);
+	s->next = s->core->sessions;
+	s->core->sessions = s;
+	pthread_mutex_unlock(&s->core->lock);
+}
+
+int sb__session_open(sb_bridge *bridge, const sb_session_options *options, sb_session **ret)
+{
+	struct sb__wish wish;
+	sb_session *s;
+	int err = sb__wish_make(options, &wish);
+
+	if (!err)
+		err = sb__core_enter(bridge->core);
+	if (err)
+		return err;
+	s = session_new(bridge, &wish);
+	if (!s)
+		return sb__fail_memory("a session handle");
+	err = open_by_store(s, &wish);
+	if (err) {
+		free(s);
+		return err;
+	}
+	register_session(s);
+	*ret = s;
+	return 0;
+}
+
+/* The session exists already: serve it if it has lost its designated owner. */
+static int host_existing(sb_session *s)
+{
+	struct sb__session_rec rec, mine;
+	int err = sb__store_session_get(s->core->store, s->id, &rec);
+
+	if (err == 1 && rec.state == SB_SESSION_ORPHANED)
+		err = elect_here(s->core, &rec, &mine);
+	else if (err >= 0)
+		err = 0;
+	if (err == 1)
+		return attach_served(s, &mine, 0);
+	if (err < 0)
+		return err;
+	return sb__fail(SB_EOPTION, "session \"%s\" has a designated owner already (pid %d)", s->id, (int)rec.designated.pid);
+}
+
+int sb__session_host(sb_bridge *bridge, const sb_session_options *options, sb_session **ret)
+{
+	struct sb__wish wish;
+	sb_session *s;
+	int err = sb__wish_make(options, &wish);
+
+	if (!err)
+		err = sb__core_enter(bridge->core);
+	if (err)
+		return err;
+	wish.rec.designated_mode = SB_DESIGNATED_DEDICATED;
+	s = session_new(bridge, &wish);
+	if (!s)
+		return sb__fail_memory("a session handle");
+	err = create_here(s, &wish, false);
+	if (err == 1)
+		err = host_existing(s);
+	if (err) {
+		free(s);
+		return err;
+	}
+	register_session(s);
+	*ret = s;
+	return 0;
+}
+
+/* A dedicated owner that nobody came to use, because whoever started it died meanwhile, ends what it began. */
+static void end_if_unwanted(sb_session *s, const struct sb__session_rec *rec)
+{
+	struct sb__core *core = s->core;
+	struct sb__session_rec ended;
+
+	if (rec->persistent || rec->owner_count || sb__now_ms() - rec->created_ms < UNWANTED_MS)
+		return;
+	pthread_mutex_lock(&core->lock);
+	if (sb__store_session_end(core->store, s->id, s->uid, SB__END_OWNERS_GONE, &ended) == 1)
+		sb__session_finish_locked(core, &ended, SB__MAILBOX_RELEASED);
+	pthread_mutex_unlock(&core->lock);
+}
+
+int sb__session_host_wait(sb_session *s, uint32_t timeout_ms)
+{
+	struct sb__session_rec rec;
+
+	if (sb__host_wait(s->core, s->last_incarnation, timeout_ms))
+		return 1;
+	if (sb__store_session_get(s->core->store, s->id, &rec) == 1 && rec.uid == s->uid)
+		end_if_unwanted(s, &rec);
+	return 0;
+}
+
+/* ── keeping up ── */
+
+static int rejoin(sb_session *s)
+{
+	uint64_t until_ms = sb__now_ms() + SB__START_TIMEOUT_MS;
+	struct sb__session_rec rec;
+	int err;
+
+	do {
+		err = sb__store_session_get(s->core->store, s->id, &rec);
+		if (err < 0)
+			return err;
+		if (err == 0 || rec.uid != s->uid)
+			return sb__incarnation_explain(s->core, s->id, s->last_incarnation, "using an inherited session");
+		err = join(s, &rec, until_ms);
+	} while (err == 1);
+	return err;
+}
+
+int sb__session_enter(sb_session *s)
+{
+	int err;
+
+	if (atomic_load_explicit(&s->epoch, memory_order_acquire) == sb__fork_epoch())
+		return 0;
+	err = sb__core_enter(s->core);
+	if (err)
+		return err;
+	/* Two threads of a forked child may come here at once with one handle; the second finds it joined. */
+	pthread_mutex_lock(&s->core->rejoin_lock);
+	if (atomic_load(&s->epoch) != sb__fork_epoch())
+		err = rejoin(s);
+	pthread_mutex_unlock(&s->core->rejoin_lock);
+	return err;
+}
+
+static void retire_locked(sb_session *s, struct sb__attachment *next)
+{
+	struct sb__attachment *old = atomic_exchange(&s->attached, next);
+
+	if (!old)
+		return;
+	if (s->retired_count == sizeof(s->retired) / sizeof(s->retired[0])) {
+		/* Eight incarnations ago: no call can be in it any more, its owner is long dead. */
+		sb__attachment_put_locked(s->retired[0]);
+		memmove(s->retired, s->retired + 1, sizeof(s->retired) - sizeof(s->retired[0]));
+		s->retired_count--;
+	}
+	s->retired[s->retired_count++] = old;
+}
+
+static int move_to(sb_session *s, const struct sb__session_rec *rec)
+{
+	struct sb__core *core = s->core;
+	struct sb__attachment *a = NULL;
+	int err;
+
+	pthread_mutex_lock(&core->lock);
+	err = sb__attach_locked(core, rec, &a);
+	if (!err && atomic_load(&s->attached) == a)
+		sb__attachment_put_locked(a); /* another thread was quicker */
+	else if (!err)
+		retire_locked(s, a);
+	if (!err)
+		s->last_incarnation = rec->incarnation;
+	pthread_mutex_unlock(&core->lock);
+	return err;
+}
+
+static int owner_died(sb_session *s, const struct sb__session_rec *rec)
+{
+	int err = sb__fail(SB_EOWNERDIED, "the designated owner (pid %d) of session \"%s\" died and its objects with it; make them "
+	                   "again", (int)rec->designated.pid, s->id);
+
+	sb__fail_set_sessions(s->id, NULL);
+	return err;
+}
+
+static int recover_orphaned(sb_session *s, const struct sb__session_rec *rec, bool creating)
+{
+	int err;
+
+	if (!creating)
+		return owner_died(s, rec);
+	if (s->designated == SB_DESIGNATED_ATTACH_ONLY) {
+		err = sb__fail(SB_ENOOWNER, "session \"%s\" has no designated owner since pid %d died, and this handle is attach-only: open "
+		               "it with designated = self or dedicated to elect one", s->id, (int)rec->designated.pid);
+		sb__fail_set_sessions(s->id, NULL);
+		return err;
+	}
+	err = elect(s->core, rec);
+	return err ? err : 1;
+}
+
+/* 0 moved on; 1 look again; or the code that says why not. */
+static int recover_once(sb_session *s, const struct sb__attachment *failed, bool creating, uint64_t until_ms)
+{
+	struct sb__core *core = s->core;
+	struct sb__session_rec rec;
+	int err = sb__store_session_get(core->store, s->id, &rec);
+
+	if (err < 0)
+		return err;
+	if (err == 0 || rec.uid != s->uid)
+		return sb__incarnation_explain(core, s->id, s->last_incarnation, "calling");
+	if (rec.state == SB_SESSION_STARTING) {
+		err = wait_starting(core, &rec, until_ms);
+		return err ? err : 1;
+	}
+	if (rec.state == SB_SESSION_ORPHANED)
+		return recover_orphaned(s, &rec, creating);
+	if (!designated_dead(core, &rec)) {
+		if (!failed || rec.incarnation != failed->incarnation)
+			return move_to(s, &rec);
+		return sb__fail(SB_EOWNERDIED, "the designated owner (pid %d) of session \"%s\" stopped serving it",
+		                (int)rec.designated.pid, s->id);
+	}
+	err = sb__store_session_orphan(core->store, s->id, rec.incarnation);
+	if (err < 0)
+		return err;
+	if (err == 1)
+		sb__mailbox_unlink(core->dir.mailbox, rec.incarnation);
+	return owner_died(s, &rec); /* this call learns of the death; the next one may elect */
+}
+
+int sb__session_recover(sb_session *s, struct sb__attachment *failed, bool creating)
+{
+	uint64_t until_ms = sb__now_ms() + SB__START_TIMEOUT_MS;
+	int err;
+
+	do {
+		err = recover_once(s, failed, creating, until_ms);
+	} while (err == 1);
+	return err;
+}
+
+/* ── facts ── */
+
+static void info_counters(sb_session *s, sb_session_info *ret)
+{
+	struct sb__attachment *a = atomic_load(&s->attached);
+	struct sb__mailbox_control_shm *control;
+	uint64_t now = sb__now_ms(), last;
+
+	if (!a)
+		return;
+	control = sb__mailbox_control(a->mailbox);
+	ret->live_refs = sb__load(&control->live_refs);
+	ret->evicted_refs = sb__load(&control->evicted_refs);
+	ret->calls = sb__load(&control->calls);
+	last = sb__load(&control->last_access_ms);
+	ret->idle_ms = now > last ? (int64_t)(now - last) : 0;
+}
+
+int sb__session_info(sb_session *s, sb_session_info *ret)
+{
+	sb_session_info info = { .size = ret->size };
+	struct sb__session_rec rec;
+	int err = sb__session_enter(s);
+
+	if (err)
+		return err;
+	err = sb__store_session_get(s->core->store, s->id, &rec);
+	if (err < 0)
+		return err;
+	strcpy(info.session_id, s->id);
+	if (err == 0 || rec.uid != s->uid) {
+		info.state = SB_SESSION_ENDED;
+		info.incarnation = s->last_incarnation;
+	} else {
+		info.state = (int)rec.state;
+		info.incarnation = rec.incarnation;
+		info.designated_pid = rec.state == SB_SESSION_ORPHANED ? 0 : rec.designated.pid;
+		info.owner_count = rec.owner_count;
+		info.max_refs = rec.max_refs;
+		info.ttl_seconds = (int64_t)(rec.ttl_ms / 1000);
+		info_counters(s, &info);
+	}
+	memcpy(ret, &info, ret->size < sizeof(info) ? ret->size : sizeof(info));
+	return 0;
+}
