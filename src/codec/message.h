@@ -41,17 +41,22 @@ struct sb__request_head {
 	size_t name_len;
 };
 
+/* Writes the whole request; arguments that carry an error make it buf's. Frees nothing. */
 void sb__request_encode(struct sb__buf *buf, const sb_request *request);
 int sb__request_decode(struct sb__cursor *cursor, struct sb__request_head *ret); /* 0 or SB_EPROTOCOL */
 
-void sb__reply_refuse(struct sb__buf *buf, int code, const char *message); /* replaces what buf holds */
+void sb__reply_refuse(struct sb__buf *buf, int code, const char *message); /* replaces what buf holds, its error too */
 void sb__reply_fail(struct sb__buf *buf, int code, const char *message);   /* the same for a call that did run */
 
 /*
  * Turns a reply into the caller's result: 0 and *ret_value (if ret_value is not NULL), or the code with the
  * thread's error record set, outcome and Python parts included. session_id goes into refs and errors.
+ * A reply that cannot be read is SB_EPROTOCOL with outcome unknown: the call ran, or may have.
  */
 int sb__reply_decode(const uint8_t *data, size_t len, const char *session_id, sb_value **ret_value);
+
+/* exception.c: reads the exception of a reply into the error record. Returns its code, or SB_EPROTOCOL. */
+int sb__exception_decode(struct sb__cursor *cursor);
 
 /* Where the layout of messages stands; part of the mailbox fingerprint. */
 #define SB__MESSAGE_VERSION 1u

@@ -12,8 +12,15 @@
  * 0, SB_EPROTOCOL, SB_ETOODEEP, SB_ENOMEM. The bytes after the item are left to the cursor.
  */
 int sb__value_decode(struct sb__cursor *cursor, const char *session_id, sb_value **ret);
-/* Encodes a tree. */
+/* The same for bytes of our own: the tree's refs, in the order they were encoded, become copies of refs[]. */
+int sb__value_decode_own(struct sb__cursor *cursor, const sb_ref *refs, size_t count, sb_value **ret);
+/* Encodes a tree; NULL gives null. Nested deeper than SB__DEPTH_MAX with depth containers around it:
+ * buf->error becomes SB_ETOODEEP. */
 void sb__value_encode(const sb_value *value, struct sb__buf *buf);
+void sb__value_encode_at(const sb_value *value, struct sb__buf *buf, unsigned depth);
+/* Calls fn for every ref in a tree, in the order they are encoded, until one call returns non-zero. */
+typedef int (*sb__ref_fn)(void *arg, const sb_ref *ref);
+int sb__value_each_ref(const sb_value *value, sb__ref_fn fn, void *arg);
 
 /* Arguments are encoded as they are packed; their refs are remembered so that the caller can check the
  * session of each before anything is sent. */
@@ -24,8 +31,15 @@ struct sb_args {
 	uint32_t positional_count;
 	struct sb__buf keywords;   /* name, item, name, item … */
 	uint32_t keyword_count;
-	struct sb__arg_ref { uint64_t incarnation; char session_id[SB_SESSION_ID_MAX + 1]; } *refs; /* distinct sessions only */
+	struct sb__arg_ref {
+		uint64_t incarnation;
+		char session_id[SB_SESSION_ID_MAX + 1];
+	} *refs;                   /* distinct sessions only */
 	size_t ref_count;
+	uint8_t first[256];        /* where positional begins, so that a small call allocates once */
 };
+
+/* 0, or what went wrong in building the arguments, with the error record set. NULL is fine. */
+int sb__args_error(const sb_args *args);
 
 #endif

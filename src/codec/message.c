@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests and replies. This file knows what a message consists of; it does not know how it travels, nor
+ * what a verb does. The arguments and results inside are left to value.c and to the interpreter.
+ *
+ * Locks: none. Crash story: a message is private bytes, or bytes of a lane that nobody reads before the
+ * lane is published.
+ */
+#include "message.h"
+
+#include <string.h>
+
+#include "fail.h"
+#include "utf8.h"
+
+/* ── requests ── */
+
+/* What was packed goes in as it is; a failed packing spoils the request. */
+static void put_arguments(struct sb__buf *buf, const sb_args *args)
+{
+	if (!args) {
+		sb__put_array(buf, 0);
+		sb__put_map(buf, 0);
+		return;
+	}
+	if (args->error && !buf->error)
+		buf->error = args->error;
+	sb__put_array(buf, args->positional_count);
+	sb__buf_append(buf, args->positional.data, args->positional.len);
+	sb__put_map(buf, args->keyword_count);
+	sb__buf_append(buf, args->keywords.data, args->keywords.len);
+}
+
+void sb__request_encode(struct sb__buf *buf, const sb_request *request)
+{
+	sb__put_array(buf, 6);
+	sb__put_uint(buf, (uint64_t)request->verb);
+	sb__put_uint(buf, request->flags);
+	if (request->target)
+		sb__put_ref(buf, request->target, NULL);
+	else
+		sb__put_null(buf);
+	if (request->name)
+		sb__put_str(buf, request->name, strlen(request->name));
+	else
+		sb__put_null(buf);
+	put_arguments(buf, request->args);
+}
+
+/* Reads the head of an array of exactly count items. */
+static int next_array(struct sb__cursor *cursor, uint64_t count, const char *what)
+{
+	struct sb__item item;
+	int err = sb__next(cursor, &item);
+
+	if (err)
+		return err;
+	if (item.type != SB__ITEM_ARRAY || item.u.count != count)
+		return sb__fail(SB_EPROTOCOL, "%s is not an array of %llu items", what, (unsigned long long)count);
+	return 0;
+}
+
+static int next_u32(struct sb__cursor *cursor, const char *what, uint32_t *ret)
+{
+	struct sb__item item;
+	int err = sb__next(cursor, &item);
+
+	if (err)
+		return err;
+	if (item.type != SB__ITEM_INT || item.u.integer < 0 || item.u.integer > UINT32_MAX)
+		return sb__fail(SB_EPROTOCOL, "a request's %s is not a 32-bit number", what);
+	*ret = (uint32_t)item.u.integer;
+	return 0;
+}
+
+static int next_target(struct sb__cursor *cursor, struct sb__request_head *ret)
+{
+	struct sb__item item;
+	int err = sb__next(cursor, &item);
+
+	if (err || item.type == SB__ITEM_NULL)
+		return err;
+	if (item.type != SB__ITEM_TAG || item.u.count != SB__TAG_REF)
+		return sb__fail(SB_EPROTOCOL, "a request's target is neither a ref nor null");
+	ret->has_target = true;
+	return sb__next_ref(cursor, &ret->target);
+}
+
+static int next_name(struct sb__cursor *cursor, struct sb__request_head *ret)
+{
+	struct sb__item item;
+	int err = sb__next(cursor, &item);
+
+	if (err || item.type == SB__ITEM_NULL)
+		return err;
+	if (item.type != SB__ITEM_STR)
+		return sb__fail(SB_EPROTOCOL, "a request's name is neither a str nor null");
+	ret->name = (const char *)item.u.bytes.data;
+	ret->name_len = item.u.bytes.len;
+	return 0;
+}
+
+int sb__request_decode(struct sb__cursor *cursor, struct sb__request_head *ret)
+{
+	struct sb__request_head head = { 0 };
+	int err = next_array(cursor, 6, "a request");
+
+	if (err || (err = next_u32(cursor, "verb", &head.verb)) || (err = next_u32(cursor, "flags", &head.flags)) ||
+	    (err = next_target(cursor, &head)) || (err = next_name(cursor, &head)))
+		return err;
+	*ret = head;
+	return 0;
+}
+
+/* ── replies ── */
+
+void sb__reply_refuse(struct sb__buf *buf, int code, const char *message)
+{
+	const char *text = message ? message : "";
+
+	sb__buf_truncate(buf, 0);
+	buf->error = 0;
+	sb__put_array(buf, 3);
+	sb__put_uint(buf, SB__REPLY_REFUSED);
+	sb__put_int(buf, code);
+	sb__put_str(buf, text, sb__utf8_prefix(text, strlen(text)));
+}
+
+/* What a decoding error of ours says of the call: it was answered, so it may have run. */
+static int unreadable(int err, const char *session_id)
+{
+	sb__fail_set_outcome(SB_OUTCOME_UNKNOWN);
+	sb__fail_set_sessions(session_id, NULL);
+	return err;
+}
+
+static int decode_value(struct sb__cursor *cursor, const char *session_id, sb_value **ret_value)
+{
+	sb_value *value = NULL;
+	int err = ret_value ? sb__value_decode(cursor, session_id, &value) : sb__skip(cursor);
+
+	if (!err && cursor->pos != cursor->len)
+		err = sb__fail(SB_EPROTOCOL, "%zu bytes follow the reply", cursor->len - cursor->pos);
+	if (err) {
+		sb_value_free(value);
+		return unreadable(err, session_id);
+	}
+	if (ret_value)
+		*ret_value = value;
+	return 0;
+}
+
+static int decode_exception(struct sb__cursor *cursor, const char *session_id)
+{
+	int code = sb__exception_decode(cursor);
+
+	if (code == SB_EPROTOCOL || code == SB_ENOMEM)
+		return unreadable(code, session_id);
+	sb__fail_set_outcome(SB_OUTCOME_EXCEPTION);
+	sb__fail_set_sessions(session_id, NULL);
+	return code;
+}
+
+static int decode_refusal(struct sb__cursor *cursor, const char *session_id)
+{
+	struct sb__item code, message;
+	int err = sb__next(cursor, &code);
+
+	if (!err)
+		err = sb__next(cursor, &message);
+	if (err)
+		return unreadable(err, session_id);
+	if (code.type != SB__ITEM_INT || code.u.integer >= 0 || code.u.integer < INT32_MIN ||
+	    strcmp(sb_error_name((int)code.u.integer), "SB_E?") == 0 || message.type != SB__ITEM_STR)
+		return unreadable(sb__fail(SB_EPROTOCOL, "a refusal without known code and message"), session_id);
+	err = (int)code.u.integer;
+	if (message.u.bytes.len > 0)
+		sb__fail(err, "%.*s", (int)sb__utf8_cut((const char *)message.u.bytes.data, message.u.bytes.len, 4096),
+		         (const char *)message.u.bytes.data);
+	else
+		sb__fail(err, "%s; %s", sb_strerror(err), sb_error_advice(err));
+	sb__fail_set_outcome(SB_OUTCOME_REFUSED);
+	sb__fail_set_sessions(session_id, NULL);
+	return err;
+}
+
+int sb__reply_decode(const uint8_t *data, size_t len, const char *session_id, sb_value **ret_value)
+{
+	struct sb__cursor cursor = { data, len, 0 };
+	struct sb__item array, kind;
+	int err = sb__next(&cursor, &array);
+
+	if (!err)
+		err = sb__next(&cursor, &kind);
+	if (err)
+		return unreadable(err, session_id);
+	if (array.type == SB__ITEM_ARRAY && kind.type == SB__ITEM_INT) {
+		if (kind.u.integer == SB__REPLY_VALUE && array.u.count == 2)
+			return decode_value(&cursor, session_id, ret_value);
+		if (kind.u.integer == SB__REPLY_EXCEPTION && array.u.count == 2)
+			return decode_exception(&cursor, session_id);
+		if (kind.u.integer == SB__REPLY_REFUSED && array.u.count == 3)
+			return decode_refusal(&cursor, session_id);
+	}
+	return unreadable(sb__fail(SB_EPROTOCOL, "the reply is neither value, exception nor refusal"), session_id);
+}
