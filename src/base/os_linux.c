@@ -263,6 +263,16 @@ int sb__os_map_dontfork(int fd, size_t len, void **ret)
 	return 0;
 }
 
+bool sb__os_map_fits(size_t len)
+{
+	void *addr = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (addr == MAP_FAILED)
+		return false;
+	(void)munmap(addr, len);
+	return true;
+}
+
 int sb__os_unmap(void *addr, size_t len)
 {
 	return result_of(munmap(addr, len));
@@ -287,6 +297,11 @@ int sb__os_getrandom(void *buf, size_t len)
 int sb__os_kill(pid_t pid, int sig)
 {
 	return result_of(kill(pid, sig));
+}
+
+pid_t sb__os_tid(void)
+{
+	return (pid_t)syscall(SYS_gettid);
 }
 
 int sb__os_pidfd_open(pid_t pid)

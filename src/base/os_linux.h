@@ -26,6 +26,7 @@ int sb__os_close(int fd);
 int sb__os_map(int fd, off_t offset, size_t len, bool writable, void **ret); /* MAP_SHARED, MADV_DONTDUMP */
 int sb__os_unmap(void *addr, size_t len);
 int sb__os_kill(pid_t pid, int sig);
+pid_t sb__os_tid(void);     /* of this thread */
 int sb__os_pidfd_open(pid_t pid);
 int sb__os_poll_fd(int fd, int timeout_ms);            /* 1 readable, 0 timeout */
 ssize_t sb__os_read_file_at(int dirfd, const char *path, char *buf, size_t size); /* whole small file, NUL-terminated; -EFBIG if it does not fit */
@@ -35,6 +36,7 @@ uint64_t sb__os_fs_free(int fd);                       /* bytes, 0 on error */
 
 int sb__os_map_dontfork(int fd, size_t len, void **ret); /* MAP_SHARED, read-only, MADV_DONTFORK */
 int sb__os_set_cloexec(int fd);
+bool sb__os_map_fits(size_t len); /* is there address space for a mapping of that size? */
 
 /* Each entry but "." and "..", through a description of its own. visit returns non-zero to stop, which is then
  * returned; else 0, or -errno. Entries made or removed meanwhile may or may not be seen. */
