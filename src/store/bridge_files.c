@@ -139,8 +139,10 @@ int sb__bridge_files_list(const struct sb__bridge_dir *dir, struct sb__bridge_fi
 
 /* ── orphans ── */
 
-int sb__known_add_incarnation(struct sb__known *known, uint64_t incarnation)
+int sb__known_add_session(struct sb__known *known, const struct sb__session_rec *rec)
 {
+	if (rec->state == SB_SESSION_ORPHANED)
+		return 0;
 	if (known->incarnation_count == known->incarnation_cap) {
 		size_t cap = known->incarnation_cap ? known->incarnation_cap * 2 : 64;
 		uint64_t *more = realloc(known->incarnations, cap * sizeof(*more));
@@ -150,7 +152,7 @@ int sb__known_add_incarnation(struct sb__known *known, uint64_t incarnation)
 		known->incarnations = more;
 		known->incarnation_cap = cap;
 	}
-	known->incarnations[known->incarnation_count++] = incarnation;
+	known->incarnations[known->incarnation_count++] = rec->incarnation;
 	return 0;
 }
 
@@ -203,7 +205,7 @@ const char *sb__bridge_file_orphan(const struct sb__bridge_file *file, const str
 		    bsearch(&file->incarnation, known->incarnations, known->incarnation_count,
 		            sizeof(uint64_t), by_number))
 			return NULL;
-		return "no session has this incarnation";
+		return "no session is served through it";
 	case SB__FILE_BELL:
 	case SB__FILE_ARENA:
 		return known_present(known, file->slot, file->generation)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The shared-memory files of a bridge by name: which there are, and which belong to nobody any more. The reaper
- * removes by this, inspect counts by it. Opens none of them.
+ * The shared-memory files of a bridge by name: which there are, and which belong to nobody any more. The
+ * reaper removes by this, inspect counts by it. Opens none of them.
  */
 #ifndef SB_STORE_BRIDGE_FILES_H
 #define SB_STORE_BRIDGE_FILES_H
@@ -12,6 +12,7 @@
 
 #include "bridge_dir.h"
 #include "identity.h"
+#include "store.h"
 
 enum sb__folder { SB__FOLDER_MAILBOX, SB__FOLDER_BELL, SB__FOLDER_ARENA, SB__FOLDERS };
 const char *sb__folder_name(enum sb__folder folder);
@@ -43,17 +44,17 @@ void sb__bridge_file_parse(enum sb__folder folder, const char *name, struct sb__
 /* All files of the three folders, malloc'ed. 0, SB_ENOMEM, SB_ESYSTEM. */
 int sb__bridge_files_list(const struct sb__bridge_dir *dir, struct sb__bridge_file **ret, size_t *ret_count);
 
-/* What the records know. Read it after listing: a file is made after its record, and an incarnation or
- * slot.generation that is gone never comes back, so what is listed and not known here is an orphan for good. */
+/* What the records know. Read it after listing: a file is made after its record, and an incarnation or a
+ * slot.generation that is gone never comes back, so what is listed and not known here stays an orphan. */
 struct sb__known {
-	uint64_t *incarnations; /* of all sessions; ascending once sorted */
+	uint64_t *incarnations; /* of all sessions but orphaned ones, whose mailbox is no use; ascending */
 	size_t incarnation_count, incarnation_cap;
 	struct {
 		bool present, alive; /* a record; and its process is not known to be dead */
 		uint32_t generation;
 	} slots[SB__SLOTS_MAX];
 };
-int sb__known_add_incarnation(struct sb__known *known, uint64_t incarnation); /* SB_ENOMEM */
+int sb__known_add_session(struct sb__known *known, const struct sb__session_rec *rec); /* SB_ENOMEM */
 void sb__known_add_process(struct sb__known *known, const struct sb__identity *identity, bool alive);
 void sb__known_sort(struct sb__known *known);
 void sb__known_free(struct sb__known *known); /* the arrays inside */

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Executes a plan. Every verdict names exact generations and incarnations and is checked again by the
+ * transaction or compare-and-swap that executes it, so it does no harm when it is late, done twice, or done
+ * by two reapers.
+ *
+ * Locks: none of its own; the store's write lock for one short transaction at a time, never two.
+ *
+ * Crash story: a kill between a transaction that ends or orphans a session and the removal of its mailbox
+ * leaves a file without a serving session: the file pass of the next sweep tells whoever still has it
+ * mapped, and removes it. A kill anywhere else leaves the rest of the plan undone; a dead process's record
+ * goes last, so the next sweep finds what hangs on it again.
+ */
+#include "sweep.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arena.h"
+#include "bell.h"
+#include "clock.h"
+#include "collect.h"
+#include "fail.h"
+#include "mailbox.h"
+#include "os_linux.h"
+
+struct sweep {
+	struct sb__store *store;
+	const struct sb__bridge_dir *dir;
+	const struct sb__sweep_options *options;
+	struct sb__sweep_result *result;
+	uint64_t deadline_ms; /* 0: none */
+};
+
+uint32_t sb__sweep_actions(const struct sb__sweep_result *result)
+{
+	uint32_t n = 0;
+
+	for (unsigned kind = 0; kind < SB__VERDICT_KINDS; kind++)
+		if (kind != SB__VERDICT_RECORD_UNREADABLE)
+			n += result->counts[kind];
+	return n;
+}
+
+static void report(struct sweep *s, const struct sb__verdict *v)
+{
+	if (v->kind == SB__VERDICT_RECORD_UNREADABLE)
+		s->result->damaged = true;
+	if (v->code < 0 && v->kind != SB__VERDICT_RECORD_UNREADABLE)
+		s->result->failed++;
+	else
+		s->result->counts[v->kind]++;
+	if (s->options->report)
+		s->options->report(s->options->arg, v);
+}
+
+/* ── mailboxes of what ended ── */
+
+/* Tells callers and the designated owner, if it lives, that the incarnation is over. */
+static void tell_end(const struct sb__bridge_dir *dir, uint64_t incarnation, enum sb__mailbox_state state)
+{
+	const struct sb__mailbox_header_shm *header;
+	struct sb__mailbox *mailbox;
+	struct sb__bell bell;
+
+	if (sb__mailbox_attach(dir->mailbox, incarnation, &mailbox) < 0)
+		return;
+	header = sb__mailbox_header(mailbox);
+	sb__mailbox_end(mailbox, state);
+	if (sb__bell_attach(dir->bell, header->owner.slot, header->owner.generation, &bell) == 0) {
+		sb__bell_ring(&bell, header->bell_index);
+		sb__bell_detach(&bell);
+	}
+	sb__mailbox_detach(mailbox);
+}
+
+static int finish(struct sweep *s, uint64_t incarnation, enum sb__mailbox_state state)
+{
+	tell_end(s->dir, incarnation, state);
+	return sb__mailbox_unlink(s->dir->mailbox, incarnation);
+}
+
+/* ── one function per kind: 1 done, 0 there was nothing to do any more, or an error ── */
+
+static int reclaim_lanes(struct sweep *s, struct sb__verdict *v)
+{
+	struct sb__mailbox *mailbox;
+	int r = sb__mailbox_attach(s->dir->mailbox, v->incarnation, &mailbox);
+
+	if (r == SB_ERELEASED)
+		return 0;
+	if (r < 0)
+		return r;
+	v->count = sb__mailbox_reclaim(mailbox, v->slot, v->generation, false);
+	sb__mailbox_detach(mailbox);
+	return v->count > 0;
+}
+
+static int remove_owner(struct sweep *s, struct sb__verdict *v)
+{
+	struct sb__session_rec rec;
+	struct sb__verdict released;
+	int r = sb__store_owner_remove(s->store, v->uid, v->slot, v->generation, v->handle, &rec);
+
+	if (r != 2)
+		return r;
+	finish(s, rec.incarnation, SB__MAILBOX_RELEASED); /* what is left of the files is an orphan */
+	report(s, v);
+	released = *v;
+	released.kind = SB__VERDICT_SESSION_RELEASED;
+	released.incarnation = rec.incarnation;
+	released.session_id = rec.session_id;
+	snprintf(released.evidence, sizeof(released.evidence), "its last owner, pid %d, is dead",
+	         (int)v->pid);
+	report(s, &released);
+	return 0; /* both told */
+}
+
+/* A session that nobody owns. Whoever joins between the look and the end finds it released, and opens it
+ * anew. */
+static int release_ownerless(struct sweep *s, const struct sb__verdict *v)
+{
+	struct sb__session_rec rec;
+	int r = sb__store_session_by_uid(s->store, v->uid, &rec);
+
+	if (r != 1)
+		return r;
+	if (rec.incarnation != v->incarnation || rec.owner_count != 0 || rec.persistent != 0)
+		return 0;
+	r = sb__store_session_end(s->store, rec.session_id, rec.uid, SB__END_OWNERS_GONE, &rec);
+	if (r == 1)
+		finish(s, rec.incarnation, SB__MAILBOX_RELEASED);
+	return r;
+}
+
+/* Callers learn from the owner's death, not from the mailbox: its state stays serving. Its file goes so that
+ * nobody attaches to it any more. */
+static int orphan_session(struct sweep *s, const struct sb__verdict *v)
+{
+	int r = sb__store_session_orphan(s->store, v->session_id, v->incarnation);
+
+	if (r == 1)
+		sb__mailbox_unlink(s->dir->mailbox, v->incarnation);
+	return r;
+}
+
+static uint64_t last_access(struct sweep *s, uint64_t incarnation, uint64_t before_ms)
+{
+	struct sb__mailbox *mailbox;
+	uint64_t ms;
+
+	if (sb__mailbox_attach(s->dir->mailbox, incarnation, &mailbox) < 0)
+		return before_ms;
+	ms = sb__load(&sb__mailbox_control(mailbox)->last_access_ms);
+	sb__mailbox_detach(mailbox);
+	return ms;
+}
+
+static int expire_session(struct sweep *s, const struct sb__verdict *v)
+{
+	struct sb__session_rec rec;
+	uint64_t used_ms = last_access(s, v->incarnation, v->last_access_ms);
+	int r = sb__store_session_expire(s->store, v->session_id, v->uid, used_ms, sb__now_ms(), &rec);
+
+	if (r == 1)
+		finish(s, rec.incarnation, SB__MAILBOX_EXPIRED);
+	return r;
+}
+
+static int remove_file(struct sweep *s, const struct sb__verdict *v)
+{
+	const struct sb__bridge_file *file = v->file;
+	struct sb__grave_rec grave;
+	int r;
+
+	if (file->kind == SB__FILE_MAILBOX) {
+		r = sb__store_grave(s->store, file->incarnation, &grave);
+		if (r != 1 || grave.reason != SB__END_OWNER_DIED)
+			tell_end(s->dir, file->incarnation,
+			         r == 1 && grave.reason == SB__END_EXPIRED ? SB__MAILBOX_EXPIRED
+			                                                   : SB__MAILBOX_RELEASED);
+	}
+	r = sb__os_unlinkat(sb__folder_fd(s->dir, file->folder), file->name, 0);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return sb__fail_errno(SB_ESYSTEM, -r, "%s/%s of bridge %s cannot be removed",
+		                      sb__folder_name(file->folder), file->name, s->dir->path);
+	return 1;
+}
+
+/* Nothing may hang on the record any more, or nobody would find it again. */
+static int nothing_left(struct sweep *s, const struct sb__verdict *v)
+{
+	struct sb__session_rec *sessions = NULL;
+	struct sb__owner_rec *owners = NULL;
+	size_t owner_count = 0, session_count = 0, left = 0;
+	int r = sb__store_owners_of_process(s->store, v->slot, &owners, &owner_count);
+
+	for (size_t i = 0; r >= 0 && i < owner_count; i++)
+		left += owners[i].generation == v->generation;
+	if (r >= 0)
+		r = sb__store_sessions_of_owner(s->store, v->slot, v->generation, &sessions, &session_count);
+	for (size_t i = 0; r >= 0 && i < session_count; i++)
+		left += sessions[i].state != SB_SESSION_ORPHANED;
+	free(owners);
+	free(sessions);
+	return r < 0 ? r : left == 0;
+}
+
+static int remove_process(struct sweep *s, const struct sb__verdict *v)
+{
+	int r;
+
+	if (sb__liveness_check(s->dir->life_fd, v->identity).verdict != SB__DEAD)
+		return 0;
+	r = nothing_left(s, v);
+	if (r != 1)
+		return r;
+	sb__bell_unlink(s->dir->bell, v->slot, v->generation);
+	sb__arena_unlink(s->dir->arena, v->slot, v->generation);
+	return sb__store_process_remove(s->store, v->slot, v->generation);
+}
+
+static int remove_boot(struct sweep *s, const struct sb__verdict *v)
+{
+	int r;
+
+	do {
+		unsigned budget = 256;
+
+		r = sb__bridge_dir_remove_boot(s->dir, v->boot, &budget);
+	} while (r == 0 && (s->deadline_ms == 0 || sb__now_ms() < s->deadline_ms));
+	if (r == 0)
+		s->result->complete = false;
+	return r;
+}
+
+static int execute(struct sweep *s, struct sb__verdict *v)
+{
+	switch (v->kind) {
+	case SB__VERDICT_LANES_RECLAIMED: return reclaim_lanes(s, v);
+	case SB__VERDICT_OWNER_REMOVED: return remove_owner(s, v);
+	case SB__VERDICT_SESSION_RELEASED: return release_ownerless(s, v);
+	case SB__VERDICT_SESSION_ORPHANED: return orphan_session(s, v);
+	case SB__VERDICT_SESSION_EXPIRED: return expire_session(s, v);
+	case SB__VERDICT_FILE_REMOVED: return remove_file(s, v);
+	case SB__VERDICT_PROCESS_DEAD: return remove_process(s, v);
+	case SB__VERDICT_BOOT_REMOVED: return remove_boot(s, v);
+	case SB__VERDICT_RECORD_UNREADABLE: return 1; /* its report is all */
+	default: return 0;
+	}
+}
+
+/* ── */
+
+static void execute_plan(struct sweep *s, struct sb__plan *plan)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		struct sb__verdict *v = &plan->verdicts[i];
+		int r;
+
+		if (v->consequence)
+			continue;
+		/* At least one, however small the budget: every sweep gets further. */
+		if (i > 0 && s->deadline_ms != 0 && sb__now_ms() >= s->deadline_ms) {
+			s->result->complete = false;
+			return;
+		}
+		r = execute(s, v);
+		if (r < 0)
+			v->code = r;
+		if (r != 0)
+			report(s, v);
+	}
+}
+
+static void clear_readers(struct sweep *s)
+{
+	struct sb__verdict v = { .kind = SB__VERDICT_READERS_CLEARED, .session_id = "" };
+	int n = sb__store_check_readers(s->store);
+
+	if (n == 0)
+		return;
+	if (n < 0)
+		v.code = n;
+	else
+		v.count = (uint32_t)n;
+	snprintf(v.evidence, sizeof(v.evidence), "their processes are dead");
+	report(s, &v);
+}
+
+int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
+                     const struct sb__sweep_options *options, struct sb__sweep_result *ret)
+{
+	uint64_t start_ms = sb__now_ms();
+	struct sb__collect_options collect = { .files = options->files };
+	struct sweep s = { .store = store, .dir = dir, .options = options, .result = ret };
+	struct sb__reaper_snapshot snapshot;
+	struct sb__plan plan = { .verdicts = NULL };
+	int r;
+
+	memset(ret, 0, sizeof(*ret));
+	if (options->budget_ms != 0) {
+		s.deadline_ms = start_ms + options->budget_ms;
+		collect.deadline_ms = start_ms + options->budget_ms / 2;
+	}
+	r = sb__reaper_collect(store, dir, &collect, &snapshot, &ret->complete);
+	if (r == 0)
+		r = sb__reaper_plan(&snapshot, &plan);
+	if (r == 0 && options->dry_run) {
+		for (size_t i = 0; i < plan.count; i++)
+			report(&s, &plan.verdicts[i]);
+	} else if (r == 0) {
+		execute_plan(&s, &plan);
+		clear_readers(&s);
+	}
+	sb__plan_free(&plan);
+	sb__reaper_snapshot_free(&snapshot);
+	ret->elapsed_ms = sb__now_ms() - start_ms;
+	return r;
+}
