@@ -114,16 +114,26 @@ int sb__request_decode(struct sb__cursor *cursor, struct sb__request_head *ret)
 
 /* ── replies ── */
 
-void sb__reply_refuse(struct sb__buf *buf, int code, const char *message)
+static void put_verdict(struct sb__buf *buf, unsigned kind, int code, const char *message)
 {
 	const char *text = message ? message : "";
 
 	sb__buf_truncate(buf, 0);
 	buf->error = 0;
 	sb__put_array(buf, 3);
-	sb__put_uint(buf, SB__REPLY_REFUSED);
+	sb__put_uint(buf, kind);
 	sb__put_int(buf, code);
 	sb__put_str(buf, text, sb__utf8_prefix(text, strlen(text)));
+}
+
+void sb__reply_refuse(struct sb__buf *buf, int code, const char *message)
+{
+	put_verdict(buf, SB__REPLY_REFUSED, code, message);
+}
+
+void sb__reply_fail(struct sb__buf *buf, int code, const char *message)
+{
+	put_verdict(buf, SB__REPLY_FAILED, code, message);
 }
 
 /* What a decoding error of ours says of the call: it was answered, so it may have run. */
@@ -161,7 +171,8 @@ static int decode_exception(struct sb__cursor *cursor, const char *session_id)
 	return code;
 }
 
-static int decode_refusal(struct sb__cursor *cursor, const char *session_id)
+/* Refused or failed: a code and a message. */
+static int decode_verdict(struct sb__cursor *cursor, const char *session_id, int outcome)
 {
 	struct sb__item code, message;
 	int err = sb__next(cursor, &code);
@@ -172,14 +183,14 @@ static int decode_refusal(struct sb__cursor *cursor, const char *session_id)
 		return unreadable(err, session_id);
 	if (code.type != SB__ITEM_INT || code.u.integer >= 0 || code.u.integer < INT32_MIN ||
 	    strcmp(sb_error_name((int)code.u.integer), "SB_E?") == 0 || message.type != SB__ITEM_STR)
-		return unreadable(sb__fail(SB_EPROTOCOL, "a refusal without known code and message"), session_id);
+		return unreadable(sb__fail(SB_EPROTOCOL, "a reply without known code and message"), session_id);
 	err = (int)code.u.integer;
 	if (message.u.bytes.len > 0)
 		sb__fail(err, "%.*s", (int)sb__utf8_cut((const char *)message.u.bytes.data, message.u.bytes.len, 4096),
 		         (const char *)message.u.bytes.data);
 	else
 		sb__fail(err, "%s; %s", sb_strerror(err), sb_error_advice(err));
-	sb__fail_set_outcome(SB_OUTCOME_REFUSED);
+	sb__fail_set_outcome(outcome);
 	sb__fail_set_sessions(session_id, NULL);
 	return err;
 }
@@ -200,7 +211,9 @@ int sb__reply_decode(const uint8_t *data, size_t len, const char *session_id, sb
 		if (kind.u.integer == SB__REPLY_EXCEPTION && array.u.count == 2)
 			return decode_exception(&cursor, session_id);
 		if (kind.u.integer == SB__REPLY_REFUSED && array.u.count == 3)
-			return decode_refusal(&cursor, session_id);
+			return decode_verdict(&cursor, session_id, SB_OUTCOME_REFUSED);
+		if (kind.u.integer == SB__REPLY_FAILED && array.u.count == 3)
+			return decode_verdict(&cursor, session_id, SB_OUTCOME_EXCEPTION);
 	}
-	return unreadable(sb__fail(SB_EPROTOCOL, "the reply is neither value, exception nor refusal"), session_id);
+	return unreadable(sb__fail(SB_EPROTOCOL, "the reply is of no kind that is known here"), session_id);
 }
