@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Deaths: of designated owners, of callers, by SIGKILL. Numbers are points of the contract.
+ *
+ * SB_KILL_ROUNDS sets how many rounds of forked, randomly killed workers there are (default 1,000; fewer under a
+ * sanitizer). SB_SEED repeats a run; the seed is printed.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fixture.h"
+
+static double now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* ── the owner dies ── */
+
+struct blocked {
+	sb_session *s;
+	int err, outcome;
+	double returned_ms;
+};
+
+static void *block(void *arg)
+{
+	struct blocked *b = arg;
+
+	b->err = sb_call(b->s, "time:sleep", sb_args("d", 60.0), NULL);
+	b->outcome = sb_last_error()->outcome;
+	b->returned_ms = now_ms();
+	return NULL;
+}
+
+static int32_t owner_pid(sb_session *s)
+{
+	sb_session_info info = { .size = sizeof(info) };
+
+	assert_ok(sb_session_get_info(s, &info));
+	assert_true(info.designated_pid > 0);
+	return info.designated_pid;
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* 30: a blocked caller learns of its owner's death. The bound is the 100 ms; the median is printed. */
+static void test_30_blocked_call_learns_of_owners_death(void **state)
+{
+	enum { ROUNDS = 9 };
+	struct fixture *f = *state;
+	double took[ROUNDS];
+
+	for (int i = 0; i < ROUNDS; i++) {
+		char id[32];
+		struct blocked b = { 0 };
+		pthread_t t;
+		double killed;
+		int32_t pid;
+
+		snprintf(id, sizeof(id), "doomed-%d", i);
+		b.s = fixture_session(f->bridge, id, SB_DESIGNATED_DEDICATED);
+		pid = owner_pid(b.s);
+		assert_int_equal(pthread_create(&t, NULL, block, &b), 0);
+		usleep(100000); /* until it is in the call */
+		killed = now_ms();
+		kill(pid, SIGKILL);
+		pthread_join(t, NULL);
+		took[i] = b.returned_ms - killed;
+		assert_int_equal(b.err, SB_EOWNERDIED);
+		assert_int_equal(b.outcome, SB_OUTCOME_UNKNOWN);
+		sb_session_close(b.s);
+	}
+	qsort(took, ROUNDS, sizeof(took[0]), compare);
+	print_message("owner's death noticed after %.2f ms (median of %d), %.2f ms at most\n", took[ROUNDS / 2], ROUNDS,
+	              took[ROUNDS - 1]);
+	assert_true(took[ROUNDS / 2] < 100.0 * fixture_slowness());
+}
+
+/* 11: objects are gone, the session is not; the next creating call elects a new designated owner. */
+static void owner_dies(struct fixture *f, sb_designated designated)
+{
+	sb_session *s = fixture_session(f->bridge, "elected", designated);
+	sb_session_info info = { .size = sizeof(info) };
+	uint64_t first;
+	sb_value *old = NULL, *v = NULL;
+
+	assert_ok(sb_call(s, "collections:Counter", NULL, &old));
+	assert_ok(sb_session_get_info(s, &info));
+	first = info.incarnation;
+	kill(owner_pid(s), SIGKILL);
+	assert_int_equal(sb_method(s, sb_value_ref(old), "clear", NULL, NULL), SB_EOWNERDIED);
+	assert_int_equal(sb_method(s, sb_value_ref(old), "clear", NULL, NULL), SB_EOWNERDIED);
+	assert_ok(sb_session_get_info(s, &info));
+	assert_int_equal(info.state, SB_SESSION_ORPHANED);
+	assert_ok(sb_call(s, "collections:Counter", NULL, &v)); /* elects */
+	assert_ok(sb_session_get_info(s, &info));
+	assert_int_equal(info.state, SB_SESSION_ACTIVE);
+	assert_true(info.incarnation > first);
+	assert_ok(sb_method(s, sb_value_ref(v), "clear", NULL, NULL));
+	assert_int_equal(sb_method(s, sb_value_ref(old), "clear", NULL, NULL), SB_EOWNERDIED); /* for good */
+	sb_value_free(old);
+	sb_value_free(v);
+	sb_session_close(s);
+}
+
+static void test_11_dedicated_owner_dies(void **state)
+{
+	owner_dies(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static int be_owner(void *arg)
+{
+	struct fixture *f = arg;
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session *s = NULL;
+
+	o.session_id = "elected";
+	o.designated = SB_DESIGNATED_SELF;
+	return sb_session_open(f->bridge, &o, &s) || pause();
+}
+
+static void test_11_worker_that_owned_dies(void **state)
+{
+	struct fixture *f = *state;
+	pid_t pid = fixture_fork(be_owner, f);
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session *probe = NULL;
+
+	o.session_id = "elected";
+	o.designated = SB_DESIGNATED_ATTACH_ONLY;
+	for (int i = 0; i < 2000 && sb_session_open(f->bridge, &o, &probe); i++)
+		usleep(5000);
+	assert_non_null(probe);
+	owner_dies(f, SB_DESIGNATED_SELF); /* kills that child; this process is elected */
+	fixture_wait(pid);
+	sb_session_close(probe);
+}
+
+/* An attach-only handle never elects. */
+static void test_11_attach_only(void **state)
+{
+	struct fixture *f = *state;
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session *s = fixture_session(f->bridge, "attached", SB_DESIGNATED_DEDICATED), *a = NULL;
+
+	o.session_id = "attached";
+	o.designated = SB_DESIGNATED_ATTACH_ONLY;
+	assert_ok(sb_session_open(f->bridge, &o, &a));
+	kill(owner_pid(s), SIGKILL);
+	assert_int_equal(sb_call(a, "math:sqrt", sb_args("i", 1), NULL), SB_EOWNERDIED);
+	assert_int_equal(sb_call(a, "math:sqrt", sb_args("i", 1), NULL), SB_ENOOWNER);
+	sb_session_close(a);
+	sb_session_close(s);
+}
+
+/* ── workers die ── */
+
+struct worker {
+	sb_session *s;
+	const sb_ref *ref;
+};
+
+static int work(void *arg)
+{
+	struct worker *w = arg;
+
+	for (;;)
+		if (sb_method(w->s, w->ref, "append", sb_args("i", 1), NULL))
+			return 1;
+}
+
+static int work_a_little(void *arg)
+{
+	struct worker *w = arg;
+	sb_value *v = NULL;
+	int64_t n;
+
+	for (int i = 0; i < 3; i++) {
+		if (sb_method(w->s, w->ref, "__len__", NULL, &v) || sb_value_int(v, &n)) {
+			fprintf(stderr, "bystander: %s\n", sb_last_error()->message);
+			return 1;
+		}
+		sb_value_free(v);
+	}
+	return 0;
+}
+
+static long zero_counter(json_t *inspect, const char *key)
+{
+	json_t *v = json_object_get(inspect, key);
+
+	if (!json_is_integer(v))
+		fail_msg("sb-inspect --json has no number \"%s\"", key);
+	return (long)json_integer_value(v);
+}
+
+static void assert_clean(struct fixture *f)
+{
+	json_t *j;
+
+	assert_int_equal(fixture_tool(f->dir, NULL, "sb-reaper", "--once", "-q", NULL), 0);
+	j = fixture_tool_json(f->dir, "sb-inspect", "--json", NULL);
+	assert_non_null(j);
+	assert_int_equal(zero_counter(j, "dead_owners"), 0);
+	assert_int_equal(zero_counter(j, "dead_processes"), 0);
+	assert_int_equal(zero_counter(j, "claimed_lanes_of_dead"), 0);
+	assert_int_equal(zero_counter(j, "orphan_files"), 0);
+	json_decref(j);
+}
+
+/* 31: rounds of eight forked workers, of which a random one is killed at a random moment. */
+static void test_31_rounds_of_killed_workers(void **state)
+{
+	struct fixture *f = *state;
+	const char *rounds_text = getenv("SB_KILL_ROUNDS"), *seed_text = getenv("SB_SEED");
+	long rounds = rounds_text ? atol(rounds_text) : 1000 / (fixture_slowness() * fixture_slowness());
+	unsigned seed = seed_text ? (unsigned)strtoul(seed_text, NULL, 10) : (unsigned)time(NULL);
+	struct worker w = { .s = fixture_session(f->bridge, "rounds", SB_DESIGNATED_DEDICATED) };
+	sb_request r = SB_REQUEST_INIT;
+	sb_value *list = NULL;
+
+	print_message("%ld rounds, SB_SEED=%u\n", rounds, seed);
+	r.name = "builtins:list";
+	r.flags = SB_CALL_AS_REF;
+	assert_ok(sb_invoke(w.s, &r, &list));
+	w.ref = sb_value_ref(list);
+	for (long round = 0; round < rounds; round++) {
+		pid_t pids[8];
+		int victim = rand_r(&seed) % 8;
+
+		for (int i = 0; i < 8; i++)
+			pids[i] = fixture_fork(i == victim ? work : work_a_little, &w);
+		usleep((unsigned)rand_r(&seed) % 6000);
+		kill(pids[victim], SIGKILL);
+		for (int i = 0; i < 8; i++)
+			assert_int_equal(fixture_wait(pids[i]), i == victim ? 1000 + SIGKILL : 0);
+		if (round % 100 == 99)
+			assert_clean(f);
+	}
+	assert_clean(f);
+	assert_ok(sb_method(w.s, w.ref, "clear", NULL, NULL));
+	sb_value_free(list);
+	sb_session_close(w.s);
+}
+
+/* 10, 31: every owner dies by SIGKILL; the session, its owner process and its files go. */
+static int own_then_wait(void *arg)
+{
+	struct fixture *f = arg;
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session *s = NULL;
+
+	o.session_id = "abandoned";
+	o.designated = SB_DESIGNATED_DEDICATED;
+	return sb_session_open(f->bridge, &o, &s) || sb_call(s, "math:sqrt", sb_args("i", 1), NULL) || pause();
+}
+
+static void test_10_last_owner_killed(void **state)
+{
+	struct fixture *f = *state;
+	pid_t pid = fixture_fork(own_then_wait, f);
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session *probe = NULL;
+	int32_t owner;
+
+	o.session_id = "abandoned";
+	o.designated = SB_DESIGNATED_ATTACH_ONLY;
+	for (int i = 0; i < 2000 && sb_session_open(f->bridge, &o, &probe); i++)
+		usleep(5000);
+	assert_non_null(probe);
+	owner = owner_pid(probe);
+	sb_session_close(probe);
+	kill(pid, SIGKILL);
+	fixture_wait(pid);
+	assert_clean(f);
+	assert_int_equal(sb_session_open(f->bridge, &o, &probe), SB_ERELEASED);
+	for (int i = 0; i < 2000 && kill(owner, 0) == 0; i++)
+		usleep(5000);
+	assert_int_equal(kill(owner, 0), -1); /* nobody needs it: it ended by itself */
+}
+
+/* 9: release reaches a call in flight at once. */
+static void test_09_release_reaches_callers_in_flight(void **state)
+{
+	struct fixture *f = *state;
+	struct blocked b = { .s = fixture_session(f->bridge, "in flight", SB_DESIGNATED_DEDICATED) };
+	pthread_t t;
+	double released;
+
+	assert_int_equal(pthread_create(&t, NULL, block, &b), 0);
+	usleep(100000);
+	assert_ok(sb_session_release(f->bridge, "in flight", NULL));
+	released = now_ms();
+	pthread_join(t, NULL);
+	assert_int_equal(b.err, SB_ERELEASED);
+	assert_int_equal(b.outcome, SB_OUTCOME_UNKNOWN);
+	assert_true(b.returned_ms - released < 2000);
+	sb_session_close(b.s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+		T(test_30_blocked_call_learns_of_owners_death),
+		T(test_11_dedicated_owner_dies),
+		T(test_11_worker_that_owned_dies),
+		T(test_11_attach_only),
+		T(test_10_last_owner_killed),
+		T(test_09_release_reaches_callers_in_flight),
+		T(test_31_rounds_of_killed_workers),
+	};
+
+	return cmocka_run_group_tests_name("death", tests, NULL, NULL);
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fixture.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+void fixture_dir_make(char *path, size_t size)
+{
+	const char *parent = getenv("TMPDIR");
+
+	if (!parent || !*parent)
+		parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+	snprintf(path, size, "%s/snakebridge-test-XXXXXX", parent);
+	if (!mkdtemp(path)) {
+		fprintf(stderr, "mkdtemp %s: %s\n", path, strerror(errno));
+		exit(1);
+	}
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st;
+	(void)type;
+	(void)at;
+	return remove(path) && errno != ENOENT ? -1 : 0;
+}
+
+void fixture_dir_remove(const char *path)
+{
+	nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+bool succeeds(int err)
+{
+	if (err)
+		fprintf(stderr, "failed with %s: %s\n%s", sb_error_name(err), sb_last_error()->message,
+		        sb_last_error()->python_traceback);
+	return err == 0;
+}
+
+int fixture_setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	fixture_dir_make(f->dir, sizeof(f->dir));
+	assert_ok(sb_bridge_open(f->dir, NULL, &f->bridge));
+	*state = f;
+	return 0;
+}
+
+int fixture_teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	sb_bridge_close(f->bridge);
+	fixture_dir_remove(f->dir);
+	free(f);
+	return 0;
+}
+
+sb_session *fixture_session(sb_bridge *bridge, const char *id, sb_designated designated)
+{
+	sb_session_options options = SB_SESSION_OPTIONS_INIT;
+	sb_session *session = NULL;
+
+	options.session_id = id;
+	options.designated = designated;
+	assert_ok(sb_session_open(bridge, &options, &session));
+	return session;
+}
+
+pid_t fixture_fork(int (*fn)(void *arg), void *arg)
+{
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		_exit(fn(arg));
+	return pid;
+}
+
+int fixture_wait(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -1;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+/* ── tools ── */
+
+static char *read_all(int fd)
+{
+	size_t len = 0, cap = 4096;
+	char *text = malloc(cap + 1);
+	ssize_t n;
+
+	while ((n = read(fd, text + len, cap - len)) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			break;
+		len += (size_t)n;
+		if (len == cap)
+			text = realloc(text, (cap *= 2) + 1);
+	}
+	text[len] = 0;
+	return text;
+}
+
+static int run_tool(const char *dir, char **output, const char *tool, va_list args)
+{
+	const char *argv[64] = { tool, "--dir", dir };
+	const char *build = getenv("SB_BUILD_DIR");
+	char path[4096], *text;
+	int fds[2], n = 3, status;
+	pid_t pid;
+
+	while (n < 63 && (argv[n] = va_arg(args, const char *)))
+		n++;
+	snprintf(path, sizeof(path), "%s/bin/%s", build ? build : ".", tool);
+	if (pipe(fds))
+		return -1;
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		dup2(fds[1], 1);
+		close(fds[0]);
+		close(fds[1]);
+		execv(path, (char *const *)(uintptr_t)argv);
+		fprintf(stderr, "cannot run %s: %s\n", path, strerror(errno));
+		_exit(127);
+	}
+	close(fds[1]);
+	text = read_all(fds[0]);
+	close(fds[0]);
+	status = fixture_wait(pid);
+	if (output)
+		*output = text;
+	else
+		free(text);
+	return status;
+}
+
+int fixture_tool(const char *dir, char **output, const char *tool, ...)
+{
+	va_list args;
+	int status;
+
+	va_start(args, tool);
+	status = run_tool(dir, output, tool, args);
+	va_end(args);
+	return status;
+}
+
+json_t *fixture_tool_json(const char *dir, const char *tool, ...)
+{
+	va_list args;
+	char *text = NULL;
+	json_t *json;
+
+	va_start(args, tool);
+	run_tool(dir, &text, tool, args);
+	va_end(args);
+	json = json_loads(text ? text : "", JSON_DECODE_ANY, NULL);
+	if (!json)
+		fprintf(stderr, "%s wrote no JSON: %s\n", tool, text ? text : "");
+	free(text);
+	return json;
+}
+
+int fixture_slowness(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return 5;
+#else
+	return 1;
+#endif
+}
