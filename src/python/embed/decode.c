@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Arguments: bytes → Python objects. Whatever fails here, nothing of the call has run: it is refused, and the reason
+ * says which argument was at fault.
+ *
+ * The bytes were written by another process and may be anything; the cursor checks each item, this file checks what
+ * they mean together. Refs are looked up, and pinned for the call, as they come.
+ *
+ * Locks: none of its own; needs the GIL, which hashing a dict's key may give up.
+ * Crash story: nothing is shared.
+ */
+#include "convert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "snakebridge/error.h"
+
+struct decoding {
+	struct sb__call *call;
+	struct sb__cursor *cursor;
+	struct sb__why *why;
+};
+
+static PyObject *decode(struct decoding *d, unsigned depth);
+
+/* Python could not make an object. */
+static void *no_object(struct decoding *d)
+{
+	PyErr_Clear();
+	sb__because(d->why, SB_ENOMEM, "Python has no memory for the arguments; send less at a time");
+	return NULL;
+}
+
+static bool next(struct decoding *d, struct sb__item *item)
+{
+	int err = sb__next(d->cursor, item);
+
+	if (err)
+		sb__because_protocol(d->why, err);
+	return !err;
+}
+
+static PyObject *decode_list(struct decoding *d, uint64_t count, unsigned depth)
+{
+	PyObject *list = PyList_New((Py_ssize_t)count);
+
+	if (!list)
+		return no_object(d);
+	for (uint64_t i = 0; i < count; i++) {
+		PyObject *item = decode(d, depth);
+
+		if (!item) {
+			Py_DECREF(list);
+			return NULL;
+		}
+		PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+	}
+	return list;
+}
+
+static PyObject *decode_tuple(struct decoding *d, unsigned depth)
+{
+	struct sb__item head;
+	PyObject *tuple;
+
+	if (!next(d, &head))
+		return NULL;
+	if (head.type != SB__ITEM_ARRAY) {
+		sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: a tuple is not an array");
+		return NULL;
+	}
+	tuple = PyTuple_New((Py_ssize_t)head.u.count);
+	if (!tuple)
+		return no_object(d);
+	for (uint64_t i = 0; i < head.u.count; i++) {
+		PyObject *item = decode(d, depth);
+
+		if (!item) {
+			Py_DECREF(tuple);
+			return NULL;
+		}
+		PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, item);
+	}
+	return tuple;
+}
+
+/* Puts a pair into a dict, whose key may be any object that a ref names. */
+static bool put_pair(struct decoding *d, PyObject *dict, PyObject *key, PyObject *value)
+{
+	char name[SB_TYPE_NAME_MAX + 1];
+
+	if (PyDict_SetItem(dict, key, value) == 0)
+		return true;
+	sb__type_name(Py_TYPE(key), name, sizeof(name));
+	PyErr_Clear();
+	sb__because(d->why, SB_EINVAL, "an argument holds a dict with a key of type %s, which cannot be hashed; use a "
+	            "key that can", name);
+	return false;
+}
+
+static PyObject *decode_dict(struct decoding *d, uint64_t pairs, unsigned depth)
+{
+	PyObject *dict = PyDict_New();
+	bool fine = dict != NULL;
+
+	if (!dict)
+		return no_object(d);
+	for (uint64_t i = 0; i < pairs && fine; i++) {
+		PyObject *key = decode(d, depth);
+		PyObject *value = key ? decode(d, depth) : NULL;
+
+		fine = value && put_pair(d, dict, key, value);
+		Py_XDECREF(key);
+		Py_XDECREF(value);
+	}
+	if (!fine)
+		Py_CLEAR(dict);
+	return dict;
+}
+
+static PyObject *decode_ref(struct decoding *d)
+{
+	PyObject *object = NULL;
+	sb_ref ref;
+	int err = sb__next_ref(d->cursor, &ref);
+
+	if (err) {
+		sb__because_protocol(d->why, err);
+		return NULL;
+	}
+	err = sb__table_find(d->call, &ref, &object);
+	if (err)
+		sb__because_ref(d->why, err, &ref);
+	return object;
+}
+
+static PyObject *decode_scalar(struct decoding *d, const struct sb__item *item)
+{
+	const char *bytes = (const char *)item->u.bytes.data;
+	PyObject *object;
+
+	switch (item->type) {
+	case SB__ITEM_NULL: return Py_NewRef(Py_None);
+	case SB__ITEM_BOOL: return Py_NewRef(item->u.boolean ? Py_True : Py_False);
+	case SB__ITEM_INT: object = PyLong_FromLongLong(item->u.integer); break;
+	case SB__ITEM_FLOAT: object = PyFloat_FromDouble(item->u.number); break;
+	case SB__ITEM_STR: object = PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)item->u.bytes.len, NULL); break;
+	default: object = PyBytes_FromStringAndSize(bytes, (Py_ssize_t)item->u.bytes.len); break;
+	}
+	return object ? object : no_object(d);
+}
+
+/* depth: containers around this item. */
+static PyObject *decode(struct decoding *d, unsigned depth)
+{
+	struct sb__item item;
+
+	if (!next(d, &item))
+		return NULL;
+	switch (item.type) {
+	case SB__ITEM_ARRAY:
+	case SB__ITEM_MAP:
+	case SB__ITEM_TAG:
+		break;
+	default:
+		return decode_scalar(d, &item);
+	}
+	if (item.type == SB__ITEM_TAG && item.u.count == SB__TAG_REF)
+		return decode_ref(d);
+	if (depth >= SB__DEPTH_MAX) {
+		sb__because(d->why, SB_ETOODEEP, "an argument is nested more than %u deep; flatten it, or build it in "
+		            "Python and pass its ref", SB__DEPTH_MAX);
+		return NULL;
+	}
+	if (item.type == SB__ITEM_ARRAY)
+		return decode_list(d, item.u.count, depth + 1);
+	if (item.type == SB__ITEM_MAP)
+		return decode_dict(d, item.u.count, depth + 1);
+	if (item.u.count == SB__TAG_TUPLE)
+		return decode_tuple(d, depth + 1);
+	sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: tag %llu is not known here",
+	            (unsigned long long)item.u.count);
+	return NULL;
+}
+
+/* ── argument containers ── */
+
+static int decode_positional(struct decoding *d, struct sb__arguments *arguments)
+{
+	struct sb__item head;
+
+	if (!next(d, &head))
+		return d->why->code;
+	if (head.type != SB__ITEM_ARRAY)
+		return sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: its arguments are no array");
+	if (head.u.count + 1 > sizeof(arguments->inline_items) / sizeof(arguments->inline_items[0])) {
+		arguments->memory = malloc((head.u.count + 1) * sizeof(PyObject *));
+		if (!arguments->memory)
+			return sb__because(d->why, SB_ENOMEM, "out of memory for %llu arguments",
+			                   (unsigned long long)head.u.count);
+		arguments->items = arguments->memory + 1;
+	}
+	while (arguments->count < head.u.count) {
+		PyObject *item = decode(d, 0);
+
+		if (!item)
+			return d->why->code;
+		arguments->items[arguments->count++] = item;
+	}
+	return 0;
+}
+
+static int put_keyword(struct decoding *d, struct sb__arguments *arguments, uint64_t already)
+{
+	struct sb__item name;
+	PyObject *key, *value;
+	bool fine;
+
+	if (!next(d, &name))
+		return d->why->code;
+	if (name.type != SB__ITEM_STR)
+		return sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: a keyword is not a str");
+	key = decode_scalar(d, &name);
+	value = key ? decode(d, 0) : NULL;
+	fine = value && put_pair(d, arguments->keywords, key, value);
+	Py_XDECREF(key);
+	Py_XDECREF(value);
+	if (fine && (uint64_t)PyDict_GET_SIZE(arguments->keywords) == already)
+		return sb__because(d->why, SB_EINVAL, "the keyword argument %.*s is given twice; give it once",
+		                   (int)(name.u.bytes.len < 80 ? name.u.bytes.len : 80),
+		                   (const char *)name.u.bytes.data);
+	return d->why->code;
+}
+
+static int decode_keywords(struct decoding *d, struct sb__arguments *arguments)
+{
+	struct sb__item head;
+
+	if (!next(d, &head))
+		return d->why->code;
+	if (head.type != SB__ITEM_MAP)
+		return sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: its keywords are no map");
+	if (head.u.count == 0)
+		return 0;
+	arguments->keywords = PyDict_New();
+	if (!arguments->keywords) {
+		no_object(d);
+		return d->why->code;
+	}
+	for (uint64_t i = 0; i < head.u.count; i++) {
+		int err = put_keyword(d, arguments, i);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+int sb__arguments_decode(struct sb__call *call, struct sb__cursor *cursor, struct sb__arguments *ret,
+                         struct sb__why *why)
+{
+	struct decoding d = { .call = call, .cursor = cursor, .why = why };
+	int err;
+
+	ret->items = ret->inline_items + 1;
+	ret->count = 0;
+	ret->keywords = NULL;
+	ret->memory = NULL;
+	err = decode_positional(&d, ret);
+	if (!err)
+		err = decode_keywords(&d, ret);
+	if (!err && cursor->pos != cursor->len)
+		err = sb__because(why, SB_EPROTOCOL, "the request cannot be read: %zu bytes follow its end",
+		                  cursor->len - cursor->pos);
+	if (err)
+		sb__arguments_drop(ret);
+	return err;
+}
+
+void sb__arguments_drop(struct sb__arguments *arguments)
+{
+	for (size_t i = 0; i < arguments->count; i++)
+		Py_DECREF(arguments->items[i]);
+	arguments->count = 0;
+	Py_CLEAR(arguments->keywords);
+	free(arguments->memory);
+	arguments->memory = NULL;
+}

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Results: Python objects → bytes. What has a plain form becomes a value, anything else a ref, at the level of leaves:
+ * exact list, tuple and dict keep their shape. Exact types only, because a subclass has more to it than its base.
+ *
+ * A container that is on the way to itself, and one nested too deeply, end in a ref to that container. Containers that
+ * are shared without a cycle are written once for each occurrence.
+ *
+ * While a result is encoded other threads may change it, wherever the GIL is given up (NumPy's item() may): every
+ * item is held while it is encoded, sizes are read anew, and counts are written last.
+ *
+ * Locks: none of its own; needs the GIL.
+ * Crash story: nothing is shared.
+ */
+#include "convert.h"
+
+#include <string.h>
+
+#include "snakebridge/error.h"
+
+#define RESULT_DEPTH (SB__DEPTH_MAX - 8u) /* the reply itself takes some of what readers allow */
+
+struct encoding {
+	struct sb__call *call;
+	struct sb__buf *buf;
+	struct sb__why *why;
+	unsigned depth;
+	PyObject *path[RESULT_DEPTH]; /* containers around the item, borrowed */
+};
+
+static int put(struct encoding *e, PyObject *object);
+
+static int put_ref(struct encoding *e, PyObject *object)
+{
+	char name[SB_TYPE_NAME_MAX + 1];
+	sb_ref ref;
+	int err;
+
+	sb__type_name(Py_TYPE(object), name, sizeof(name));
+	err = sb__table_name(e->call, object, name, &ref);
+	if (err == SB_EREFSFULL)
+		return sb__because(e->why, err, "the call ran, but the session has no room for the refs in its "
+		                   "result; %s", sb_error_advice(err));
+	if (err)
+		return sb__because(e->why, err, "the call ran, but no ref could be made for its result: %s",
+		                   sb_strerror(err));
+	sb__put_ref(e->buf, &ref, name);
+	return 0;
+}
+
+static int put_int(struct encoding *e, PyObject *object, PyObject *original)
+{
+	int overflow;
+	long long v = PyLong_AsLongLongAndOverflow(object, &overflow);
+
+	if (overflow)
+		return put_ref(e, original);
+	sb__put_int(e->buf, v);
+	return 0;
+}
+
+static int put_str(struct encoding *e, PyObject *object, PyObject *original)
+{
+	PyObject *utf8;
+
+	if (PyUnicode_IS_COMPACT_ASCII(object)) {
+		sb__put_str(e->buf, (const char *)PyUnicode_1BYTE_DATA(object), (size_t)PyUnicode_GET_LENGTH(object));
+		return 0;
+	}
+	/* Not PyUnicode_AsUTF8AndSize(): that would keep a second copy in the object for good. */
+	utf8 = PyUnicode_AsUTF8String(object);
+	if (!utf8) {
+		bool memory = PyErr_ExceptionMatches(PyExc_MemoryError);
+
+		PyErr_Clear();
+		if (memory)
+			return sb__because(e->why, SB_ENOMEM, "the call ran, but Python has no memory for its result");
+		return put_ref(e, original); /* lone surrogates */
+	}
+	sb__put_str(e->buf, PyBytes_AS_STRING(utf8), (size_t)PyBytes_GET_SIZE(utf8));
+	Py_DECREF(utf8);
+	return 0;
+}
+
+/*
+ * None, bool, int, float, str, bytes, exactly: 1 if it was one of them, 0 if not, or an error. One that has no
+ * plain form after all becomes a ref to original.
+ */
+static int put_scalar(struct encoding *e, PyObject *object, PyObject *original)
+{
+	int err = 0;
+
+	if (object == Py_None)
+		sb__put_null(e->buf);
+	else if (PyBool_Check(object))
+		sb__put_bool(e->buf, object == Py_True);
+	else if (PyLong_CheckExact(object))
+		err = put_int(e, object, original);
+	else if (PyFloat_CheckExact(object))
+		sb__put_float(e->buf, PyFloat_AS_DOUBLE(object));
+	else if (PyUnicode_CheckExact(object))
+		err = put_str(e, object, original);
+	else if (PyBytes_CheckExact(object))
+		sb__put_bytes(e->buf, PyBytes_AS_STRING(object), (size_t)PyBytes_GET_SIZE(object));
+	else
+		return 0;
+	return err ? err : 1;
+}
+
+static int put_held(struct encoding *e, PyObject *item)
+{
+	int err;
+
+	Py_INCREF(item);
+	err = put(e, item);
+	Py_DECREF(item);
+	return err ? err : e->buf->error;
+}
+
+static int put_list(struct encoding *e, PyObject *list)
+{
+	size_t head = sb__put_array_later(e->buf);
+	Py_ssize_t i = 0;
+	int err = e->buf->error;
+
+	for (; !err && i < PyList_GET_SIZE(list); i++)
+		err = put_held(e, PyList_GET_ITEM(list, i));
+	sb__patch_count(e->buf, head, (uint32_t)i); /* each item took a byte of at most SB__MESSAGE_MAX */
+	return err;
+}
+
+static int put_tuple(struct encoding *e, PyObject *tuple)
+{
+	int err = 0;
+
+	sb__put_tag(e->buf, SB__TAG_TUPLE);
+	sb__put_array(e->buf, (uint64_t)PyTuple_GET_SIZE(tuple));
+	for (Py_ssize_t i = 0; !err && i < PyTuple_GET_SIZE(tuple); i++)
+		err = put_held(e, PyTuple_GET_ITEM(tuple, i));
+	return err;
+}
+
+static int put_dict(struct encoding *e, PyObject *dict)
+{
+	size_t head = sb__put_map_later(e->buf);
+	Py_ssize_t at = 0, pairs = 0, limit = PyDict_GET_SIZE(dict);
+	PyObject *key, *value;
+	int err = e->buf->error;
+
+	/* The limit ends it also when somebody keeps adding meanwhile. */
+	while (!err && pairs < limit && PyDict_Next(dict, &at, &key, &value)) {
+		Py_INCREF(value);
+		err = put_held(e, key);
+		if (!err)
+			err = put_held(e, value);
+		Py_DECREF(value);
+		pairs++;
+	}
+	sb__patch_count(e->buf, head, (uint32_t)pairs);
+	return err;
+}
+
+static bool on_path(const struct encoding *e, const PyObject *object)
+{
+	for (unsigned i = e->depth; i-- > 0; )
+		if (e->path[i] == object)
+			return true;
+	return false;
+}
+
+static int put_container(struct encoding *e, PyObject *object)
+{
+	int err;
+
+	if (e->depth == RESULT_DEPTH || on_path(e, object))
+		return put_ref(e, object);
+	e->path[e->depth++] = object;
+	if (PyList_CheckExact(object))
+		err = put_list(e, object);
+	else if (PyTuple_CheckExact(object))
+		err = put_tuple(e, object);
+	else
+		err = put_dict(e, object);
+	e->depth--;
+	return err;
+}
+
+/* Is it one of NumPy's own scalar types? Told by name, so that NumPy need not be there. */
+static bool is_numpy_scalar(const PyTypeObject *type)
+{
+	if ((type->tp_flags & Py_TPFLAGS_HEAPTYPE) || strncmp(type->tp_name, "numpy.", 6) != 0)
+		return false;
+	for (; type; type = type->tp_base)
+		if (strcmp(type->tp_name, "numpy.generic") == 0)
+			return true;
+	return false;
+}
+
+/* The plain value of a NumPy scalar if it has one (longdouble, datetime64 and complex have not), else a ref. */
+static int put_numpy_scalar(struct encoding *e, PyObject *object)
+{
+	PyObject *item = PyObject_CallMethod(object, "item", NULL);
+	int rc = 0;
+
+	if (!item)
+		PyErr_Clear();
+	else if (item != Py_None)
+		rc = put_scalar(e, item, object);
+	Py_XDECREF(item);
+	if (rc)
+		return rc < 0 ? rc : 0;
+	return put_ref(e, object);
+}
+
+static int put(struct encoding *e, PyObject *object)
+{
+	int rc = put_scalar(e, object, object);
+
+	if (rc)
+		return rc < 0 ? rc : 0;
+	if (PyList_CheckExact(object) || PyTuple_CheckExact(object) || PyDict_CheckExact(object))
+		return put_container(e, object);
+	if (is_numpy_scalar(Py_TYPE(object)))
+		return put_numpy_scalar(e, object);
+	return put_ref(e, object);
+}
+
+int sb__encode(struct sb__call *call, PyObject *object, bool as_ref, struct sb__buf *buf, struct sb__why *why)
+{
+	struct encoding e; /* path is filled as it is used */
+	int err;
+
+	e.call = call;
+	e.buf = buf;
+	e.why = why;
+	e.depth = 0;
+	if (as_ref && object != Py_None)
+		err = put_ref(&e, object);
+	else
+		err = put(&e, object);
+	if (!err)
+		err = buf->error;
+	if (err == SB_ETOOBIG)
+		return sb__because(why, err, "the call ran, but its result takes more than %zu bytes; %s", buf->limit,
+		                   sb_error_advice(err));
+	if (err)
+		return sb__because(why, err, "the call ran, but its result could not be stored: %s", sb_strerror(err));
+	return 0;
+}

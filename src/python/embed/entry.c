@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The plugin's way in: the table of functions behind engine.h, and the one symbol that is exported. */
+#include "convert.h"
+#include "gil.h"
+#include "table.h"
+
+static const struct sb__engine engine = {
+	.abi = SB__ENGINE_ABI,
+	.start = sb__python_start,
+	.table_create = sb__table_create,
+	.table_destroy = sb__table_destroy,
+	.execute = sb__execute,
+	.expire = sb__table_expire,
+	.counts = sb__table_counts,
+	.batch_begin = sb__gil_batch_begin,
+	.batch_end = sb__gil_batch_end,
+};
+
+SB_API const struct sb__engine *sb__engine_entry(void);
+
+const struct sb__engine *sb__engine_entry(void)
+{
+	return &engine;
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Python exceptions → bytes, bounded in every direction: message, frames, causes. SystemExit and KeyboardInterrupt
+ * are exceptions like others here; nothing is printed, and nothing ends the process.
+ *
+ * str() of an exception is Python code: it may raise, take long or return anything.
+ *
+ * Locks: none of its own; needs the GIL.
+ * Crash story: nothing is shared.
+ */
+#include "convert.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "snakebridge/error.h"
+
+#define MESSAGE_BYTES 2000
+#define NAME_BYTES    256
+#define FILE_BYTES    1024
+#define FRAMES_MAX    32 /* the innermost ones */
+#define CHAIN_MAX     4
+
+/* The exception that is set, whole, which is cleared; or NULL. */
+static PyObject *fetch(void)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+	return PyErr_GetRaisedException();
+#else
+	PyObject *type, *exception, *traceback;
+
+	PyErr_Fetch(&type, &exception, &traceback);
+	if (type)
+		PyErr_NormalizeException(&type, &exception, &traceback);
+	if (exception && traceback)
+		PyException_SetTraceback(exception, traceback);
+	Py_XDECREF(type);
+	Py_XDECREF(traceback);
+	return exception;
+#endif
+}
+
+PyObject *sb__exception_take(void)
+{
+	PyObject *exception = fetch();
+
+	if (exception)
+		return exception;
+	/* Without memory Python sets a MemoryError that it has ready, so now there is one. */
+	PyErr_SetString(PyExc_SystemError, "C code reported an error without setting an exception");
+	return fetch();
+}
+
+void sb__exception_restore(PyObject *exception)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+	PyErr_SetRaisedException(exception);
+#else
+	PyErr_Restore(Py_NewRef(Py_TYPE(exception)), exception, PyException_GetTraceback(exception));
+#endif
+}
+
+static void put_key(struct sb__buf *buf, unsigned key)
+{
+	sb__put_uint(buf, key);
+}
+
+static void put_text(struct sb__buf *buf, PyObject *str, size_t size)
+{
+	char text[MESSAGE_BYTES + 1];
+	size_t len = sb__text(str, text, size < sizeof(text) ? size : sizeof(text));
+
+	sb__put_str(buf, text, len);
+}
+
+static void put_message(struct sb__buf *buf, PyObject *exception)
+{
+	PyObject *str = PyObject_Str(exception);
+	PyObject *inner;
+	char text[NAME_BYTES], name[NAME_BYTES - 64];
+
+	if (str) {
+		put_text(buf, str, MESSAGE_BYTES + 1);
+		Py_DECREF(str);
+		return;
+	}
+	inner = sb__exception_take();
+	sb__type_name(Py_TYPE(inner), name, sizeof(name));
+	Py_DECREF(inner);
+	snprintf(text, sizeof(text), "(its message cannot be had: str() raised %s)", name);
+	sb__put_str(buf, text, strlen(text));
+}
+
+static void put_frame(struct sb__buf *buf, PyTracebackObject *traceback)
+{
+	PyCodeObject *code = PyFrame_GetCode(traceback->tb_frame);
+	int line = traceback->tb_lineno;
+
+	if (line < 0) /* not worked out yet */
+		line = PyCode_Addr2Line(code, traceback->tb_lasti);
+	sb__put_array(buf, 3);
+	put_text(buf, code->co_filename, FILE_BYTES);
+	sb__put_int(buf, line);
+	put_text(buf, code->co_name, NAME_BYTES);
+	Py_DECREF(code);
+}
+
+static void put_frames(struct sb__buf *buf, PyObject *exception)
+{
+	PyObject *object = PyException_GetTraceback(exception);
+	PyTracebackObject *first = object && PyTraceBack_Check(object) ? (PyTracebackObject *)object : NULL;
+	PyTracebackObject *traceback;
+	size_t count = 0;
+
+	for (traceback = first; traceback; traceback = traceback->tb_next)
+		count++;
+	for (traceback = first; count > FRAMES_MAX; count--)
+		traceback = traceback->tb_next;
+	sb__put_array(buf, count);
+	for (; count > 0; count--, traceback = traceback->tb_next)
+		put_frame(buf, traceback);
+	Py_XDECREF(object);
+}
+
+/* What "raise … from" names, else what was being handled. A new reference, or NULL. */
+static PyObject *cause_of(PyObject *exception)
+{
+	PyObject *cause = PyException_GetCause(exception);
+
+	if (cause || ((PyBaseExceptionObject *)exception)->suppress_context)
+		return cause;
+	return PyException_GetContext(exception);
+}
+
+static void put_exception(struct sb__buf *buf, PyObject *exception, int code, unsigned depth)
+{
+	char name[NAME_BYTES];
+	PyObject *cause;
+	size_t len;
+
+	sb__put_map(buf, 5);
+	put_key(buf, SB__EXC_TYPE);
+	len = sb__type_name(Py_TYPE(exception), name, sizeof(name));
+	sb__put_str(buf, name, len);
+	put_key(buf, SB__EXC_MESSAGE);
+	put_message(buf, exception);
+	put_key(buf, SB__EXC_FRAMES);
+	put_frames(buf, exception);
+	put_key(buf, SB__EXC_CAUSE);
+	cause = depth + 1 < CHAIN_MAX ? cause_of(exception) : NULL;
+	if (cause)
+		put_exception(buf, cause, SB_EPYTHON, depth + 1);
+	else
+		sb__put_null(buf);
+	Py_XDECREF(cause);
+	put_key(buf, SB__EXC_CODE);
+	sb__put_int(buf, code);
+}
+
+void sb__exception_encode(PyObject *exception, int code, struct sb__buf *buf)
+{
+	put_exception(buf, exception, code, 0);
+	Py_DECREF(exception);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The GIL, and the thread states that threads need to hold it.
+ *
+ * A thread that Python does not know gets a thread state at its first entry and keeps it until it ends: making one
+ * per entry costs ten times what taking the GIL does. The kept state is an extra count of PyGILState_Ensure(), so
+ * extension modules that use PyGILState_* in the same thread see what they expect.
+ *
+ * At the thread's end a pthread key's destructor clears the state. glibc clears keys in the order of their numbers,
+ * and those without destructor too: if Python's key comes first, PyGILState_* no longer knows this thread, hence
+ * two ways in forget_thread(). Keys of a process that ends by exit() are not destroyed, so an exit never waits for
+ * the GIL here.
+ *
+ * Locks: the GIL only.
+ * Crash story: nothing outside the process is touched.
+ */
+#include "gil.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "clock.h"
+
+#define BATCH_YIELD_MS 4 /* a batch gives up the GIL this often; CPython's own interval is 5 */
+
+static pthread_key_t kept_key; /* PyThreadState * that this file made; valid once kept_key_state is 1 */
+static atomic_int kept_key_state;
+
+static _Thread_local struct {
+	bool active;
+	struct sb__gil gil;
+	uint64_t since_ms;
+} batch;
+
+bool sb__python_alive(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+	return Py_IsInitialized() && !Py_IsFinalizing();
+#else
+	return Py_IsInitialized() && !_Py_IsFinalizing();
+#endif
+}
+
+/* The thread ends: drop the state that enter() made for it. */
+static void forget_thread(void *kept)
+{
+	PyThreadState *state = kept;
+
+	/* In a child that Python was not told of, or once Python ends, nobody may touch it. */
+	if (sb__python_unusable())
+		return;
+	if (PyGILState_GetThisThreadState() == state) {
+		PyGILState_STATE was = PyGILState_Ensure();
+
+		PyGILState_Release(PyGILState_LOCKED);
+		PyGILState_Release(was); /* the kept count: clears and deletes the state, and gives up the GIL */
+		return;
+	}
+	PyEval_RestoreThread(state);
+	PyThreadState_Clear(state);
+	PyThreadState_DeleteCurrent();
+}
+
+int sb__gil_prepare(void)
+{
+	int err;
+
+	if (atomic_load(&kept_key_state))
+		return 0;
+	err = pthread_key_create(&kept_key, forget_thread);
+	if (!err)
+		atomic_store(&kept_key_state, 1);
+	return err;
+}
+
+struct sb__gil sb__gil_enter(void)
+{
+	struct sb__gil gil;
+	bool unknown = PyGILState_GetThisThreadState() == NULL;
+
+	gil.state = PyGILState_Ensure();
+	if (unknown) {
+		/* One count more than leave() takes back. Without memory for the key it is lost at the thread's end. */
+		(void)PyGILState_Ensure();
+		(void)pthread_setspecific(kept_key, PyGILState_GetThisThreadState());
+	}
+	if (batch.active && sb__now_coarse_ms() - batch.since_ms >= BATCH_YIELD_MS) {
+		PyEval_RestoreThread(PyEval_SaveThread()); /* lets those in who asked for it */
+		batch.since_ms = sb__now_coarse_ms();
+	}
+	return gil;
+}
+
+void sb__gil_leave(struct sb__gil gil)
+{
+	PyGILState_Release(gil.state);
+}
+
+void sb__gil_batch_begin(void)
+{
+	if (batch.active || sb__python_unusable())
+		return;
+	batch.gil = sb__gil_enter();
+	batch.since_ms = sb__now_coarse_ms();
+	batch.active = true;
+}
+
+void sb__gil_batch_end(void)
+{
+	if (!batch.active)
+		return;
+	batch.active = false;
+	sb__gil_leave(batch.gil);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starting or finding the interpreter, and holding the GIL. */
+#ifndef SB_EMBED_GIL_H
+#define SB_EMBED_GIL_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "engine.h"
+
+/* A GIL that was taken; give it back by sb__gil_leave() on the same thread. */
+struct sb__gil {
+	PyGILState_STATE state;
+};
+
+/* Takes the GIL, also where this thread holds it already. The interpreter must be usable. */
+struct sb__gil sb__gil_enter(void);
+void sb__gil_leave(struct sb__gil gil);
+
+/* engine.h: batch_begin, batch_end. */
+void sb__gil_batch_begin(void);
+void sb__gil_batch_end(void);
+
+/* Is the interpreter running and not on its way out? Says nothing about forks. */
+bool sb__python_alive(void);
+
+/* Why Python cannot be used in this process now: a sentence, or NULL if it can. */
+const char *sb__python_unusable(void);
+
+/* engine.h: start. */
+int sb__python_start(const struct sb__engine_options *options, char *error, size_t size);
+
+/* Makes the pthread key that clears a thread's state at its end. Before Py_Initialize, see gil.c. 0 or an errno. */
+int sb__gil_prepare(void);
+
+#endif

@@ -1,0 +1,612 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The object table of one session incarnation: a slot map with generations, an index by object so that an object has
+ * one ref however often it is returned, and a list in order of last use.
+ *
+ * What it does not do: it knows nothing of requests, values or why an object should get a ref.
+ *
+ * The law of this file: dropping a Python object may run any code, which may give up the GIL and come back here. So
+ * an object that leaves the table goes onto the call's list of drops first, and is dropped when the table is in order
+ * and nobody holds an index or a pointer into it. Nothing else here gives the GIL up, so under the GIL every function
+ * is atomic.
+ *
+ * A slot's generation is that of the ref it holds, or of the next one it will hold. It never comes again: a slot whose
+ * generations are used up is retired. Two bits for each of the last 16 generations tell how it ended.
+ *
+ * Locks: the GIL guards everything but the counts, which are atomics.
+ * Crash story: private memory; it dies with the process, and every ref with it.
+ */
+#include "table.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "gil.h"
+#include "ids.h"
+#include "os_linux.h"
+#include "snakebridge/error.h"
+
+#define NONE UINT32_MAX
+#define FIRST_SLOTS 64u
+
+enum ending { ENDED_RELEASED = 0, ENDED_EXPIRED = 1, ENDED_EVICTED = 2 };
+#define ENDINGS_KEPT 16u /* of a slot, two bits each */
+
+struct entry {
+	PyObject *object; /* strong; NULL: free */
+	uint64_t used_ms;
+	uint32_t generation;
+	uint32_t endings;      /* of the generations before; the last one in the lowest two bits */
+	uint32_t older, newer; /* by last use; of a free entry, newer is the next free one */
+	uint32_t pins;
+	bool delivered; /* some caller was told of it */
+	uint8_t nonce[16];
+};
+
+struct sb__table {
+	struct sb__table_options options;
+	uint64_t epoch; /* sb__fork_epoch() of the process that made it */
+	struct entry *entries;
+	uint32_t cap, used;             /* entries allocated; entries ever used */
+	uint32_t free_first, free_last; /* a queue, so that a slot rests as long as can be */
+	uint32_t oldest, newest;
+	uint32_t live;
+	uint32_t *index; /* by object: slot + 1, 0 = empty; open addressing, at most half full */
+	uint32_t index_mask;
+	_Atomic uint64_t count_live, count_evicted, count_expired, count_created;
+};
+
+/* ── index by object ── */
+
+static uint32_t index_home(const struct sb__table *table, const PyObject *object)
+{
+	return (uint32_t)(((uint64_t)(uintptr_t)object * 0x9e3779b97f4a7c15u) >> 32) & table->index_mask;
+}
+
+/* Where the object's slot is, or the empty place where it belongs. */
+static uint32_t index_seek(const struct sb__table *table, const PyObject *object)
+{
+	uint32_t i = index_home(table, object);
+
+	while (table->index[i] && table->entries[table->index[i] - 1].object != object)
+		i = (i + 1) & table->index_mask;
+	return i;
+}
+
+static uint32_t index_find(const struct sb__table *table, const PyObject *object)
+{
+	uint32_t found = table->cap ? table->index[index_seek(table, object)] : 0;
+
+	return found ? found - 1 : NONE;
+}
+
+/* Removes an object, and moves those behind it up so that no search stops short. */
+static void index_remove(struct sb__table *table, const PyObject *object)
+{
+	uint32_t hole = index_seek(table, object);
+
+	table->index[hole] = 0;
+	for (uint32_t i = (hole + 1) & table->index_mask; table->index[i]; i = (i + 1) & table->index_mask) {
+		uint32_t home = index_home(table, table->entries[table->index[i] - 1].object);
+
+		/* Its way from home to i leads over the hole. */
+		if (((i - home) & table->index_mask) >= ((i - hole) & table->index_mask)) {
+			table->index[hole] = table->index[i];
+			table->index[i] = 0;
+			hole = i;
+		}
+	}
+}
+
+/* ── lists ── */
+
+static void list_remove(struct sb__table *table, uint32_t slot)
+{
+	struct entry *e = &table->entries[slot];
+
+	if (e->older == NONE)
+		table->oldest = e->newer;
+	else
+		table->entries[e->older].newer = e->newer;
+	if (e->newer == NONE)
+		table->newest = e->older;
+	else
+		table->entries[e->newer].older = e->older;
+}
+
+static void list_append(struct sb__table *table, uint32_t slot)
+{
+	struct entry *e = &table->entries[slot];
+
+	e->older = table->newest;
+	e->newer = NONE;
+	if (table->newest == NONE)
+		table->oldest = slot;
+	else
+		table->entries[table->newest].newer = slot;
+	table->newest = slot;
+}
+
+static void touch(struct sb__table *table, uint32_t slot, uint64_t now_ms)
+{
+	table->entries[slot].used_ms = now_ms;
+	if (table->newest == slot)
+		return;
+	list_remove(table, slot);
+	list_append(table, slot);
+}
+
+static void free_push(struct sb__table *table, uint32_t slot)
+{
+	table->entries[slot].newer = NONE;
+	if (table->free_last == NONE)
+		table->free_first = slot;
+	else
+		table->entries[table->free_last].newer = slot;
+	table->free_last = slot;
+}
+
+static uint32_t free_pop(struct sb__table *table)
+{
+	uint32_t slot = table->free_first;
+
+	table->free_first = table->entries[slot].newer;
+	if (table->free_first == NONE)
+		table->free_last = NONE;
+	return slot;
+}
+
+/* Room for one more slot. 0 or SB_ENOMEM. */
+static int grow(struct sb__table *table)
+{
+	uint32_t cap = table->cap ? table->cap * 2 : FIRST_SLOTS;
+	struct entry *entries;
+	uint32_t *index;
+
+	if (table->cap > NONE / 4)
+		return SB_ENOMEM;
+	index = calloc(2 * (size_t)cap, sizeof(*index));
+	entries = index ? realloc(table->entries, cap * sizeof(*entries)) : NULL;
+	if (!entries) {
+		free(index);
+		return SB_ENOMEM;
+	}
+	free(table->index);
+	table->entries = entries;
+	table->cap = cap;
+	table->index = index;
+	table->index_mask = 2 * cap - 1;
+	for (uint32_t slot = 0; slot < table->used; slot++)
+		if (entries[slot].object)
+			index[index_seek(table, entries[slot].object)] = slot + 1;
+	return 0;
+}
+
+/* ── a call's lists ── */
+
+static int pin(struct sb__call *call, uint32_t slot, bool created)
+{
+	struct entry *e = &call->table->entries[slot];
+
+	if (call->pin_count == call->pin_cap) {
+		bool heap = call->pins != call->inline_pins;
+		struct sb__pin *pins = realloc(heap ? call->pins : NULL, 2 * call->pin_cap * sizeof(*pins));
+
+		if (!pins)
+			return SB_ENOMEM;
+		if (!heap)
+			memcpy(pins, call->pins, call->pin_count * sizeof(*pins));
+		call->pins = pins;
+		call->pin_cap *= 2;
+	}
+	call->pins[call->pin_count++] =
+		(struct sb__pin){ .slot = slot, .generation = e->generation, .created = created };
+	e->pins++;
+	return 0;
+}
+
+/* Makes sure that n more objects can be put onto the list of drops. */
+static int reserve_drops(struct sb__call *call, size_t n)
+{
+	size_t cap = call->drop_cap ? call->drop_cap : 4;
+	PyObject **drops;
+
+	while (cap < call->drop_count + n)
+		cap *= 2;
+	if (cap == call->drop_cap)
+		return 0;
+	drops = realloc(call->drops, cap * sizeof(PyObject *));
+	if (!drops)
+		return SB_ENOMEM;
+	call->drops = drops;
+	call->drop_cap = cap;
+	return 0;
+}
+
+/* Takes a live entry out of the table. There is room on the list of drops. */
+static void end_entry(struct sb__call *call, uint32_t slot, enum ending ending)
+{
+	struct sb__table *table = call->table;
+	struct entry *e = &table->entries[slot];
+
+	call->drops[call->drop_count++] = e->object;
+	index_remove(table, e->object);
+	list_remove(table, slot);
+	e->object = NULL;
+	e->pins = 0;
+	e->endings = e->endings << 2 | ending;
+	e->generation++;
+	if (e->generation != UINT32_MAX)
+		free_push(table, slot);
+	table->live--;
+	atomic_store_explicit(&table->count_live, table->live, memory_order_relaxed);
+	if (ending == ENDED_EVICTED)
+		atomic_fetch_add_explicit(&table->count_evicted, 1, memory_order_relaxed);
+	if (ending == ENDED_EXPIRED)
+		atomic_fetch_add_explicit(&table->count_expired, 1, memory_order_relaxed);
+	if (table->options.rows.clear)
+		table->options.rows.clear(table->options.rows.arg, slot);
+}
+
+/* Was it not used for the TTL? The coarse clock may be a little behind the one that now_ms is from. */
+static bool is_idle(const struct sb__table *table, uint32_t slot, uint64_t now_ms)
+{
+	uint64_t used_ms = table->entries[slot].used_ms;
+
+	return table->options.ttl_ms && now_ms >= used_ms && now_ms - used_ms >= table->options.ttl_ms;
+}
+
+static bool is_expired(const struct sb__table *table, uint32_t slot, uint64_t now_ms)
+{
+	return !table->entries[slot].pins && is_idle(table, slot, now_ms);
+}
+
+/* Drops what has been idle for too long, oldest first. Stops early without memory: there is a next time. */
+static uint32_t expire(struct sb__call *call, uint64_t now_ms)
+{
+	struct sb__table *table = call->table;
+	uint32_t count = 0, slot = table->oldest, newer;
+
+	for (; slot != NONE && is_idle(table, slot, now_ms); slot = newer) {
+		newer = table->entries[slot].newer;
+		if (table->entries[slot].pins)
+			continue; /* in use by a call that takes longer than the TTL */
+		if (reserve_drops(call, 1) < 0)
+			break;
+		end_entry(call, slot, ENDED_EXPIRED);
+		count++;
+	}
+	return count;
+}
+
+bool sb__table_is_ours(const struct sb__table *table)
+{
+	return table->epoch == sb__fork_epoch();
+}
+
+void sb__call_begin(struct sb__call *call, struct sb__table *table, int32_t pid)
+{
+	call->table = table;
+	call->pid = pid;
+	call->pins = call->inline_pins;
+	call->pin_count = 0;
+	call->pin_cap = SB__CALL_PINS;
+	call->drops = NULL;
+	call->drop_count = call->drop_cap = 0;
+}
+
+/* The entry that a pin holds, or NULL if it was released meanwhile. */
+static struct entry *pinned(const struct sb__table *table, const struct sb__pin *pin)
+{
+	struct entry *e = &table->entries[pin->slot];
+
+	return e->object && e->generation == pin->generation ? e : NULL;
+}
+
+static void unpin(struct sb__call *call, bool delivered)
+{
+	struct sb__table *table = call->table;
+	uint64_t now_ms = sb__now_coarse_ms();
+
+	for (size_t i = 0; i < call->pin_count; i++) {
+		struct entry *e = pinned(table, &call->pins[i]);
+
+		if (delivered && call->pins[i].created)
+			atomic_fetch_add_explicit(&table->count_created, 1, memory_order_relaxed);
+		if (!e)
+			continue;
+		e->pins--;
+		e->delivered |= delivered;
+		touch(table, call->pins[i].slot, now_ms); /* time spent in the call was not idle */
+	}
+}
+
+/* Drops the refs that this call made and no other call uses or was told of. */
+static void undo(struct sb__call *call)
+{
+	/* Without memory they stay until they are evicted or expire. */
+	for (size_t i = 0; i < call->pin_count && reserve_drops(call, 1) == 0; i++) {
+		struct entry *e = pinned(call->table, &call->pins[i]);
+
+		if (e && call->pins[i].created && !e->delivered && !e->pins)
+			end_entry(call, call->pins[i].slot, ENDED_RELEASED);
+	}
+}
+
+void sb__call_end(struct sb__call *call, bool delivered)
+{
+	unpin(call, delivered);
+	if (!delivered)
+		undo(call);
+	if (call->pins != call->inline_pins)
+		free(call->pins);
+	/* The table is in order and call is done with it: now any code may run. */
+	for (size_t i = 0; i < call->drop_count; i++)
+		Py_DECREF(call->drops[i]);
+	free(call->drops);
+}
+
+/* ── refs ── */
+
+static bool same_nonce(const uint8_t *a, const uint8_t *b)
+{
+	unsigned differ = 0;
+
+	/* All 16 bytes, whatever they are: the time taken tells nothing. */
+	for (size_t i = 0; i < 16; i++)
+		differ |= (unsigned)(a[i] ^ b[i]);
+	return differ == 0;
+}
+
+/* How a generation that is over ended. */
+static int stale_code(const struct entry *e, uint32_t generation)
+{
+	uint32_t age = e->generation - 1 - generation;
+
+	/* What is older than the record is told as the oldest on record. */
+	if (age >= ENDINGS_KEPT)
+		age = ENDINGS_KEPT - 1;
+	switch (e->endings >> 2 * age & 3) {
+	case ENDED_EXPIRED: return SB_EREFEXPIRED;
+	case ENDED_EVICTED: return SB_EREFEVICTED;
+	default: return SB_EREFRELEASED;
+	}
+}
+
+/* Finds a ref's live slot. */
+static int check(struct sb__call *call, const sb_ref *ref, uint64_t now_ms)
+{
+	struct sb__table *table = call->table;
+	struct entry *e;
+
+	if (ref->incarnation != table->options.incarnation)
+		return SB_EREFSESSION;
+	if (ref->slot >= table->used)
+		return SB_EREFUNKNOWN;
+	e = &table->entries[ref->slot];
+	if (ref->generation == 0 || ref->generation > e->generation)
+		return SB_EREFUNKNOWN;
+	if (ref->generation < e->generation) {
+		/* The nonce is known until the slot is used again. */
+		if (!e->object && ref->generation == e->generation - 1 && !same_nonce(e->nonce, ref->nonce))
+			return SB_EREFUNKNOWN;
+		return stale_code(e, ref->generation);
+	}
+	if (!e->object || !same_nonce(e->nonce, ref->nonce))
+		return SB_EREFUNKNOWN;
+	if (!is_expired(table, ref->slot, now_ms))
+		return 0;
+	if (reserve_drops(call, 1) < 0)
+		return SB_ENOMEM;
+	end_entry(call, ref->slot, ENDED_EXPIRED);
+	return SB_EREFEXPIRED;
+}
+
+/* Notes the use of a live slot by a call. */
+static int use(struct sb__call *call, uint32_t slot, bool created, uint64_t now_ms)
+{
+	int err = pin(call, slot, created);
+
+	if (err)
+		return err;
+	touch(call->table, slot, now_ms);
+	if (!created && call->table->options.rows.touch)
+		call->table->options.rows.touch(call->table->options.rows.arg, slot);
+	return 0;
+}
+
+int sb__table_find(struct sb__call *call, const sb_ref *ref, PyObject **ret)
+{
+	uint64_t now_ms = sb__now_coarse_ms();
+	int err = check(call, ref, now_ms);
+
+	if (!err)
+		err = use(call, ref->slot, false, now_ms);
+	if (err)
+		return err;
+	*ret = Py_NewRef(call->table->entries[ref->slot].object);
+	return 0;
+}
+
+int sb__table_release(struct sb__call *call, const sb_ref *ref, bool *ret_dropped)
+{
+	int err = check(call, ref, sb__now_coarse_ms());
+
+	if (err == SB_EREFRELEASED || err == SB_EREFEXPIRED || err == SB_EREFEVICTED) {
+		*ret_dropped = false;
+		return 0;
+	}
+	if (!err)
+		err = reserve_drops(call, 1);
+	if (err)
+		return err;
+	end_entry(call, ref->slot, ENDED_RELEASED);
+	*ret_dropped = true;
+	return 0;
+}
+
+/* Makes sure that one more may live. */
+static int make_room(struct sb__call *call, uint64_t now_ms)
+{
+	struct sb__table *table = call->table;
+	uint32_t slot;
+
+	if (table->live < table->options.max_refs)
+		return 0;
+	if (expire(call, now_ms) > 0)
+		return 0;
+	if (table->options.error_on_full)
+		return SB_EREFSFULL;
+	for (slot = table->oldest; slot != NONE && table->entries[slot].pins; slot = table->entries[slot].newer)
+		;
+	if (slot == NONE)
+		return SB_EREFSFULL; /* all of them are in calls that run now, this one's result perhaps */
+	if (reserve_drops(call, 1) < 0)
+		return SB_ENOMEM;
+	end_entry(call, slot, ENDED_EVICTED);
+	return 0;
+}
+
+/* An empty slot with a nonce, taken from neither list. */
+static int new_slot(struct sb__table *table, uint32_t *ret_slot)
+{
+	uint8_t nonce[16];
+	struct entry *e;
+	int err = sb__random(nonce, sizeof(nonce));
+
+	if (!err && table->free_first == NONE && table->used == table->cap)
+		err = grow(table);
+	if (err)
+		return err;
+	if (table->free_first != NONE) {
+		*ret_slot = free_pop(table);
+		e = &table->entries[*ret_slot];
+	} else {
+		*ret_slot = table->used++;
+		e = &table->entries[*ret_slot];
+		e->object = NULL;
+		e->generation = 1;
+		e->endings = 0;
+	}
+	memcpy(e->nonce, nonce, sizeof(nonce));
+	e->pins = 0;
+	e->delivered = false;
+	return 0;
+}
+
+static int add(struct sb__call *call, PyObject *object, const char *type_name, uint64_t now_ms, uint32_t *ret_slot)
+{
+	struct sb__table *table = call->table;
+	struct entry *e;
+	uint32_t slot = NONE;
+	int err = make_room(call, now_ms);
+
+	if (!err)
+		err = new_slot(table, &slot);
+	if (err)
+		return err;
+	e = &table->entries[slot];
+	table->index[index_seek(table, object)] = slot + 1; /* before the entry has it: seek looks for it */
+	e->object = Py_NewRef(object);
+	list_append(table, slot);
+	table->live++;
+	atomic_store_explicit(&table->count_live, table->live, memory_order_relaxed);
+	if (table->options.rows.set)
+		table->options.rows.set(table->options.rows.arg, slot, e->generation, type_name, call->pid);
+	*ret_slot = slot;
+	return 0;
+}
+
+int sb__table_name(struct sb__call *call, PyObject *object, const char *type_name, sb_ref *ret)
+{
+	struct sb__table *table = call->table;
+	uint64_t now_ms = sb__now_coarse_ms();
+	uint32_t slot = index_find(table, object);
+	bool created;
+	int err = 0;
+
+	if (slot != NONE && is_expired(table, slot, now_ms)) {
+		/* Its ref is stale whether the timer has come by or not. */
+		err = reserve_drops(call, 1);
+		if (err)
+			return err;
+		end_entry(call, slot, ENDED_EXPIRED);
+		slot = NONE;
+	}
+	created = slot == NONE;
+	if (created)
+		err = add(call, object, type_name, now_ms, &slot);
+	if (err)
+		return err;
+	err = use(call, slot, created, now_ms);
+	if (err) {
+		if (created && reserve_drops(call, 1) == 0)
+			end_entry(call, slot, ENDED_RELEASED);
+		return err;
+	}
+	ret->incarnation = table->options.incarnation;
+	ret->slot = slot;
+	ret->generation = table->entries[slot].generation;
+	memcpy(ret->nonce, table->entries[slot].nonce, sizeof(ret->nonce));
+	return 0;
+}
+
+/* ── the table itself ── */
+
+int sb__table_create(const struct sb__table_options *options, struct sb__table **ret)
+{
+	struct sb__table *table = calloc(1, sizeof(*table));
+
+	if (!table)
+		return SB_ENOMEM;
+	table->options = *options;
+	table->epoch = sb__fork_epoch();
+	table->free_first = table->free_last = NONE;
+	table->oldest = table->newest = NONE;
+	*ret = table;
+	return 0;
+}
+
+void sb__table_destroy(struct sb__table *table)
+{
+	if (!table)
+		return;
+	/* The objects of a table that a child inherited are its parent's matter; those of a Python that has ended are
+	 * gone. */
+	if (sb__table_is_ours(table) && !sb__python_unusable()) {
+		struct sb__gil gil = sb__gil_enter();
+
+		for (uint32_t slot = 0; slot < table->used; slot++)
+			Py_CLEAR(table->entries[slot].object);
+		sb__gil_leave(gil);
+	}
+	free(table->index);
+	free(table->entries);
+	free(table);
+}
+
+uint32_t sb__table_expire(struct sb__table *table, uint64_t now_ms)
+{
+	struct sb__gil gil;
+	struct sb__call call;
+	uint32_t count;
+
+	if (!table->options.ttl_ms || !sb__table_is_ours(table) || sb__python_unusable())
+		return 0;
+	gil = sb__gil_enter();
+	sb__call_begin(&call, table, 0);
+	count = expire(&call, now_ms);
+	sb__call_end(&call, true);
+	sb__gil_leave(gil);
+	return count;
+}
+
+void sb__table_counts(const struct sb__table *table, struct sb__table_counts *ret)
+{
+	ret->live = atomic_load_explicit(&table->count_live, memory_order_relaxed);
+	ret->evicted = atomic_load_explicit(&table->count_evicted, memory_order_relaxed);
+	ret->expired = atomic_load_explicit(&table->count_expired, memory_order_relaxed);
+	ret->created = atomic_load_explicit(&table->count_created, memory_order_relaxed);
+}

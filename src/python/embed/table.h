@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The object table: which Python object a ref names. All functions but those marked need the GIL; none runs
+ * Python code or gives the GIL up, but sb__call_end() and table_destroy, which drop objects last.
+ */
+#ifndef SB_EMBED_TABLE_H
+#define SB_EMBED_TABLE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine.h"
+#include "snakebridge/ref.h"
+
+/* A use of a ref by a call: keeps it from being evicted or expiring until the call ends. */
+struct sb__pin {
+	uint32_t slot, generation;
+	bool created; /* by this call */
+};
+
+#define SB__CALL_PINS 8
+
+/* One call in progress on a table. */
+struct sb__call {
+	struct sb__table *table;
+	int32_t pid; /* of the caller */
+	struct sb__pin *pins;
+	size_t pin_count, pin_cap;
+	PyObject **drops; /* objects that left the table, to be dropped at the end */
+	size_t drop_count, drop_cap;
+	struct sb__pin inline_pins[SB__CALL_PINS];
+};
+
+/* Is it this process's, not one inherited by a fork? Without the GIL. */
+bool sb__table_is_ours(const struct sb__table *table);
+
+void sb__call_begin(struct sb__call *call, struct sb__table *table, int32_t pid);
+/* Ends it: its refs stay (delivered), or those that it created and nobody else got are dropped again. Then
+ * drops what left the table, which may run Python code. */
+void sb__call_end(struct sb__call *call, bool delivered);
+
+/*
+ * The object of a ref, as a new reference in *ret, pinned for the call. Errors: SB_EREFSESSION, SB_EREFUNKNOWN,
+ * SB_EREFRELEASED, SB_EREFEXPIRED, SB_EREFEVICTED, SB_ENOMEM.
+ */
+int sb__table_find(struct sb__call *call, const sb_ref *ref, PyObject **ret);
+
+/*
+ * The ref of an object: the one it has, else a new one; pinned for the call. Fills all of *ret but session id and type
+ * name. Errors: SB_EREFSFULL, SB_ENOMEM, SB_ESYSTEM.
+ */
+int sb__table_name(struct sb__call *call, PyObject *object, const char *type_name, sb_ref *ret);
+
+/* Takes a ref's object out of the table. *ret_dropped: false if it was gone already, which is fine. Errors:
+ * SB_EREFSESSION, SB_EREFUNKNOWN, SB_ENOMEM. */
+int sb__table_release(struct sb__call *call, const sb_ref *ref, bool *ret_dropped);
+
+/* engine.h. */
+int sb__table_create(const struct sb__table_options *options, struct sb__table **ret);
+void sb__table_destroy(struct sb__table *table);
+uint32_t sb__table_expire(struct sb__table *table, uint64_t now_ms);
+void sb__table_counts(const struct sb__table *table, struct sb__table_counts *ret);
+
+#endif
