@@ -111,7 +111,7 @@ static void read_program(char *program, size_t size)
 	const char *base = path;
 
 	program[0] = '\0';
-	if (sb__os_readlinkat(AT_FDCWD, "/proc/self/exe", path, sizeof(path)) < 0)
+	if (sb__os_readlinkat(AT_FDCWD, "/proc/thread-self/exe", path, sizeof(path)) < 0)
 		return;
 	if (strrchr(path, '/'))
 		base = strrchr(path, '/') + 1;
@@ -127,7 +127,7 @@ int sb__identity_self(struct sb__identity *ret)
 	memset(&self, 0, sizeof(self)); /* padding too: it is stored */
 	rc = sb__process_stat(0, NULL, &self.start_time);
 	if (rc == 0)
-		rc = sb__os_statat(AT_FDCWD, "/proc/self/ns/pid", &ns);
+		rc = sb__os_statat(AT_FDCWD, "/proc/thread-self/ns/pid", &ns);
 	if (rc == 0)
 		rc = read_boot_id(self.boot_id);
 	if (rc < 0)
@@ -163,7 +163,7 @@ static struct vantage look_around(void)
 	struct stat ns;
 
 	here.has_boot_id = read_boot_id(here.boot_id) == 0;
-	if (sb__os_statat(AT_FDCWD, "/proc/self/ns/pid", &ns) == 0) {
+	if (sb__os_statat(AT_FDCWD, "/proc/thread-self/ns/pid", &ns) == 0) {
 		here.pid_ns = (uint64_t)ns.st_ino;
 		here.has_pid_ns = true;
 	}

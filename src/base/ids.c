@@ -96,6 +96,13 @@ int sb__session_id_check(const char *id)
 	return 0;
 }
 
+bool sb__session_id_valid(const char *id)
+{
+	size_t len = strnlen(id, SB_SESSION_ID_MAX + 1);
+
+	return len > 0 && len <= SB_SESSION_ID_MAX && sb__utf8_valid(id, len) && find_control(id, len) == len;
+}
+
 /* This process's start time, read once per process. */
 static int own_start_time(uint64_t *ret)
 {

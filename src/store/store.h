@@ -94,7 +94,7 @@ int sb__store_bridge(struct sb__store *store, struct sb__bridge_rec *ret);
 int sb__store_process_add(struct sb__store *store, struct sb__identity *self, int (*hold)(void *arg, uint32_t slot),
                           void (*drop)(void *arg, uint32_t slot), void *arg);
 /* Removes a process record if it is still of that generation, keeping the slot's generation count. Only after its
- * owners are removed. */
+ * owners are removed. 1 removed, 0 it is another's by now; SB_EBUG: it still owns sessions. */
 int sb__store_process_remove(struct sb__store *store, uint32_t slot, uint32_t generation);
 int sb__store_process_get(struct sb__store *store, uint32_t slot, struct sb__identity *ret); /* SB_ENOSESSION-free: 1 found, 0 none */
 /* All records into a malloc'ed array. */
@@ -126,7 +126,8 @@ int sb__store_session_end(struct sb__store *store, const char *session_id, uint6
 int sb__store_session_expire(struct sb__store *store, const char *session_id, uint64_t uid, uint64_t last_access_ms,
                              uint64_t now_ms, struct sb__session_rec *ret);
 int sb__store_session_mirror(struct sb__store *store, const char *session_id, uint64_t incarnation, uint64_t live_refs);
-/* Visits copies of all sessions, in batches: a read transaction never spans a visit. visit returns non-zero to stop. */
+/* Visits copies of all sessions, in batches: a read transaction never spans a visit. visit returns non-zero
+ * to stop; a negative number is passed up, else 0. */
 int sb__store_sessions(struct sb__store *store, int (*visit)(void *arg, const struct sb__session_rec *rec), void *arg);
 /* Sessions whose stored expiry is <= now, at most max, malloc'ed. */
 int sb__store_due(struct sb__store *store, uint64_t now_ms, size_t max, struct sb__session_rec **ret, size_t *ret_count);
@@ -151,6 +152,9 @@ int sb__store_sessions_of_owner(struct sb__store *store, uint32_t slot, uint32_t
 int sb__store_grave(struct sb__store *store, uint64_t incarnation, struct sb__grave_rec *ret); /* 1, 0 */
 /* The newest grave of a session id: 1, 0. */
 int sb__store_grave_of(struct sb__store *store, const char *session_id, struct sb__grave_rec *ret);
+
+/* Removes "lmdb.new.…" directories whose makers were killed; returns how many. root: as sb__store_open(). */
+int sb__store_sweep_temporary(int root);
 
 /* Clears LMDB reader slots of dead processes; returns how many. */
 int sb__store_check_readers(struct sb__store *store);

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Why the last SB__GRAVEYARD_MAX incarnations ended, so that a stale ref can be told.
+ *
+ * Graves go in the order of burial, not of incarnation: a session that lived long and ended last is the one
+ * whose refs are still about. An incarnation is buried once: the reason that comes first is what its refs
+ * answer for good (owner died, then the orphaned session released: its refs still say owner died). The
+ * newest end of a session id is kept beside it and says why the session is not there.
+ *
+ * Locks: those of txn.c.  Crash: part of the transaction that ends the incarnation.
+ */
+#include <string.h>
+
+#include "clock.h"
+#include "fail.h"
+#include "store_impl.h"
+
+/* 1 and the grave, 0, or a code. */
+static int load_grave(struct sb__txn *txn, enum sb__db db, MDB_val key, struct sb__grave_rec *ret,
+                      uint64_t *ret_order)
+{
+	const char *why;
+	MDB_val val;
+	int rc = sb__txn_get(txn, db, key, &val);
+
+	if (rc != 1)
+		return rc;
+	why = sb__decode_grave(val, ret, ret_order);
+	return why ? sb__corrupt(db, key, why) : 1;
+}
+
+/* Drops the grave that is longest there. */
+static int drop_oldest(struct sb__txn *txn)
+{
+	struct sb__grave_rec grave, newest;
+	struct sb__key order_key, key;
+	uint64_t order, incarnation, at;
+	MDB_val first, val;
+	int rc = sb__txn_first(txn, SB__DB_GRAVE_ORDER, sb__val_none(), &first, &val);
+
+	if (rc != 1)
+		return rc;
+	if (!sb__parse_u64(first, &order) || !sb__parse_u64(val, &incarnation))
+		return sb__corrupt(SB__DB_GRAVE_ORDER, first, "it is of another form");
+	order_key = sb__key_uid(order);
+	key = sb__key_uid(incarnation);
+	rc = load_grave(txn, SB__DB_GRAVES, sb__val_key(&key), &grave, &at);
+	if (rc == 0)
+		return sb__corrupt(SB__DB_GRAVE_ORDER, sb__val_key(&order_key),
+		                   "it names a grave that is not there");
+	if (rc == 1)
+		rc = load_grave(txn, SB__DB_GRAVES_BY_ID, sb__val_text(grave.session_id), &newest, &at);
+	if (rc == 1 && newest.incarnation == incarnation)
+		rc = sb__txn_del(txn, SB__DB_GRAVES_BY_ID, sb__val_text(grave.session_id));
+	if (rc >= 0)
+		rc = sb__txn_del(txn, SB__DB_GRAVES, sb__val_key(&key));
+	if (rc >= 0)
+		rc = sb__txn_del(txn, SB__DB_GRAVE_ORDER, sb__val_key(&order_key));
+	return rc < 0 ? rc : 0;
+}
+
+static int make_room(struct sb__txn *txn)
+{
+	MDB_stat stat;
+	int rc = mdb_stat(txn->mdb, txn->store->dbi[SB__DB_GRAVE_ORDER], &stat);
+
+	if (rc != 0)
+		return sb__txn_fail(txn, rc, "count the graves");
+	return stat.ms_entries < SB__GRAVEYARD_MAX ? 0 : drop_oldest(txn);
+}
+
+static int next_order(struct sb__txn *txn, uint64_t *ret)
+{
+	MDB_val key, val;
+	int rc = sb__txn_last(txn, SB__DB_GRAVE_ORDER, &key, &val);
+
+	*ret = 0;
+	if (rc == 1 && !sb__parse_u64(key, ret))
+		return sb__corrupt(SB__DB_GRAVE_ORDER, key, "its key is of another form");
+	*ret += 1;
+	return rc < 0 ? rc : 0;
+}
+
+static int bury_incarnation(struct sb__txn *txn, const struct sb__grave_rec *grave)
+{
+	struct sb__key key = sb__key_uid(grave->incarnation), order_key;
+	struct sb__image image;
+	uint64_t order;
+	int rc = make_room(txn);
+
+	if (rc == 0)
+		rc = next_order(txn, &order);
+	if (rc < 0)
+		return rc;
+	order_key = sb__key_uid(order);
+	sb__encode_grave(grave, order, &image);
+	rc = sb__txn_put(txn, SB__DB_GRAVES, sb__val_key(&key), sb__val_image(&image));
+	if (rc == 0)
+		rc = sb__txn_put(txn, SB__DB_GRAVE_ORDER, sb__val_key(&order_key), sb__val_key(&key));
+	return rc;
+}
+
+int sb__bury(struct sb__txn *txn, const struct sb__session_rec *rec, enum sb__end_reason reason)
+{
+	struct sb__grave_rec grave = { .incarnation = rec->incarnation,
+		                       .reason = (uint32_t)reason,
+		                       .wall_ms = sb__wall_ms(),
+		                       .designated_pid = rec->designated.pid };
+	struct sb__key key = sb__key_uid(rec->incarnation);
+	struct sb__image image;
+	MDB_val val;
+	int rc;
+
+	memcpy(grave.session_id, rec->session_id, sizeof(grave.session_id));
+	rc = sb__txn_get(txn, SB__DB_GRAVES, sb__val_key(&key), &val);
+	if (rc == 0)
+		rc = bury_incarnation(txn, &grave);
+	if (rc < 0)
+		return rc;
+	sb__encode_grave(&grave, 0, &image);
+	return sb__txn_put(txn, SB__DB_GRAVES_BY_ID, sb__val_text(grave.session_id), sb__val_image(&image));
+}
+
+/* ── looking ── */
+
+struct look {
+	enum sb__db db;
+	MDB_val key;
+	struct sb__grave_rec grave;
+};
+
+static int look_at_grave(struct sb__txn *txn, void *arg)
+{
+	struct look *look = arg;
+	uint64_t order;
+
+	return load_grave(txn, look->db, look->key, &look->grave, &order);
+}
+
+static int run_look(struct sb__store *store, struct look *look, struct sb__grave_rec *ret)
+{
+	int rc = sb__txn_read(store, look_at_grave, look);
+
+	if (rc == 1)
+		*ret = look->grave;
+	return rc;
+}
+
+int sb__store_grave(struct sb__store *store, uint64_t incarnation, struct sb__grave_rec *ret)
+{
+	struct sb__key key = sb__key_uid(incarnation);
+	struct look look = { .db = SB__DB_GRAVES, .key = sb__val_key(&key) };
+
+	return run_look(store, &look, ret);
+}
+
+int sb__store_grave_of(struct sb__store *store, const char *session_id, struct sb__grave_rec *ret)
+{
+	struct look look = { .db = SB__DB_GRAVES_BY_ID, .key = sb__val_text(session_id) };
+
+	if (look.key.mv_size == 0 || look.key.mv_size > SB_SESSION_ID_MAX)
+		return 0;
+	return run_look(store, &look, ret);
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Owner records, keyed (uid, slot, generation, handle), and the index that finds those of one process.
+ *
+ *   invariant: a session's owner_count is the number of owner records with its uid, and
+ *              owners_by_process has exactly one entry per owner record.
+ *
+ * Locks: those of txn.c.  Crash: record, index and count change in one transaction.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "fail.h"
+#include "store_impl.h"
+
+/* ── inside a transaction ── */
+
+int sb__owner_insert(struct sb__txn *txn, const struct sb__owner_rec *owner)
+{
+	struct sb__key key = sb__key_owner(owner), index = sb__key_by_process(owner);
+	struct sb__image image;
+	MDB_val val;
+	int rc = sb__txn_get(txn, SB__DB_OWNERS, sb__val_key(&key), &val);
+
+	if (rc != 0)
+		return rc < 0 ? rc : 0;
+	sb__encode_owner(owner, &image);
+	rc = sb__txn_put(txn, SB__DB_OWNERS, sb__val_key(&key), sb__val_image(&image));
+	if (rc == 0)
+		rc = sb__txn_put(txn, SB__DB_BY_PROCESS, sb__val_key(&index), sb__val_none());
+	return rc < 0 ? rc : 1;
+}
+
+/* Record and index entry: 1, 0 if there was none. */
+static int delete_owner(struct sb__txn *txn, const struct sb__owner_rec *owner)
+{
+	struct sb__key key = sb__key_owner(owner), index = sb__key_by_process(owner);
+	int rc = sb__txn_del(txn, SB__DB_OWNERS, sb__val_key(&key));
+	int rc2;
+
+	if (rc != 1)
+		return rc;
+	rc2 = sb__txn_del(txn, SB__DB_BY_PROCESS, sb__val_key(&index));
+	return rc2 < 0 ? rc2 : 1;
+}
+
+int sb__owners_remove_all(struct sb__txn *txn, uint64_t uid)
+{
+	struct sb__key prefix = sb__key_uid(uid);
+	struct sb__owner_rec owner = { .session_uid = uid };
+	MDB_val key, val;
+	int rc;
+
+	for (;;) {
+		rc = sb__txn_first(txn, SB__DB_OWNERS, sb__val_key(&prefix), &key, &val);
+		if (rc != 1)
+			return rc;
+		if (!sb__parse_owner(key, &owner))
+			return sb__corrupt(SB__DB_OWNERS, key, "its key is no owner's");
+		rc = delete_owner(txn, &owner);
+		if (rc < 0)
+			return rc;
+	}
+}
+
+/* ── adding and removing ── */
+
+struct add {
+	const char *session_id;
+	const struct sb__owner_rec *owner;
+};
+
+static int add_owner(struct sb__txn *txn, void *arg)
+{
+	struct add *add = arg;
+	struct sb__session_rec rec;
+	int rc = sb__session_load(txn, add->session_id, &rec);
+
+	if (rc != 1 || rec.uid != add->owner->session_uid)
+		return rc < 0 ? rc : 0;
+	rc = sb__owner_insert(txn, add->owner);
+	if (rc == 1) { /* 0: this very handle is an owner already */
+		rec.owner_count++;
+		rc = sb__session_save(txn, &rec);
+	}
+	return rc < 0 ? rc : 1;
+}
+
+int sb__store_owner_add(struct sb__store *store, const char *session_id, const struct sb__owner_rec *owner)
+{
+	struct add add = { .session_id = session_id, .owner = owner };
+
+	return sb__txn_write(store, add_owner, &add);
+}
+
+struct remove {
+	struct sb__owner_rec owner;
+	struct sb__session_rec rec;
+};
+
+static int remove_owner(struct sb__txn *txn, void *arg)
+{
+	struct remove *remove = arg;
+	struct sb__session_rec *rec = &remove->rec;
+	struct sb__key key = sb__key_owner(&remove->owner);
+	int rc = delete_owner(txn, &remove->owner);
+
+	if (rc != 1)
+		return rc;
+	rc = sb__session_load_uid(txn, remove->owner.session_uid, rec);
+	if (rc == 0)
+		return sb__corrupt(SB__DB_OWNERS, sb__val_key(&key), "its session is not there");
+	if (rc < 0)
+		return rc;
+	if (rec->owner_count == 0)
+		return sb__corrupt(SB__DB_SESSIONS, sb__val_text(rec->session_id),
+		                   "it counts fewer owners than it has");
+	if (rec->owner_count == 1 && !rec->persistent) {
+		rc = sb__session_remove(txn, rec, SB__END_OWNERS_GONE);
+		return rc < 0 ? rc : 2;
+	}
+	rec->owner_count--;
+	rc = sb__session_save(txn, rec);
+	return rc < 0 ? rc : 1;
+}
+
+int sb__store_owner_remove(struct sb__store *store, uint64_t session_uid, uint32_t slot, uint32_t generation,
+                           uint32_t handle, struct sb__session_rec *ret)
+{
+	struct remove remove = { .owner = { .session_uid = session_uid,
+		                            .slot = slot,
+		                            .generation = generation,
+		                            .handle = handle } };
+	int rc = sb__txn_write(store, remove_owner, &remove);
+
+	if (rc == 2 && ret)
+		*ret = remove.rec;
+	return rc;
+}
+
+/* ── listing ── */
+
+struct list {
+	struct sb__key prefix;
+	bool by_process;
+	struct sb__owner_rec *owners;
+	size_t count, capacity;
+};
+
+/* The record that an index entry stands for. */
+static int follow_index(struct sb__txn *txn, MDB_val *key, MDB_val *val, struct sb__key *owner_key)
+{
+	struct sb__owner_rec owner;
+	MDB_val index = *key;
+	int rc;
+
+	if (!sb__parse_by_process(index, &owner))
+		return sb__corrupt(SB__DB_BY_PROCESS, index, "its key is of another form");
+	*owner_key = sb__key_owner(&owner);
+	*key = sb__val_key(owner_key);
+	rc = sb__txn_get(txn, SB__DB_OWNERS, *key, val);
+	if (rc == 0)
+		return sb__corrupt(SB__DB_BY_PROCESS, index, "it names an owner that is not there");
+	return rc < 0 ? rc : 0;
+}
+
+static int collect_owner(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
+{
+	struct list *list = arg;
+	struct sb__key owner_key;
+	const char *why;
+	int rc = 0;
+
+	if (list->by_process)
+		rc = follow_index(txn, &key, &val, &owner_key);
+	if (rc == 0)
+		rc = sb__grow((void **)&list->owners, &list->capacity, list->count, sizeof(*list->owners));
+	if (rc < 0)
+		return rc;
+	why = sb__decode_owner(key, val, &list->owners[list->count]);
+	if (why)
+		return sb__corrupt(SB__DB_OWNERS, key, why);
+	list->count++;
+	return 0;
+}
+
+static int list_owners(struct sb__txn *txn, void *arg)
+{
+	struct list *list = arg;
+
+	list->count = 0;
+	return sb__txn_scan(txn, list->by_process ? SB__DB_BY_PROCESS : SB__DB_OWNERS,
+	                    sb__val_key(&list->prefix), collect_owner, list);
+}
+
+static int run_list(struct sb__store *store, struct list *list, struct sb__owner_rec **ret, size_t *ret_count)
+{
+	int rc = sb__txn_read(store, list_owners, list);
+
+	if (rc < 0) {
+		free(list->owners);
+		return rc;
+	}
+	*ret = list->owners;
+	*ret_count = list->count;
+	return 0;
+}
+
+int sb__store_owners_of_session(struct sb__store *store, uint64_t session_uid, struct sb__owner_rec **ret,
+                                size_t *ret_count)
+{
+	struct list list = { .prefix = sb__key_uid(session_uid) };
+
+	return run_list(store, &list, ret, ret_count);
+}
+
+int sb__store_owners_of_process(struct sb__store *store, uint32_t slot, struct sb__owner_rec **ret,
+                                size_t *ret_count)
+{
+	struct list list = { .prefix = sb__key_slot(slot), .by_process = true };
+
+	return run_list(store, &list, ret, ret_count);
+}
