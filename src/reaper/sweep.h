@@ -20,7 +20,7 @@ struct sb__sweep_result {
 	uint32_t counts[SB__VERDICT_KINDS]; /* done; in a dry run: planned */
 	uint32_t failed;
 	bool complete; /* nothing was left for lack of time: else call again */
-	bool damaged;  /* a record or mailbox could not be read (SB__VERDICT_RECORD_UNREADABLE was reported) */
+	bool damaged;  /* a record or mailbox could not be read: SB__VERDICT_RECORD_UNREADABLE was reported */
 	uint64_t elapsed_ms;
 };
 
