@@ -66,11 +66,6 @@ void sb__store_test_map_size(size_t bytes)
 	map_first = bytes ? bytes : MAP_FIRST;
 }
 
-struct MDB_env *sb__store_test_env(struct sb__store *store)
-{
-	return store->env;
-}
-
 /* The registry of this process, or NULL without memory. Lock-free: a fork at any time does no harm. */
 static struct registry *get_registry(void)
 {

@@ -153,6 +153,10 @@ int sb__store_grave(struct sb__store *store, uint64_t incarnation, struct sb__gr
 /* The newest grave of a session id: 1, 0. */
 int sb__store_grave_of(struct sb__store *store, const char *session_id, struct sb__grave_rec *ret);
 
+/* Do all records and indexes agree? Calls problem (may be NULL) with a sentence each, at most 64 times, after the
+ * transaction; returns how many problems there are, 0 = sound. Costs a look at every record. */
+int sb__store_verify(struct sb__store *store, void (*problem)(void *arg, const char *line), void *arg);
+
 /* Removes "lmdb.new.…" directories whose makers were killed; returns how many. root: as sb__store_open(). */
 int sb__store_sweep_temporary(int root);
 

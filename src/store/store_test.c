@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What tests need to do to a store behind its back: garbage in records, a full reader table. Part of the
+ * static library only by name: nothing calls it, and the shared library does not export it.
+ *
+ * Locks: LMDB's.  Crash: as a transaction of the store.
+ */
+#include "store_test.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "store_impl.h"
+
+static int find_db(const struct sb__store *store, const char *name, MDB_dbi *ret)
+{
+	for (int db = 0; db < SB__DB_COUNT; db++)
+		if (strcmp(sb__db_name((enum sb__db)db), name) == 0) {
+			*ret = store->dbi[db];
+			return 0;
+		}
+	return EINVAL;
+}
+
+int sb__store_test_put(struct sb__store *store, const char *db, const void *key, size_t key_len,
+                       const void *val, size_t val_len)
+{
+	MDB_val k = { .mv_size = key_len, .mv_data = (void *)key };
+	MDB_val v = { .mv_size = val_len, .mv_data = (void *)val };
+	MDB_txn *txn;
+	MDB_dbi dbi;
+	int rc = find_db(store, db, &dbi);
+
+	if (rc == 0)
+		rc = mdb_txn_begin(store->env, NULL, 0, &txn);
+	if (rc != 0)
+		return rc;
+	rc = val ? mdb_put(txn, dbi, &k, &v, 0) : mdb_del(txn, dbi, &k, NULL);
+	if (rc == 0)
+		return mdb_txn_commit(txn);
+	mdb_txn_abort(txn);
+	return rc;
+}
+
+int sb__store_test_get(struct sb__store *store, const char *db, const void *key, size_t key_len, void *val,
+                       size_t size)
+{
+	MDB_val k = { .mv_size = key_len, .mv_data = (void *)key }, v;
+	MDB_txn *txn;
+	MDB_dbi dbi;
+	int rc = find_db(store, db, &dbi);
+
+	if (rc == 0)
+		rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+	if (rc != 0)
+		return -rc;
+	rc = mdb_get(txn, dbi, &k, &v);
+	if (rc == 0)
+		memcpy(val, v.mv_data, v.mv_size < size ? v.mv_size : size);
+	mdb_txn_abort(txn);
+	if (rc != 0)
+		return rc < 0 ? rc : -rc;
+	return (int)v.mv_size;
+}
+
+int sb__store_test_key(struct sb__store *store, const char *db, unsigned n, void *key, size_t size,
+                       size_t *ret_len)
+{
+	MDB_cursor *cursor;
+	MDB_val k, v;
+	MDB_txn *txn;
+	MDB_dbi dbi;
+	int rc = find_db(store, db, &dbi);
+
+	if (rc == 0)
+		rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+	if (rc != 0)
+		return rc;
+	rc = mdb_cursor_open(txn, dbi, &cursor);
+	if (rc == 0) {
+		rc = mdb_cursor_get(cursor, &k, &v, MDB_FIRST);
+		while (rc == 0 && n-- > 0)
+			rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+		if (rc == 0 && k.mv_size <= size) {
+			memcpy(key, k.mv_data, k.mv_size);
+			*ret_len = k.mv_size;
+		}
+		mdb_cursor_close(cursor);
+	}
+	mdb_txn_abort(txn);
+	return rc;
+}
+
+unsigned sb__store_test_fill_readers(struct sb__store *store, unsigned count)
+{
+	unsigned n = 0;
+	MDB_txn *txn; /* left open: that is the point */
+
+	while (n < count && mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn) == 0)
+		n++;
+	return n;
+}
