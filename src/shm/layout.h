@@ -49,12 +49,23 @@
  * The reaper (or owner), knowing the claimer to be dead, frees IDLE, READY and DONE, and abandons BUSY;
  * only the owner frees what was BUSY.
  *
+ * When a session ends while its owner process lives on, the owner takes back (frees) a DONE whose reply lies in its
+ * arena, because it needs the block: the caller sees that after its copy.
+ *
+ * A spill block is read under the word as under a sequence lock: the reader copies, full barrier, rereads the word, and
+ * drops the copy if the word moved. So the writer may reuse a block as soon as the word has left BUSY (request: by
+ * abandoning) or DONE (reply), and no side waits for the other to let go of one.
+ *
  * field          | writer                  | reader        | ordering              | if the writer dies here
  * word           | CAS by the party above  | all           | full CAS              | state says whose move it is; owner or reaper frees it
- * reply_bell     | owner, after DONE       | caller        | add (full)            | caller's wait is bounded; it rereads word
- * caller_parked  | caller                  | owner         | full barrier after    | owner wakes nobody: harmless
+ * reply_bell     | owner after DONE; ender | caller        | add (full)            | caller's wait is bounded; it rereads word
+ * caller_parked  | caller                  | owner, ender  | full barrier after    | owner wakes nobody: harmless; the next claimer clears it
  * request fields | caller in IDLE          | owner in BUSY | published by word     | never READY, so never read
+ * deadline_ns    | caller in IDLE          | owner in READY| none: a hint, the CAS | the same
+ *                |                         |               | that follows decides  |
  * reply fields   | owner in BUSY           | caller in DONE| published by word     | stays BUSY: caller sees owner's death: unknown
+ *
+ * Inspect reads all of them at any time, copies, rereads word, and says "torn" if it moved.
  */
 enum sb__lane_state {
 	SB__LANE_FREE = 0, /* all other bits of the word but the sequence are 0 */
@@ -83,34 +94,64 @@ struct sb__lane_shm {
 	sb__word word;            /* line 0: both */
 	sb__word32 reply_bell;
 	sb__word32 caller_parked;
-	sb__word32 caller_cpu;    /* where each side last ran: a hint for spin or park */
-	sb__word32 owner_cpu;
-	uint8_t pad0[64 - 24];
+	uint8_t pad0[64 - 16];
 
-	uint32_t request_len;     /* lines 1-2: caller */
+	uint32_t request_len;     /* line 1: caller writes, owner reads */
 	uint32_t request_spilled; /* 1: request_len is 0 and request_spill says where */
-	uint64_t deadline_ns;     /* CLOCK_MONOTONIC */
+	sb__word deadline_ns;     /* CLOCK_MONOTONIC */
 	uint64_t trace_id;
 	struct sb__spill_shm request_spill;
-	char label[SB__LABEL_MAX]; /* "method predict": what inspect shows; may lack a NUL */
-	uint64_t published_ns;
+	uint64_t published_ns;    /* of a coarse clock: within 4 ms */
 	int32_t caller_pid;
-	uint8_t pad1[128 - 108];
+	uint8_t pad1[64 - 60];
 
-	uint32_t reply_len;       /* line 3: owner */
+	char label[SB__LABEL_MAX]; /* line 2: caller; "method predict": what inspect shows; may lack a NUL */
+	uint8_t pad2[64 - SB__LABEL_MAX];
+
+	uint32_t reply_len;       /* line 3: owner writes, caller reads */
 	uint32_t reply_spilled;
 	struct sb__spill_shm reply_spill;
-	uint64_t accepted_ns;
-	uint8_t pad2[64 - 40];
+	uint64_t accepted_ns;     /* coarse, too */
+	uint8_t pad3[64 - 40];
 
 	uint8_t request[SB__INLINE_MAX];
 	uint8_t reply[SB__INLINE_MAX];
 };
 _Static_assert(sizeof(struct sb__spill_shm) == 24, "layout");
 _Static_assert(offsetof(struct sb__lane_shm, request_len) == 64, "layout");
+_Static_assert(offsetof(struct sb__lane_shm, caller_pid) == 120, "layout");
+_Static_assert(offsetof(struct sb__lane_shm, label) == 128, "layout");
 _Static_assert(offsetof(struct sb__lane_shm, reply_len) == 192, "layout");
 _Static_assert(offsetof(struct sb__lane_shm, request) == 256, "layout");
 _Static_assert(sizeof(struct sb__lane_shm) == 256 + 2 * SB__INLINE_MAX, "layout");
+
+/* Blocks of lanes follow the control page one after the other, each rounded up to whole pages. After block k the file
+ * has SB__LANES_FIRST << k lanes, so lane_count is always a power of two. */
+static inline uint32_t sb__block_of_lane(uint32_t lane)
+{
+	return lane < SB__LANES_FIRST ? 0 : 32u - (uint32_t)__builtin_clz(lane / SB__LANES_FIRST);
+}
+static inline uint32_t sb__block_first(uint32_t block)
+{
+	return block ? SB__LANES_FIRST << (block - 1) : 0;
+}
+static inline uint32_t sb__block_lanes(uint32_t block)
+{
+	return SB__LANES_FIRST << (block ? block - 1 : 0);
+}
+static inline size_t sb__block_size(uint32_t block)
+{
+	return (sb__block_lanes(block) * sizeof(struct sb__lane_shm) + SB__PAGE - 1) / SB__PAGE * SB__PAGE;
+}
+static inline uint64_t sb__block_offset(uint32_t block)
+{
+	uint64_t offset = 2u * SB__PAGE; /* header and control */
+
+	for (uint32_t i = 0; i < block; i++)
+		offset += sb__block_size(i);
+	return offset;
+}
+_Static_assert(SB__LANES_FIRST << (SB__LANE_BLOCKS - 1) == SB__LANES_MAX, "layout");
 
 /*
  * ── Mailbox ───────────────────────────────────────────────────────────────────────────────────────
@@ -121,10 +162,20 @@ _Static_assert(sizeof(struct sb__lane_shm) == 256 + 2 * SB__INLINE_MAX, "layout"
  * control field  | writer                        | reader         | ordering            | if the writer dies here
  * state          | releaser, reaper: CAS from 1  | all            | full CAS            | one word: done or not
  * lane_count     | growing caller: CAS           | all            | after posix_fallocate | file longer than said: harmless
- * ready_summary  | caller or; owner and          | owner          | full                | owner also sweeps all lanes when idle
+ * ready_summary  | caller or; owner and          | owner          | full                | hides only requests of the dead: see below
  * ready[]        | caller or; owner and          | owner          | full                | the same
  * last_access_ms | caller, owner: store          | reaper         | none                | a few ms off
  * counters       | owner: store (mirror)         | inspect        | none                | stale at worst
+ *
+ * Law of the bits.   Publisher: word READY (full); its bit in ready[]; that word's bit in ready_summary (ready[0] needs
+ *                    none: it is always looked at); ring. It may skip setting a bit that it reads as set.
+ *                    Owner: clears the bit (full), then reads the lane's word. It clears a summary bit (full), then reads
+ *                    ready[], and sets it again if there is something.
+ * Skipping is sound: the publisher reads the bit after its READY with a full barrier between, and the owner reads the
+ * word after clearing with one between. If the publisher read a set bit, the owner's clearing comes after that read, so
+ * (both cannot read the past) the owner's read of the word sees READY.
+ * A publisher killed between READY and its bits leaves a lane that nobody looks at and nobody waits for; reclaim frees
+ * it. One that was stopped there goes on when it is continued. So no live request is ever hidden.
  */
 enum sb__mailbox_state { SB__MAILBOX_SERVING = 1, SB__MAILBOX_RELEASED = 2, SB__MAILBOX_EXPIRED = 3 };
 
@@ -148,16 +199,17 @@ struct sb__mailbox_control_shm {
 	sb__word state;
 	sb__word lane_count;        /* lanes that exist; a whole number of blocks */
 	uint8_t pad0[48];
-	sb__word ready_summary;     /* bit w: ready[w] may be non-zero */
-	uint8_t pad1[56];
+	sb__word ready_summary;     /* bit w: ready[w] may be non-zero; bit 0 is not used */
 	sb__word ready[SB__LANES_MAX / 64];
+	uint8_t pad1[56];
 	sb__word last_access_ms;    /* sb__now_coarse_ms() */
 	uint8_t pad2[56];
 	sb__word calls, exceptions, refused; /* mirrors of the owner's private counters */
 	sb__word live_refs, evicted_refs, expired_refs, created_refs;
 	sb__word in_flight;
 };
-_Static_assert(offsetof(struct sb__mailbox_control_shm, ready) == 128, "layout");
+_Static_assert(offsetof(struct sb__mailbox_control_shm, ready_summary) == 64, "layout");
+_Static_assert(offsetof(struct sb__mailbox_control_shm, last_access_ms) % 64 == 0, "layout");
 _Static_assert(sizeof(struct sb__mailbox_control_shm) <= SB__PAGE, "layout");
 
 /*
@@ -171,9 +223,19 @@ _Static_assert(sizeof(struct sb__mailbox_control_shm) <= SB__PAGE, "layout");
  * field     | writer               | reader  | ordering | if the writer dies here
  * bell      | publisher: add       | leader  | full     | leader's wait is bounded and rescans
  * parked    | leader               | callers | full barrier after | owner dead: nobody to wake
+ * leader_cpu | leader: store       | callers | none: a hint | spins where parking is better, for 20 µs
+ * ringer_cpu | ringing caller: store | leader | none: a hint | the same
  * standby   | nudging caller: add  | standby | full     | another caller nudges
  * alive     | keeper thread holds it for life (robust, pshared) | callers | kernel sets FUTEX_OWNER_DIED | that is its purpose
- * summary, sessions | caller or; leader and | leader | full | leader rescans
+ * summary, sessions | caller or; leader and | leader | full | as for ready[]: hides only requests of the dead
+ *
+ * The leader clears a summary bit (and rereads the word below) only when the bits below it are gone and it is about to
+ * park, so that busy callers find it set and write one line, not two.
+ *
+ * The first int of alive is the lock word of glibc's mutex: owner's thread id | FUTEX_WAITERS. The keeper sets
+ * FUTEX_WAITERS so that the kernel, which wakes one waiter when the holder dies, always looks for one; the woken one
+ * wakes the others. A word without a thread id: the keeper does not run (yet, any more) or the C library is another one;
+ * then callers wait in short slices and ask.
  */
 struct sb__bell_shm {
 	char magic[8];             /* "SBbell01" */
@@ -183,8 +245,9 @@ struct sb__bell_shm {
 
 	sb__word32 bell;           /* line 3 */
 	sb__word32 parked;
-	sb__word32 leader_cpu;
-	uint8_t pad1[52];
+	sb__word32 leader_cpu;     /* where the leader last ran: a hint for spin or park */
+	sb__word32 ringer_cpu;     /* where the last caller that rang ran */
+	uint8_t pad1[48];
 	sb__word32 standby;        /* line 4 */
 	uint8_t pad2[60];
 	pthread_mutex_t alive;     /* line 5: its first word is the futex that dies with the owner */

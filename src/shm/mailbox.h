@@ -20,10 +20,13 @@ struct sb__mailbox_params {
 	const char *session_id;
 };
 
-/* Owner. mailbox_dir: directory fd, duplicated inside. */
+/* Owner. mailbox_dir: directory fd, borrowed: it must stay open as long as the mailbox is, which keeps no descriptor
+ * of its own, so that sessions are not bounded by RLIMIT_NOFILE. SB_ENOSPACE, SB_ENOMEM, SB_ESYSTEM. */
 int sb__mailbox_create(int mailbox_dir, const struct sb__mailbox_params *params, struct sb__mailbox **ret);
 /* Anyone. SB_ERELEASED if there is no such file (it is gone: ended), SB_EVERSION, SB_EPROTOCOL. */
 int sb__mailbox_attach(int mailbox_dir, uint64_t incarnation, struct sb__mailbox **ret);
+/* Unmaps. The owner, if there are replies in its arena that were not consumed, takes them back first: the arena must
+ * still be there. In a forked child it only unmaps and frees. */
 void sb__mailbox_detach(struct sb__mailbox *mailbox);
 /* Removes the file and its ".refs"; idempotent. */
 int sb__mailbox_unlink(int mailbox_dir, uint64_t incarnation);
@@ -54,24 +57,26 @@ struct sb__lane_post {
 enum sb__lane_result {
 	SB__LANE_REPLIED,         /* the reply can be read; lane is ours until sb__lane_consume() */
 	SB__LANE_NOT_STARTED,     /* withdrawn at the deadline: nothing ran; lane is IDLE */
-	SB__LANE_MAYBE,           /* deadline passed while running: abandoned, the lane is no longer ours */
-	SB__LANE_DIED_NOT_STARTED,/* the owner died before it accepted the request */
-	SB__LANE_DIED_MAYBE,      /* the owner died while it ran */
-	SB__LANE_ENDED            /* session ended before it was accepted: nothing ran */
+	SB__LANE_MAYBE,           /* abandoned while running, the lane is no longer ours: the deadline passed, or the
+	                           * session ended (then sb__mailbox_state() is not SERVING) */
+	SB__LANE_DIED_NOT_STARTED,/* the owner died before it accepted the request; lane is IDLE */
+	SB__LANE_DIED_MAYBE,      /* the owner died while it ran; the lane is no longer ours */
+	SB__LANE_ENDED            /* session ended before it was accepted: nothing ran; lane is IDLE */
 };
 
 /* Called by a parked caller between slices: is the owner still alive? Slow check (life token). */
 typedef bool (*sb__alive_fn)(void *arg);
-/* Called when the wait was interrupted by a signal; non-zero gives up as at the deadline. May be NULL. */
 
 /*
  * Publishes the request in buf (which was initialised by sb__lane_request and is freed here), rings the
- * bell and waits for the reply. 0 and *ret_result, or SB_ETOOBIG / SB_ENOSPACE / SB_ENOMEM when nothing was sent.
+ * bell and waits for the reply. 0 and *ret_result, or SB_ETOOBIG / SB_ENOSPACE / SB_ENOMEM when nothing was sent
+ * (SB_EBUG: the lane is not IDLE and ours). alive may be NULL.
  */
 int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane, struct sb__buf *buf,
                   const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
                   enum sb__lane_result *ret_result);
-/* Copies the reply out: small ones into the buffer's own memory, larger ones onto its heap. SB_EPROTOCOL, SB_ENOMEM. */
+/* Copies the reply out: small ones into the buffer's own memory, larger ones onto its heap. SB_EPROTOCOL, SB_ENOMEM,
+ * SB_ERELEASED (the session ended and its owner took the reply back: it did run). */
 int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_cache *peers, struct sb__buf *ret);
 void sb__lane_consume(struct sb__mailbox *mailbox, uint32_t lane); /* DONE -> IDLE */
 
@@ -95,7 +100,8 @@ int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peer
 /* Where to write the reply: buf starts inside the lane. */
 void sb__accepted_reply(struct sb__mailbox *mailbox, const struct sb__accepted *call, struct sb__buf *buf);
 /* Publishes the reply (buf and call->request are freed); wakes the caller. Returns false if the caller had
- * abandoned it: the lane was freed, and the refs created for it are nobody's. Spills through arena. */
+ * abandoned it (the lane was freed), or if the reply did not fit anywhere and the caller was told so instead: then the
+ * refs created for it are nobody's. Spills through arena, which must outlive the mailbox. */
 bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *call, struct sb__buf *buf,
                            struct sb__arena *arena);
 /* Frees reply blocks whose caller has consumed them or died. Called now and then. */
@@ -104,7 +110,7 @@ void sb__mailbox_sweep_replies(struct sb__mailbox *mailbox, struct sb__arena *ar
 /* ── owner, reaper ── */
 
 /* Takes back every lane claimed by (slot, generation), known to be dead: frees or abandons by CAS on the exact
- * word seen. Returns how many. owner_too: the mailbox's owner is this process or dead, so BUSY may be freed if dead. */
+ * word seen. Returns how many. owner_dead: the mailbox's owner is known to be dead, so BUSY may be freed. */
 uint32_t sb__mailbox_reclaim(struct sb__mailbox *mailbox, uint32_t slot, uint32_t generation, bool owner_dead);
 
 /* ── inspect ── */

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The caller's side of a lane: claim, publish, wait, take the reply, give back. It does not know what the bytes mean.
+ *
+ * Locks: none held; a lane belongs to one thread.
+ *
+ * Crash: see the table of lanes in layout.h. Killed while claiming: one CAS, claimed or not. While writing the request:
+ * IDLE. After READY: the owner runs it, and the reply stays DONE. In each case reclaim frees the lane, and nobody waits
+ * for this caller at any step. A spilled request's block goes with the caller's arena.
+ */
+#include "mailbox.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <string.h>
+
+#include "clock.h"
+#include "fail.h"
+#include "mailbox_impl.h"
+#include "os_linux.h"
+
+#define MS UINT64_C(1000000)
+#define FIRST_SLICE_NS (2 * MS)  /* then the owner is asked whether its leader hangs */
+#define SLICE_MAX_NS (100 * MS)
+#define POLL_MAX_NS (20 * MS)    /* where the kernel cannot wait for reply and death at once */
+#define ALIVE_EVERY_NS (100 * MS)
+#define CLOCK_EVERY 64u          /* spins between looks at the clock */
+
+#define CLAIMED (UINT64_C(1) << 32) /* tells the claim of slot 0, generation 0 from none */
+
+/* ── claiming ── */
+
+static bool try_claim(struct sb__mailbox *m, uint32_t lane, struct sb__lane_shm *l, uint64_t claim)
+{
+	uint64_t word = sb__load_acquire(&l->word);
+	struct sb__lane_notes *notes;
+
+	if (SB__WORD_STATE(word) != SB__LANE_FREE ||
+	    !sb__cas(&l->word, word, SB__WORD(SB__LANE_IDLE, SB__WORD_SEQ(word), 0, 0) | claim))
+		return false;
+	notes = sb__lane_notes(m, lane);
+	notes->claim = claim | CLAIMED;
+	notes->request_high = notes->reply_high = 0;
+	sb__spin_init(&notes->spin);
+	sb__store32(&l->caller_parked, 0); /* of a caller that died parked */
+	l->label[0] = '\0';
+	l->caller_pid = m->pid;
+	return true;
+}
+
+int sb__lane_claim(struct sb__mailbox *mailbox, uint32_t slot, uint32_t generation, uint32_t *ret_lane)
+{
+	uint64_t claim = SB__WORD(0, 0, slot, generation);
+
+	for (;;) {
+		uint32_t count = sb__mailbox_lanes(mailbox);
+		int err;
+
+		if (sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING)
+			return sb__mailbox_ended_error(mailbox);
+		for (uint32_t i = 0; i < count; i++) {
+			struct sb__lane_shm *l = sb__lane_at(mailbox, i);
+
+			if (!l)
+				return sb_last_error()->code;
+			if (try_claim(mailbox, i, l, claim)) {
+				*ret_lane = i;
+				return 0;
+			}
+		}
+		err = sb__mailbox_grow(mailbox, count);
+		if (err)
+			return err;
+	}
+}
+
+static bool is_ours(const struct sb__lane_notes *notes, uint64_t word)
+{
+	return SB__WORD_STATE(word) != SB__LANE_FREE && (SB__WORD_CLAIM(word) | CLAIMED) == notes->claim;
+}
+
+/* Requests and replies may hold secrets: gone before the next claimer comes. In IDLE nobody else writes them. */
+static void wipe(struct sb__lane_shm *l, struct sb__lane_notes *notes)
+{
+	memset(l->request, 0, notes->request_high);
+	memset(l->reply, 0, notes->reply_high);
+	memset(l->label, 0, sizeof(l->label));
+	notes->request_high = notes->reply_high = 0;
+}
+
+void sb__lane_unclaim(struct sb__mailbox *mailbox, uint32_t lane)
+{
+	struct sb__lane_shm *l = sb__lane_at(mailbox, lane);
+	struct sb__lane_notes *notes;
+
+	if (!l || mailbox->epoch != sb__fork_epoch())
+		return;
+	notes = sb__lane_notes(mailbox, lane);
+	for (;;) {
+		uint64_t word = sb__load_acquire(&l->word);
+		uint64_t next = SB__WORD_WITH(word, SB__LANE_IDLE);
+
+		if (!is_ours(notes, word) || SB__WORD_STATE(word) == SB__LANE_ABANDONED)
+			break; /* the owner frees an abandoned one */
+		if (SB__WORD_STATE(word) == SB__LANE_BUSY) {
+			next = SB__WORD_WITH(word, SB__LANE_ABANDONED);
+		} else if (SB__WORD_STATE(word) == SB__LANE_IDLE) {
+			wipe(l, notes);
+			next = sb__word_freed(word);
+		}
+		if (sb__cas(&l->word, word, next) && SB__WORD_STATE(next) != SB__LANE_IDLE)
+			break;
+	}
+	notes->claim = 0;
+}
+
+/* ── publishing ── */
+
+void sb__lane_request(struct sb__mailbox *mailbox, uint32_t lane, struct sb__buf *buf)
+{
+	struct sb__lane_shm *l = sb__lane_at(mailbox, lane);
+
+	sb__buf_init(buf, l ? l->request : NULL, l ? SB__INLINE_MAX : 0);
+}
+
+/* Everything about one call in flight. */
+struct flight {
+	struct sb__mailbox *m;
+	struct sb__bell *bell;
+	struct sb__lane_shm *l;
+	struct sb__lane_notes *notes;
+	uint32_t lane;
+	uint64_t ready; /* our word after publishing */
+	struct sb__spill_shm block; /* of a spilled request; len 0 if it is not. A copy: the lane may be lost */
+	uint64_t deadline_ns;
+	sb__alive_fn alive;
+	void *alive_arg;
+	uint64_t next_alive_ns;
+	uint64_t slice_ns;
+	unsigned slices;
+};
+
+static int spill_request(struct flight *f, const struct sb__buf *buf, struct sb__arena *arena)
+{
+	void *to;
+	int err;
+
+	if (!arena)
+		return sb__fail(SB_ETOOBIG, "a request of %zu bytes does not fit into a lane (%u), and there is no arena",
+		                buf->len, SB__INLINE_MAX);
+	err = sb__arena_alloc(arena, buf->len, &f->block, &to);
+	if (err)
+		return err;
+	memcpy(to, buf->data, buf->len);
+	f->l->request_spill = f->block;
+	f->l->request_spilled = 1;
+	f->l->request_len = 0;
+	return 0;
+}
+
+/* The request fields of an IDLE lane. */
+static int write_request(struct flight *f, const struct sb__buf *buf, const struct sb__lane_post *post)
+{
+	struct sb__lane_shm *l = f->l;
+
+	if (buf->error)
+		return buf->error == SB_ENOMEM ? sb__fail_memory("a request") :
+		                                 sb__fail(buf->error, "the request is bigger than %zu bytes", buf->limit);
+	if (buf->len > SB__INLINE_MAX) {
+		int err = spill_request(f, buf, post->arena);
+
+		if (err)
+			return err;
+	} else {
+		if (buf->data != l->request)
+			memcpy(l->request, buf->data, buf->len);
+		l->request_len = (uint32_t)buf->len;
+		l->request_spilled = 0;
+	}
+	/* A request that moved to the heap has filled the lane first. */
+	f->notes->request_high = buf->heap ? SB__INLINE_MAX :
+	                         buf->len > f->notes->request_high ? (uint32_t)buf->len : f->notes->request_high;
+	sb__store(&l->deadline_ns, post->deadline_ns);
+	l->trace_id = post->trace_id;
+	l->published_ns = sb__now_coarse_ms() * MS;
+	strncpy(l->label, post->label ? post->label : "", sizeof(l->label));
+	return 0;
+}
+
+/* Tells the owner where to look. Again and again is fine. */
+static void announce(struct flight *f)
+{
+	struct sb__mailbox_control_shm *control = f->m->control;
+	uint32_t w = f->lane / 64;
+	uint64_t bit = UINT64_C(1) << (f->lane % 64);
+
+	/* Called after a full barrier that followed READY; for the skipped ones see layout.h, law of the bits. */
+	if (!(sb__load_acquire(&control->ready[w]) & bit))
+		sb__or(&control->ready[w], bit);
+	bit = UINT64_C(1) << w;
+	if (w > 0 && !(sb__load_acquire(&control->ready_summary) & bit))
+		sb__or(&control->ready_summary, bit);
+	sb__bell_ring(f->bell, f->m->header.bell_index);
+}
+
+/* ── waiting ── */
+
+enum why { DEADLINE, ENDED, DIED };
+
+/* There will be no waiting any more: makes the word say so, unless the reply is there. */
+static enum sb__lane_result settle(struct flight *f, enum why why)
+{
+	static const enum sb__lane_result not_started[] = { [DEADLINE] = SB__LANE_NOT_STARTED, [ENDED] = SB__LANE_ENDED,
+		                                            [DIED] = SB__LANE_DIED_NOT_STARTED };
+	enum sb__lane_result maybe = why == DIED ? SB__LANE_DIED_MAYBE : SB__LANE_MAYBE;
+
+	for (;;) {
+		uint64_t word = sb__load_acquire(&f->l->word);
+
+		if (SB__WORD_CALL(word) != SB__WORD_CALL(f->ready))
+			break; /* taken back by somebody who held us for dead: it may have run */
+		switch (SB__WORD_STATE(word)) {
+		case SB__LANE_DONE:
+			return SB__LANE_REPLIED;
+		case SB__LANE_READY:
+			if (sb__cas(&f->l->word, word, SB__WORD_WITH(word, SB__LANE_IDLE)))
+				return not_started[why];
+			continue;
+		case SB__LANE_BUSY:
+			if (!sb__cas(&f->l->word, word, SB__WORD_WITH(word, SB__LANE_ABANDONED)))
+				continue;
+			break;
+		default:
+			break;
+		}
+		break;
+	}
+	f->notes->claim = 0;
+	return maybe;
+}
+
+/* True once the word is neither READY nor BUSY: the reply is there, or the lane was taken from us. */
+static bool moved_on(const struct flight *f)
+{
+	uint64_t word = sb__load_acquire(&f->l->word);
+
+	return word != f->ready && word != SB__WORD_WITH(f->ready, SB__LANE_BUSY);
+}
+
+static bool spin_for_reply(struct flight *f)
+{
+	uint64_t budget = sb__spin_budget(&f->notes->spin), begun = 0;
+
+	/* On the leader's CPU, or the only one, our spinning is what keeps it from replying. */
+	if (budget == 0 || f->m->one_cpu || sb__load32(&f->bell->shm->leader_cpu) == (unsigned int)sb__os_cpu())
+		return moved_on(f);
+	for (unsigned i = 1;; i++) {
+		if (moved_on(f)) {
+			sb__spin_paid(&f->notes->spin);
+			return true;
+		}
+		sb__pause();
+		if (i % CLOCK_EVERY == 0) {
+			uint64_t now = sb__now_ns();
+
+			if (!begun)
+				begun = now;
+			else if (now - begun >= budget)
+				break;
+		}
+	}
+	sb__spin_failed(&f->notes->spin);
+	return false;
+}
+
+/* Between slices: is there a reason to stop waiting? */
+static bool given_up(struct flight *f, uint64_t now, enum why *ret_why)
+{
+	if (sb__bell_owner_died(f->bell)) {
+		sb__bell_pass_on(f->bell);
+		*ret_why = DIED;
+		return true;
+	}
+	if (sb__mailbox_state(f->m) != SB__MAILBOX_SERVING) {
+		*ret_why = ENDED;
+		return true;
+	}
+	if (now >= f->deadline_ns) {
+		*ret_why = DEADLINE;
+		return true;
+	}
+	if (f->alive && now >= f->next_alive_ns) {
+		f->next_alive_ns = now + ALIVE_EVERY_NS;
+		if (!f->alive(f->alive_arg)) {
+			*ret_why = DIED;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* A slice passed without an answer: the leader may hang in another call, or a bit may have got lost with a thread. */
+static void slice_passed(struct flight *f, bool polling)
+{
+	f->slices++;
+	if (sb__load_acquire(&f->l->word) == f->ready) {
+		sb__barrier();
+		announce(f);
+		sb__bell_nudge(f->bell);
+	}
+	if (polling)
+		f->slice_ns += f->slice_ns < POLL_MAX_NS ? FIRST_SLICE_NS : 0;
+	else if (f->slices == 1)
+		f->slice_ns = POLL_MAX_NS;
+	else
+		f->slice_ns = f->slice_ns * 2 < SLICE_MAX_NS ? f->slice_ns * 2 : SLICE_MAX_NS;
+}
+
+/* One slice of sleep, shorter if the deadline is nearer. Law: parked was set, full barrier; seen was read before the
+ * word and the mailbox's state were looked at. */
+static void sleep_slice(struct flight *f, unsigned int seen, uint64_t now)
+{
+	uint64_t ns = f->deadline_ns - now < f->slice_ns ? f->deadline_ns - now : f->slice_ns;
+	unsigned int *bell = (unsigned int *)&f->l->reply_bell;
+	unsigned int expected;
+	sb__word32 *alive = sb__bell_alive_word(f->bell, &expected);
+	int err = -ENOSYS;
+
+	if (alive)
+		err = sb__os_futex_wait2(bell, seen, (unsigned int *)alive, expected, ns);
+	if (err == -ENOSYS) {
+		alive = NULL;
+		if (ns > POLL_MAX_NS)
+			ns = f->slice_ns = POLL_MAX_NS;
+		err = sb__os_futex_wait(bell, seen, ns);
+	}
+	if (err == -ETIMEDOUT)
+		slice_passed(f, !alive);
+}
+
+static enum sb__lane_result park_for_reply(struct flight *f)
+{
+	enum sb__lane_result result;
+
+	f->slice_ns = FIRST_SLICE_NS;
+	f->next_alive_ns = sb__now_ns() + ALIVE_EVERY_NS;
+	sb__store32(&f->l->caller_parked, 1);
+	for (;;) {
+		unsigned int seen = sb__load32(&f->l->reply_bell);
+		uint64_t now;
+		enum why why;
+
+		/* Pairs with the owner's CAS to DONE, after which it reads caller_parked, and with sb__mailbox_end(). */
+		sb__barrier();
+		if (moved_on(f)) {
+			result = settle(f, DEADLINE); /* tells a reply from a lane that was taken from us */
+			break;
+		}
+		now = sb__now_ns();
+		if (given_up(f, now, &why)) {
+			result = settle(f, why);
+			break;
+		}
+		sleep_slice(f, seen, now);
+	}
+	if (f->notes->claim)
+		sb__store32(&f->l->caller_parked, 0);
+	return result;
+}
+
+static enum sb__lane_result fly(struct flight *f)
+{
+	announce(f); /* the CAS to READY was the full barrier */
+	return spin_for_reply(f) ? settle(f, DEADLINE) : park_for_reply(f);
+}
+
+int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane, struct sb__buf *buf,
+                  const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
+                  enum sb__lane_result *ret_result)
+{
+	struct flight f = { .m = mailbox, .bell = bell, .l = sb__lane_at(mailbox, lane), .lane = lane,
+		            .deadline_ns = post->deadline_ns, .alive = alive, .alive_arg = alive_arg };
+	uint64_t word = f.l ? sb__load_acquire(&f.l->word) : 0;
+	int err = 0;
+
+	if (f.l)
+		f.notes = sb__lane_notes(mailbox, lane);
+	if (!f.l || SB__WORD_STATE(word) != SB__LANE_IDLE || !is_ours(f.notes, word)) {
+		sb__buf_free(buf);
+		return sb__fail(SB_EBUG, "lane %" PRIu32 " is not this thread's to call on", lane);
+	}
+	err = write_request(&f, buf, post);
+	sb__buf_free(buf);
+	if (err)
+		return err;
+	f.ready = SB__WORD(SB__LANE_READY, SB__WORD_SEQ(word) + 1, 0, 0) | SB__WORD_CLAIM(word);
+	if (sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING)
+		*ret_result = SB__LANE_ENDED;
+	else if (sb__bell_owner_died(bell))
+		*ret_result = SB__LANE_DIED_NOT_STARTED;
+	else if (sb__cas(&f.l->word, word, f.ready))
+		*ret_result = fly(&f);
+	else
+		err = sb__fail(SB_EBUG, "lane %" PRIu32 " was taken from this thread while it wrote a request", lane);
+	/* Also of an abandoned request that the owner copies at this moment: it rereads the word after the copy. */
+	if (f.block.len)
+		sb__arena_free(post->arena, &f.block);
+	return err;
+}
+
+/* ── the reply ── */
+
+static int copy_inline(struct sb__lane_shm *l, struct sb__lane_notes *notes, struct sb__buf *ret)
+{
+	uint32_t len = SB__ONCE(l->reply_len);
+
+	if (len > SB__INLINE_MAX)
+		return sb__fail(SB_EPROTOCOL, "a reply says that it has %" PRIu32 " bytes in a lane of %u", len,
+		                SB__INLINE_MAX);
+	if (len > notes->reply_high)
+		notes->reply_high = len;
+	sb__buf_append(ret, l->reply, len);
+	return ret->error ? sb__fail_memory("a reply") : 0;
+}
+
+int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_cache *peers, struct sb__buf *ret)
+{
+	struct sb__lane_shm *l = sb__lane_at(mailbox, lane);
+	uint64_t word = l ? sb__load_acquire(&l->word) : 0;
+	struct sb__lane_notes *notes;
+	int err;
+
+	if (!l)
+		return sb_last_error()->code;
+	notes = sb__lane_notes(mailbox, lane);
+	if (SB__WORD_STATE(word) != SB__LANE_DONE || !is_ours(notes, word))
+		return sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING ?
+		               sb__mailbox_ended_error(mailbox) :
+		               sb__fail(SB_EBUG, "there is no reply in lane %" PRIu32, lane);
+	if (SB__ONCE(l->reply_spilled)) {
+		struct sb__spill_shm block = SB__ONCE(l->reply_spill);
+
+		err = sb__arena_copy(peers, &block, ret);
+		sb__barrier();
+		if (sb__load_acquire(&l->word) != word)
+			return sb__mailbox_ended_error(mailbox); /* the owner left and took the block: layout.h */
+	} else {
+		err = copy_inline(l, notes, ret);
+	}
+	return err;
+}
+
+void sb__lane_consume(struct sb__mailbox *mailbox, uint32_t lane)
+{
+	struct sb__lane_shm *l = sb__lane_at(mailbox, lane);
+	uint64_t word = l ? sb__load_acquire(&l->word) : 0;
+
+	if (l && SB__WORD_STATE(word) == SB__LANE_DONE && is_ours(sb__lane_notes(mailbox, lane), word))
+		(void)sb__cas(&l->word, word, SB__WORD_WITH(word, SB__LANE_IDLE));
+}

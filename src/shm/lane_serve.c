@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The owner's side of lanes: find requests, copy them out, publish replies. Everything that a caller wrote is loaded
+ * once, bounded and copied before anybody parses it.
+ *
+ * Lock order: replies_lock before the arena's. Neither is held over a system call that waits.
+ *
+ * Crash: killed after READY -> BUSY, the lane stays BUSY and its caller says "may have run". Killed between writing a
+ * reply and DONE: the same. Killed between DONE and the wake: the caller's wait is bounded and rereads the word. Reply
+ * blocks go with the owner's arena.
+ */
+#include "mailbox.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "clock.h"
+#include "fail.h"
+#include "mailbox_impl.h"
+#include "message.h"
+#include "os_linux.h"
+
+#define MS UINT64_C(1000000)
+
+/* ── finding ── */
+
+/* Lanes of one word of ready bits from which on; -1 if there are none. */
+static int bit_at_or_after(struct sb__mailbox *m, uint32_t word, uint32_t from)
+{
+	uint64_t bits = sb__load_acquire(&m->control->ready[word]);
+
+	bits &= from < 64 ? ~UINT64_C(0) << from : 0;
+	return bits ? (int)(word * 64) + __builtin_ctzll(bits) : -1;
+}
+
+/* Looks into a word that the summary names (word 0 always): clears the summary bit if there is nothing, and looks
+ * again, for a bit may have come before the clearing. */
+static int bit_in_word(struct sb__mailbox *m, uint32_t word)
+{
+	uint64_t bit = UINT64_C(1) << word;
+	int lane = bit_at_or_after(m, word, 0);
+
+	if (lane >= 0 || word == 0)
+		return lane;
+	sb__and(&m->control->ready_summary, ~bit);
+	lane = bit_at_or_after(m, word, 0);
+	if (lane >= 0)
+		sb__or(&m->control->ready_summary, bit);
+	return lane;
+}
+
+/* The next lane with a bit, round robin from cursor. */
+static int next_ready(struct sb__mailbox *m, uint32_t cursor)
+{
+	uint32_t words = (sb__mailbox_lanes(m) + 63) / 64;
+	uint32_t start = cursor / 64 % words;
+	uint64_t summary = sb__load_acquire(&m->control->ready_summary) | 1;
+	int lane = bit_at_or_after(m, start, cursor % 64);
+
+	for (uint32_t i = 1; lane < 0 && i <= words; i++) {
+		uint32_t word = (start + i) % words;
+
+		if (summary & (UINT64_C(1) << word))
+			lane = bit_in_word(m, word);
+	}
+	return lane;
+}
+
+/* ── accepting ── */
+
+/* A BUSY lane whose caller does not want it any more. */
+static void free_abandoned(struct sb__lane_shm *l, uint64_t busy)
+{
+	uint64_t word = SB__WORD_WITH(busy, SB__LANE_ABANDONED);
+
+	(void)sb__cas(&l->word, word, sb__word_freed(word));
+}
+
+/* The request's bytes, copied. 0 or a code: then there is nothing to run. */
+static int copy_request(struct sb__lane_shm *l, struct sb__arena_cache *peers, void *scratch, struct sb__buf *ret)
+{
+	if (SB__ONCE(l->request_spilled)) {
+		struct sb__spill_shm block = {
+			.slot = SB__ONCE(l->request_spill.slot),
+			.generation = SB__ONCE(l->request_spill.generation),
+			.offset = SB__ONCE(l->request_spill.offset),
+			.len = SB__ONCE(l->request_spill.len),
+		};
+
+		sb__buf_init(ret, NULL, 0);
+		return sb__arena_copy(peers, &block, ret);
+	} else {
+		uint32_t len = SB__ONCE(l->request_len);
+
+		sb__buf_init(ret, scratch, SB__INLINE_MAX);
+		if (len > SB__INLINE_MAX)
+			return sb__fail(SB_EPROTOCOL, "a request says that it has %u bytes in a lane of %u", len,
+			                SB__INLINE_MAX);
+		sb__buf_append(ret, l->request, len);
+		return 0;
+	}
+}
+
+static void refuse(struct sb__mailbox *m, struct sb__accepted *call, int code)
+{
+	struct sb__buf reply;
+
+	sb__accepted_reply(m, call, &reply);
+	sb__reply_refuse(&reply, code, sb_last_error()->message);
+	(void)sb__accepted_complete(m, call, &reply, NULL);
+}
+
+/* Takes what lies in the lane if there is a request that can be run. */
+static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, uint32_t lane, void *scratch,
+                        struct sb__accepted *ret)
+{
+	struct sb__lane_shm *l = sb__lane_at(m, lane);
+	uint64_t word = l ? sb__load_acquire(&l->word) : 0;
+	uint64_t deadline_ns, now_ns = sb__now_coarse_ms() * MS;
+	int err;
+
+	if (SB__WORD_STATE(word) != SB__LANE_READY)
+		return false;
+	deadline_ns = sb__load(&l->deadline_ns); /* if it is of another request, the CAS fails */
+	if (deadline_ns <= now_ns || !sb__cas(&l->word, word, SB__WORD_WITH(word, SB__LANE_BUSY)))
+		return false;
+	l->accepted_ns = now_ns;
+	*ret = (struct sb__accepted){
+		.lane = lane,
+		.word = SB__WORD_WITH(word, SB__LANE_BUSY),
+		.caller_slot = SB__WORD_SLOT(word),
+		.caller_generation = SB__WORD_GEN(word),
+		.caller_pid = SB__ONCE(l->caller_pid),
+		.deadline_ns = deadline_ns,
+		.trace_id = SB__ONCE(l->trace_id),
+	};
+	err = copy_request(l, peers, scratch, &ret->request);
+	/* Abandoned meanwhile? Then the block may have been used anew while we copied it (layout.h), and nobody wants the
+	 * reply. If the word still stands, the copy is whole: the caller touches the block only after it moved the word. */
+	sb__barrier();
+	if (sb__load_acquire(&l->word) != ret->word) {
+		sb__buf_free(&ret->request);
+		free_abandoned(l, ret->word);
+		return false;
+	}
+	if (err)
+		refuse(m, ret, err);
+	return !err;
+}
+
+int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor, void *scratch,
+                       struct sb__accepted *ret)
+{
+	uint32_t lanes = sb__mailbox_lanes(mailbox);
+
+	/* Bounded, so that one who sets bits without end holds up one session only for so long. */
+	for (uint32_t tries = 0; tries < 2 * lanes; tries++) {
+		int lane = next_ready(mailbox, *cursor % lanes);
+
+		if (lane < 0)
+			return 0;
+		*cursor = (uint32_t)lane + 1;
+		sb__and(&mailbox->control->ready[lane / 64], ~(UINT64_C(1) << (lane % 64)));
+		if ((uint32_t)lane < lanes && accept_lane(mailbox, peers, (uint32_t)lane, scratch, ret))
+			return 1;
+	}
+	return 0;
+}
+
+/* ── replying ── */
+
+void sb__accepted_reply(struct sb__mailbox *mailbox, const struct sb__accepted *call, struct sb__buf *buf)
+{
+	sb__buf_init(buf, sb__lane_at(mailbox, call->lane)->reply, SB__INLINE_MAX);
+}
+
+/* Frees the lane's last reply block unless its reply may still be read. With replies_lock held. */
+static void drop_reply_locked(struct sb__mailbox *m, struct sb__lane_notes *notes)
+{
+	if (!notes->reply_arena)
+		return;
+	sb__arena_free(notes->reply_arena, &notes->reply_block);
+	notes->reply_arena = NULL;
+	atomic_fetch_sub_explicit(&m->replies_out, 1, memory_order_relaxed);
+}
+
+/* The block of the call before on this lane is done with: its caller has published another. */
+static void drop_reply(struct sb__mailbox *m, struct sb__lane_notes *notes)
+{
+	if (atomic_load_explicit(&m->replies_out, memory_order_relaxed) == 0)
+		return;
+	pthread_mutex_lock(&m->replies_lock);
+	drop_reply_locked(m, notes);
+	pthread_mutex_unlock(&m->replies_lock);
+}
+
+static int spill_reply(struct sb__mailbox *m, const struct sb__accepted *call, struct sb__lane_shm *l,
+                       const struct sb__buf *buf, struct sb__arena *arena)
+{
+	struct sb__lane_notes *notes = sb__lane_notes(m, call->lane);
+	struct sb__spill_shm block;
+	void *to;
+	int err;
+
+	if (!arena)
+		return sb__fail(SB_ETOOBIG, "a reply of %zu bytes does not fit into a lane (%u)", buf->len, SB__INLINE_MAX);
+	err = sb__arena_alloc(arena, buf->len, &block, &to);
+	if (err)
+		return err;
+	memcpy(to, buf->data, buf->len);
+	l->reply_spill = block;
+	l->reply_spilled = 1;
+	l->reply_len = 0;
+	pthread_mutex_lock(&m->replies_lock);
+	notes->reply_arena = arena;
+	notes->reply_block = block;
+	notes->reply_word = SB__WORD_CALL(call->word);
+	pthread_mutex_unlock(&m->replies_lock);
+	atomic_fetch_add_explicit(&m->replies_out, 1, memory_order_relaxed);
+	return 0;
+}
+
+/* Reply fields of a BUSY lane. False if the reply itself could not be had and the caller is told so instead. */
+static bool write_reply(struct sb__mailbox *m, const struct sb__accepted *call, struct sb__lane_shm *l,
+                        struct sb__buf *buf, struct sb__arena *arena)
+{
+	int err = buf->error;
+
+	if (err)
+		err = sb__fail(err, "the reply could not be built: it is too big, or memory is short");
+	else if (buf->len > SB__INLINE_MAX)
+		err = spill_reply(m, call, l, buf, arena);
+	if (!err && buf->len > SB__INLINE_MAX)
+		return true;
+	if (err) {
+		sb__buf_free(buf);
+		sb__accepted_reply(m, call, buf);
+		sb__reply_fail(buf, err, sb_last_error()->message);
+	}
+	if (buf->data != l->reply && buf->len > 0)
+		memcpy(l->reply, buf->data, buf->len);
+	l->reply_len = (uint32_t)buf->len;
+	l->reply_spilled = 0;
+	return !err;
+}
+
+bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *call, struct sb__buf *buf,
+                           struct sb__arena *arena)
+{
+	struct sb__lane_shm *l = sb__lane_at(mailbox, call->lane);
+	struct sb__lane_notes *notes = sb__lane_notes(mailbox, call->lane);
+	bool delivered, wanted;
+
+	drop_reply(mailbox, notes);
+	delivered = write_reply(mailbox, call, l, buf, arena);
+	wanted = sb__cas(&l->word, call->word, SB__WORD_WITH(call->word, SB__LANE_DONE));
+	if (wanted) {
+		sb__lane_wake(l); /* the CAS is the full barrier between DONE and reading caller_parked */
+	} else {
+		/* Before the lane is free: after it the notes are those of whoever serves its next call. */
+		drop_reply(mailbox, notes);
+		free_abandoned(l, call->word);
+	}
+	sb__buf_free(buf);
+	sb__buf_free(&call->request);
+	return wanted && delivered;
+}
+
+/* ── reply blocks ── */
+
+typedef void (*notes_fn)(struct sb__mailbox *m, struct sb__lane_shm *l, struct sb__lane_notes *notes);
+
+static void each_reply(struct sb__mailbox *m, notes_fn visit)
+{
+	if (atomic_load_explicit(&m->replies_out, memory_order_relaxed) == 0)
+		return;
+	pthread_mutex_lock(&m->replies_lock);
+	for (uint32_t k = 0; k < SB__LANE_BLOCKS; k++) {
+		struct sb__lane_shm *lanes = atomic_load_explicit(&m->blocks[k].lanes, memory_order_acquire);
+
+		for (uint32_t i = 0; lanes && i < sb__block_lanes(k); i++)
+			if (m->blocks[k].notes[i].reply_arena)
+				visit(m, &lanes[i], &m->blocks[k].notes[i]);
+	}
+	pthread_mutex_unlock(&m->replies_lock);
+}
+
+static bool may_be_read(uint64_t word, const struct sb__lane_notes *notes)
+{
+	/* BUSY: written, about to be DONE. ABANDONED: whoever completes it drops it. */
+	return SB__WORD_CALL(word) == notes->reply_word && SB__WORD_STATE(word) >= SB__LANE_BUSY;
+}
+
+static void sweep_reply(struct sb__mailbox *m, struct sb__lane_shm *l, struct sb__lane_notes *notes)
+{
+	if (!may_be_read(sb__load_acquire(&l->word), notes))
+		drop_reply_locked(m, notes);
+}
+
+void sb__mailbox_sweep_replies(struct sb__mailbox *mailbox, struct sb__arena *arena)
+{
+	(void)arena; /* the notes name it */
+	each_reply(mailbox, sweep_reply);
+}
+
+static void revoke_reply(struct sb__mailbox *m, struct sb__lane_shm *l, struct sb__lane_notes *notes)
+{
+	uint64_t done = notes->reply_word | (uint64_t)SB__LANE_DONE << 60;
+
+	(void)sb__cas(&l->word, done, sb__word_freed(done));
+	drop_reply_locked(m, notes);
+}
+
+void sb__mailbox_revoke_replies(struct sb__mailbox *mailbox)
+{
+	each_reply(mailbox, revoke_reply);
+}

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mailbox files: making, mapping, growing, ending, and taking back the lanes of the dead. What goes through a lane:
+ * lane_call.c (caller) and lane_serve.c (owner).
+ *
+ * Lock order: map_lock is a leaf. No lock is taken in a forked child's detach.
+ *
+ * Crash: creation as in file.c. A kill while growing leaves a file longer than lane_count says, which the next to grow
+ * uses. A kill in sb__mailbox_end() leaves some parked callers unwoken: they look at the state after their slice. A kill
+ * in reclaim leaves lanes for the next pass; every step is one CAS on the exact word seen.
+ */
+#include "mailbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "fail.h"
+#include "file.h"
+#include "mailbox_impl.h"
+#include "os_linux.h"
+
+#define WHAT "the mailbox"
+#define FIRST_SIZE (2u * SB__PAGE + sb__block_size(0)) /* header, control, block 0 */
+
+static const char magic[8] = { 'S', 'B', 'm', 'a', 'i', 'l', '0', '1' };
+
+static void mailbox_name(char name[SB__FILE_NAME_MAX], uint64_t incarnation)
+{
+	snprintf(name, SB__FILE_NAME_MAX, "%016" PRIx64, incarnation);
+}
+
+/* ── making and mapping ── */
+
+/* Takes over map, also on failure. */
+static int mailbox_new(int dir, uint8_t *map, const struct sb__mailbox_header_shm *header, struct sb__mailbox **ret)
+{
+	struct sb__mailbox *m = calloc(1, sizeof(*m));
+	struct sb__lane_notes *notes = calloc(sb__block_lanes(0), sizeof(*notes));
+
+	if (!m || !notes) {
+		free(m);
+		free(notes);
+		(void)sb__os_unmap(map, FIRST_SIZE);
+		return sb__fail_memory(WHAT);
+	}
+	m->dir = dir;
+	m->one_cpu = sb__os_cpu_count() == 1;
+	m->pid = (int32_t)getpid();
+	m->epoch = sb__fork_epoch();
+	m->header = *header;
+	m->map = map;
+	m->control = (struct sb__mailbox_control_shm *)(map + SB__PAGE);
+	m->blocks[0].notes = notes;
+	atomic_init(&m->blocks[0].lanes, (struct sb__lane_shm *)(map + 2u * SB__PAGE));
+	pthread_mutex_init(&m->map_lock, NULL);
+	pthread_mutex_init(&m->replies_lock, NULL);
+	*ret = m;
+	return 0;
+}
+
+static int fill_header(const struct sb__mailbox_params *params, struct sb__mailbox_header_shm *ret)
+{
+	size_t len = strlen(params->session_id);
+
+	if (len > SB_SESSION_ID_MAX || params->bell_index >= SB__BELL_SESSIONS)
+		return sb__fail(SB_EINVAL, "a mailbox for session \"%.32s…\" with doorbell index %" PRIu32
+		                " cannot be made", params->session_id, params->bell_index);
+	*ret = (struct sb__mailbox_header_shm){
+		.version = SB__LAYOUT_VERSION,
+		.fingerprint = sb__layout_fingerprint(),
+		.incarnation = params->incarnation,
+		.owner = params->owner,
+		.bell_index = params->bell_index,
+		.lanes_max = SB__LANES_MAX,
+		.created_ms = sb__now_ms(),
+		.ttl_ms = params->ttl_ms,
+		.max_refs = params->max_refs,
+		.session_id_len = (uint32_t)len,
+	};
+	memcpy(ret->magic, magic, sizeof(magic));
+	memcpy(ret->session_id, params->session_id, len);
+	return 0;
+}
+
+int sb__mailbox_create(int mailbox_dir, const struct sb__mailbox_params *params, struct sb__mailbox **ret)
+{
+	struct sb__mailbox_header_shm header;
+	struct sb__mailbox_control_shm *control;
+	char name[SB__FILE_NAME_MAX];
+	struct sb__new_file file;
+	int err = fill_header(params, &header);
+
+	if (!err)
+		err = sb__file_make(mailbox_dir, params->owner.slot, params->owner.generation, FIRST_SIZE, WHAT, &file);
+	if (err)
+		return err;
+	memcpy(file.map, &header, sizeof(header));
+	control = (struct sb__mailbox_control_shm *)((uint8_t *)file.map + SB__PAGE);
+	sb__store(&control->state, SB__MAILBOX_SERVING);
+	sb__store(&control->lane_count, SB__LANES_FIRST);
+	sb__store(&control->last_access_ms, sb__now_coarse_ms());
+	mailbox_name(name, params->incarnation);
+	err = sb__file_publish(&file, name, WHAT);
+	if (err)
+		return err;
+	err = mailbox_new(mailbox_dir, file.map, &header, ret);
+	if (err)
+		(void)sb__os_unlinkat(mailbox_dir, name, 0);
+	return err;
+}
+
+static int check_header(const struct sb__mailbox_header_shm *h, uint64_t incarnation)
+{
+	if (memcmp(h->magic, magic, sizeof(magic)) != 0)
+		return sb__fail(SB_EPROTOCOL, "mailbox/%016" PRIx64 " is not a mailbox", incarnation);
+	if (h->version != SB__LAYOUT_VERSION || h->fingerprint != sb__layout_fingerprint())
+		return sb__fail(SB_EVERSION, "the mailbox of incarnation %" PRIu64 " has layout %" PRIu32 "/%08" PRIx32
+		                ", this library %" PRIu32 "/%08" PRIx32 ": use the same version everywhere",
+		                incarnation, h->version, h->fingerprint, SB__LAYOUT_VERSION, sb__layout_fingerprint());
+	if (h->incarnation != incarnation || h->bell_index >= SB__BELL_SESSIONS || h->lanes_max < SB__LANES_FIRST ||
+	    h->lanes_max > SB__LANES_MAX || h->session_id_len > SB_SESSION_ID_MAX ||
+	    strnlen(h->session_id, sizeof(h->session_id)) != h->session_id_len || h->owner.slot >= SB__SLOTS_MAX)
+		return sb__fail(SB_EPROTOCOL, "the header of mailbox/%016" PRIx64 " does not make sense", incarnation);
+	return 0;
+}
+
+static int open_file(int dir, uint64_t incarnation, int *ret_fd)
+{
+	char name[SB__FILE_NAME_MAX];
+	int fd;
+
+	mailbox_name(name, incarnation);
+	fd = sb__os_openat(dir, name, O_RDWR, 0);
+	if (fd == -ENOENT)
+		return sb__fail(SB_ERELEASED, "the session ended: its mailbox %s is gone", name);
+	if (fd < 0)
+		return sb__file_fail(fd, "opened", WHAT);
+	*ret_fd = fd;
+	return 0;
+}
+
+int sb__mailbox_attach(int mailbox_dir, uint64_t incarnation, struct sb__mailbox **ret)
+{
+	struct sb__mailbox_header_shm header;
+	void *map;
+	int fd, err = open_file(mailbox_dir, incarnation, &fd);
+
+	if (err)
+		return err;
+	err = sb__file_map(fd, 0, FIRST_SIZE, true, WHAT, &map);
+	(void)sb__os_close(fd);
+	if (err)
+		return err;
+	memcpy(&header, map, sizeof(header));
+	header.owner.program[sizeof(header.owner.program) - 1] = '\0';
+	err = check_header(&header, incarnation);
+	if (err) {
+		(void)sb__os_unmap(map, FIRST_SIZE);
+		return err;
+	}
+	return mailbox_new(mailbox_dir, map, &header, ret);
+}
+
+void sb__mailbox_detach(struct sb__mailbox *mailbox)
+{
+	if (!mailbox)
+		return;
+	if (mailbox->epoch == sb__fork_epoch()) {
+		sb__mailbox_revoke_replies(mailbox);
+		pthread_mutex_destroy(&mailbox->map_lock);
+		pthread_mutex_destroy(&mailbox->replies_lock);
+	}
+	for (uint32_t k = 0; k < SB__LANE_BLOCKS; k++) {
+		struct sb__lane_shm *lanes = atomic_load(&mailbox->blocks[k].lanes);
+
+		if (lanes && k > 0)
+			(void)sb__os_unmap(lanes, sb__block_size(k));
+		free(mailbox->blocks[k].notes);
+	}
+	(void)sb__os_unmap(mailbox->map, FIRST_SIZE);
+	free(mailbox);
+}
+
+int sb__mailbox_unlink(int mailbox_dir, uint64_t incarnation)
+{
+	char name[SB__FILE_NAME_MAX], refs[SB__FILE_NAME_MAX + 8];
+	int err, err_refs;
+
+	mailbox_name(name, incarnation);
+	snprintf(refs, sizeof(refs), "%s.refs", name);
+	err = sb__os_unlinkat(mailbox_dir, name, 0);
+	err_refs = sb__os_unlinkat(mailbox_dir, refs, 0);
+	if (err >= 0 || err == -ENOENT)
+		err = err_refs;
+	return err < 0 && err != -ENOENT ? sb__file_fail(err, "removed", WHAT) : 0;
+}
+
+const struct sb__mailbox_header_shm *sb__mailbox_header(const struct sb__mailbox *mailbox)
+{
+	return &mailbox->header;
+}
+
+struct sb__mailbox_control_shm *sb__mailbox_control(struct sb__mailbox *mailbox)
+{
+	return mailbox->control;
+}
+
+/* ── lane blocks ── */
+
+uint32_t sb__mailbox_lanes(struct sb__mailbox *mailbox)
+{
+	uint64_t count = sb__load_acquire(&mailbox->control->lane_count);
+
+	/* Block 0 is always there; beyond it only whole blocks count. Whether the file has them, mapping checks. */
+	if (count <= SB__LANES_FIRST)
+		return SB__LANES_FIRST;
+	if (count > mailbox->header.lanes_max)
+		count = mailbox->header.lanes_max;
+	return UINT32_C(1) << (31 - __builtin_clz((uint32_t)count));
+}
+
+static struct sb__lane_shm *map_block_locked(struct sb__mailbox *m, uint32_t k)
+{
+	struct sb__lane_notes *notes;
+	void *map;
+	int fd;
+
+	if (open_file(m->dir, m->header.incarnation, &fd) != 0)
+		return NULL;
+	notes = calloc(sb__block_lanes(k), sizeof(*notes));
+	if (!notes) {
+		(void)sb__os_close(fd);
+		(void)sb__fail_memory("a block of lanes");
+		return NULL;
+	}
+	if (sb__file_map(fd, sb__block_offset(k), sb__block_size(k), true, WHAT, &map) != 0) {
+		(void)sb__os_close(fd);
+		free(notes);
+		return NULL;
+	}
+	(void)sb__os_close(fd);
+	m->blocks[k].notes = notes;
+	atomic_store_explicit(&m->blocks[k].lanes, map, memory_order_release);
+	return map;
+}
+
+struct sb__lane_shm *sb__lane_map(struct sb__mailbox *mailbox, uint32_t lane)
+{
+	uint32_t k = sb__block_of_lane(lane);
+	struct sb__lane_shm *lanes;
+
+	pthread_mutex_lock(&mailbox->map_lock);
+	lanes = atomic_load_explicit(&mailbox->blocks[k].lanes, memory_order_relaxed);
+	if (!lanes)
+		lanes = map_block_locked(mailbox, k);
+	pthread_mutex_unlock(&mailbox->map_lock);
+	return lanes ? &lanes[lane - sb__block_first(k)] : NULL;
+}
+
+int sb__mailbox_grow(struct sb__mailbox *mailbox, uint32_t lanes_now)
+{
+	uint32_t k = sb__block_of_lane(lanes_now);
+	uint64_t seen = sb__load_acquire(&mailbox->control->lane_count);
+	int fd, err;
+
+	if (lanes_now >= mailbox->header.lanes_max)
+		return sb__fail(SB_ELANES, "all %" PRIu32 " lanes of session \"%s\" are taken: end threads or processes that "
+		                "use it, or run sb-reaper --once", lanes_now, mailbox->header.session_id);
+	err = open_file(mailbox->dir, mailbox->header.incarnation, &fd);
+	if (err)
+		return err;
+	/* From the start: it costs nothing where blocks are there, and mends what a killed one left undone. */
+	err = sb__file_extend(fd, 0, sb__block_offset(k) + sb__block_size(k), WHAT);
+	(void)sb__os_close(fd);
+	if (err)
+		return err;
+	if (seen < lanes_now * 2u)
+		(void)sb__cas(&mailbox->control->lane_count, seen, lanes_now * 2u);
+	return 0;
+}
+
+/* ── ending ── */
+
+unsigned sb__mailbox_state(struct sb__mailbox *mailbox)
+{
+	return (unsigned)sb__load_acquire(&mailbox->control->state);
+}
+
+int sb__mailbox_ended_error(struct sb__mailbox *mailbox)
+{
+	if (sb__mailbox_state(mailbox) == SB__MAILBOX_EXPIRED)
+		return sb__fail(SB_EEXPIRED, "session \"%s\" expired", mailbox->header.session_id);
+	return sb__fail(SB_ERELEASED, "session \"%s\" was released", mailbox->header.session_id);
+}
+
+void sb__lane_wake(struct sb__lane_shm *lane)
+{
+	if (!sb__load32(&lane->caller_parked))
+		return;
+	sb__add32(&lane->reply_bell, 1);
+	(void)sb__os_futex_wake((unsigned int *)&lane->reply_bell, 1);
+}
+
+bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state)
+{
+	uint32_t count;
+
+	if (!sb__cas(&mailbox->control->state, SB__MAILBOX_SERVING, state))
+		return false;
+	/* Pairs with the caller's park: it sets parked, full barrier, reads the state; the CAS above is our barrier. */
+	count = sb__mailbox_lanes(mailbox);
+	for (uint32_t i = 0; i < count; i++) {
+		struct sb__lane_shm *lane = sb__lane_at(mailbox, i);
+
+		if (!lane)
+			break; /* no memory: its callers look at the state after their slice */
+		sb__lane_wake(lane);
+	}
+	return true;
+}
+
+void sb__mailbox_touch(struct sb__mailbox *mailbox)
+{
+	uint64_t now = sb__now_coarse_ms();
+
+	/* The clock moves every few milliseconds; a store each call would drag the line from CPU to CPU for nothing. */
+	if (sb__load(&mailbox->control->last_access_ms) != now)
+		sb__store(&mailbox->control->last_access_ms, now);
+}
+
+/* ── the lanes of the dead ── */
+
+/* One lane of a dead claimer: the word it is to become, or the same if nothing is to be done. */
+static uint64_t reclaimed(uint64_t word, bool owner_dead)
+{
+	switch (SB__WORD_STATE(word)) {
+	case SB__LANE_IDLE:
+	case SB__LANE_READY:
+	case SB__LANE_DONE:
+		return sb__word_freed(word);
+	case SB__LANE_BUSY:
+		return owner_dead ? sb__word_freed(word) : SB__WORD_WITH(word, SB__LANE_ABANDONED);
+	case SB__LANE_ABANDONED:
+		return owner_dead ? sb__word_freed(word) : word;
+	default:
+		return word;
+	}
+}
+
+static bool reclaim_lane(struct sb__lane_shm *lane, uint64_t claim, bool owner_dead)
+{
+	for (;;) {
+		uint64_t word = sb__load_acquire(&lane->word);
+		uint64_t next = reclaimed(word, owner_dead);
+
+		if (SB__WORD_STATE(word) == SB__LANE_FREE || SB__WORD_CLAIM(word) != claim || next == word)
+			return false;
+		if (sb__cas(&lane->word, word, next))
+			return true;
+	}
+}
+
+uint32_t sb__mailbox_reclaim(struct sb__mailbox *mailbox, uint32_t slot, uint32_t generation, bool owner_dead)
+{
+	uint64_t claim = SB__WORD_CLAIM(SB__WORD(0, 0, slot, generation));
+	uint32_t count = sb__mailbox_lanes(mailbox), reclaims = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct sb__lane_shm *lane = sb__lane_at(mailbox, i);
+
+		if (!lane)
+			break;
+		if (reclaim_lane(lane, claim, owner_dead))
+			reclaims++;
+	}
+	return reclaims;
+}
+
+/* ── inspect ── */
+
+static bool view_lane(struct sb__lane_shm *lane, uint32_t index, struct sb__lane_view *ret)
+{
+	uint64_t word = sb__load_acquire(&lane->word);
+
+	if (SB__WORD_STATE(word) == SB__LANE_FREE)
+		return false;
+	*ret = (struct sb__lane_view){
+		.lane = index,
+		.state = SB__WORD_STATE(word),
+		.sequence = SB__WORD_SEQ(word),
+		.slot = SB__WORD_SLOT(word),
+		.generation = SB__WORD_GEN(word),
+		.caller_pid = SB__ONCE(lane->caller_pid),
+		.trace_id = SB__ONCE(lane->trace_id),
+		.published_ns = SB__ONCE(lane->published_ns),
+		.accepted_ns = SB__ONCE(lane->accepted_ns),
+		.deadline_ns = sb__load(&lane->deadline_ns),
+	};
+	memcpy(ret->label, lane->label, SB__LABEL_MAX);
+	sb__barrier();
+	ret->torn = sb__load_acquire(&lane->word) != word;
+	return true;
+}
+
+uint32_t sb__mailbox_view(struct sb__mailbox *mailbox, struct sb__lane_view *views, uint32_t max)
+{
+	uint32_t count = sb__mailbox_lanes(mailbox), seen = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct sb__lane_shm *lane = sb__lane_at(mailbox, i);
+		struct sb__lane_view view;
+
+		if (!lane)
+			break;
+		if (!view_lane(lane, i, &view))
+			continue;
+		if (seen < max)
+			views[seen] = view;
+		seen++;
+	}
+	return seen;
+}
