@@ -21,6 +21,7 @@
 #ifndef SB_TOOLS_OPTIONS_H
 #define SB_TOOLS_OPTIONS_H
 
+#include <getopt.h> /* optind */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sb-call: one call on a session, from the shell. Arguments and the result are JSON.
+ *
+ * It is an ordinary user of the library. The sessions it makes are dedicated and persistent, so that a ref
+ * outlives the command that printed it; what exists already is joined as it is. It never becomes a
+ * designated owner: it is gone too soon.
+ *
+ * Crash: as any caller's: its lane and its ownership go at the next reaper pass; a persistent session stays.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "json.h"
+#include "options.h"
+#include "report.h"
+#include "snakebridge/snakebridge.h"
+
+static struct tool_common common = TOOL_COMMON_INIT;
+static const char *session_id, *python;
+static int64_t ttl = SB_UNSET, max_refs = SB_UNSET;
+static bool not_persistent, attach_only, as_ref;
+static struct tool_list tags;
+
+static const struct tool_option session_options[] = {
+	{ .name = "session", .letter = 's', .argument = "ID", .type = TOOL_TEXT, .target = &session_id,
+	  .help = "the session to call in; not needed with a ref, which knows its own" },
+	{ .name = "attach-only", .type = TOOL_FLAG, .target = &attach_only,
+	  .help = "fail if there is no such session, instead of making it" },
+	{ .name = "ttl", .argument = "SECONDS", .type = TOOL_WHOLE, .target = &ttl,
+	  .help = "idle time that ends the session, 0 for never (default 3600)" },
+	{ .name = "max-refs", .argument = "N", .type = TOOL_WHOLE, .target = &max_refs, .min = 1, .max = 100000000,
+	  .help = "refs that the session holds at most (default 10000)" },
+	{ .name = "tag", .argument = "KEY=VALUE", .type = TOOL_LIST, .target = &tags,
+	  .help = "a tag of the session; may be given several times" },
+	{ .name = "not-persistent", .type = TOOL_FLAG, .target = &not_persistent,
+	  .help = "let the session end with its last owner, which may be this command" },
+	{ .name = "python", .argument = "EXE", .type = TOOL_TEXT, .target = &python,
+	  .help = "venv/bin/python3 whose packages the session's owner sees" },
+	{ 0 }
+};
+
+static const struct tool_option call_options[] = {
+	{ .name = "as-ref", .letter = 'r', .type = TOOL_FLAG, .target = &as_ref,
+	  .help = "leave the result where it is, whatever it is, and print a ref" },
+	{ 0 }
+};
+
+static const struct tool_option shared_options[] = { TOOL_COMMON_OPTIONS(common), { 0 } };
+
+static const struct tool_group groups[] = {
+	{ "Session", session_options }, { "Call", call_options }, { "Common options", shared_options }, { 0 }
+};
+
+static const struct tool tool = {
+	.name = "sb-call",
+	.usage = "[options] --session ID call PATH [ARG...]\n"
+		 "[options] --session ID get PATH\n"
+		 "[options] method REF NAME [ARG...]\n"
+		 "[options] attr REF NAME\n"
+		 "[options] set REF NAME VALUE\n"
+		 "[options] release REF\n"
+		 "[options] release-session ID",
+	.about = "Makes one call in a SnakeBridge session and prints its result as one line of JSON. "
+		 "PATH is module:name or module.name. An ARG is JSON, or name=JSON for a keyword argument; a text is "
+		 "'\"text\"' with its quotes. A REF is what an earlier call printed, {\"$ref\": \"sbref:...\"} or only the "
+		 "sbref:... in it. What JSON has not is written {\"$tuple\": [...]}, {\"$bytes\": \"base64\"}, "
+		 "{\"$float\": \"nan\"}, {\"$dict\": [[key, value], ...]}. The session is made if need be, with an owner "
+		 "process of its own, and stays until it is released or idle for its TTL.",
+	.groups = groups,
+	.exits = "0  the result was printed\n"
+		 "1  Python raised an exception; it is on stderr\n"
+		 "2  the command line is wrong\n"
+		 "3  the bridge or the session's owner cannot be had\n"
+		 "4  the bridge was made by another version\n"
+		 "5  the bridge's data is damaged\n"
+		 "6  refused, and nothing ran: a stale ref, another session's ref, a released session, ...\n"
+		 "7  unknown: the owner died or the timeout passed while it ran\n",
+	.environment = TOOL_ENVIRONMENT "SNAKEBRIDGE_PYTHON  as --python\n",
+	.common = &common,
+	.options_first = true, /* so that an ARG may be -1 */
+};
+
+/* ── what the words after the options say ── */
+
+struct job {
+	char **words; /* after the verb */
+	int count;
+	sb_request request;
+	sb_ref ref;   /* of request.target */
+	bool ref_verb;
+};
+
+/* All of these return 0 or an exit status, having written why. */
+
+static int library_error(void)
+{
+	return tool_report(&tool, sb_last_error());
+}
+
+/* An argument's JSON. what: how to call it in a message. */
+static int read_json(const char *text, const char *what, sb_value **ret)
+{
+	char error[TOOL_JSON_ERROR_MAX];
+	int err = tool_json_read(text, ret, error);
+
+	if (err == 0)
+		return 0;
+	if (err == SB_EREFMALFORMED)
+		return library_error();
+	return tool_usage(&tool, "%s %s: %s (a text needs its quotes: '\"text\"')", what, text, error);
+}
+
+/* Length of the name in name=JSON, 0 if text has none. JSON never begins this way. */
+static size_t keyword_length(const char *text)
+{
+	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
+
+	return n > 0 && text[n] == '=' && !(text[0] >= '0' && text[0] <= '9') ? n : 0;
+}
+
+static int add_argument(struct job *job, const char *word)
+{
+	size_t n = keyword_length(word);
+	char *name = n ? strndup(word, n) : NULL;
+	sb_value *value = NULL;
+	int status = read_json(n ? word + n + 1 : word, n ? "the keyword argument" : "the argument", &value);
+
+	if (!status && !n && job->request.args && sb_args_add(job->request.args, NULL, value))
+		status = library_error();
+	else if (!status && n && sb_args_add(job->request.args, name, value))
+		status = library_error();
+	sb_value_free(value);
+	free(name);
+	return status;
+}
+
+/* The words from first on are arguments. */
+static int add_arguments(struct job *job, int first)
+{
+	bool keywords = false;
+	int status = 0;
+
+	job->request.args = sb_args("");
+	for (int i = first; i < job->count && !status; i++) {
+		if (keyword_length(job->words[i]))
+			keywords = true;
+		else if (keywords)
+			return tool_usage(&tool, "the positional argument %s follows keyword arguments", job->words[i]);
+		status = add_argument(job, job->words[i]);
+	}
+	return status;
+}
+
+static int read_ref(struct job *job, const char *word)
+{
+	sb_value *value = NULL;
+	const sb_ref *ref;
+	int status;
+
+	job->ref_verb = true;
+	job->request.target = &job->ref;
+	if (word[0] != '{')
+		return sb_ref_parse(word, &job->ref) ? library_error() : 0;
+	status = read_json(word, "the ref", &value);
+	if (status)
+		return status;
+	ref = sb_value_ref(value);
+	if (ref)
+		job->ref = *ref;
+	sb_value_free(value);
+	return ref ? 0 : tool_usage(&tool, "%s is not a ref", word);
+}
+
+static int prepare_path(struct job *job)
+{
+	job->request.name = job->words[0];
+	return job->request.verb == SB_VERB_CALL ? add_arguments(job, 1) : 0;
+}
+
+static int prepare_object(struct job *job)
+{
+	int status = read_ref(job, job->words[0]);
+
+	if (status)
+		return status;
+	job->request.name = job->words[1];
+	if (job->request.verb == SB_VERB_SET_ATTR && keyword_length(job->words[2]))
+		return tool_usage(&tool, "%s: set takes a value, not a keyword argument", job->words[2]);
+	return job->request.verb == SB_VERB_ATTR ? 0 : add_arguments(job, 2);
+}
+
+static int prepare_release(struct job *job)
+{
+	return read_ref(job, job->words[0]);
+}
+
+/* ── sessions ── */
+
+static int read_tags(sb_tag **ret_tags)
+{
+	sb_tag *list = calloc(tags.count + 1, sizeof(*list));
+
+	if (!list)
+		return tool_usage(&tool, "out of memory for the tags");
+	for (size_t i = 0; i < tags.count; i++) {
+		char *equals = strchr(tags.items[i], '=');
+
+		if (!equals || equals == tags.items[i]) {
+			free(list);
+			return tool_usage(&tool, "--tag takes KEY=VALUE, not '%s'", tags.items[i]);
+		}
+		*equals = '\0'; /* argv is ours */
+		list[i] = (sb_tag){ .key = tags.items[i], .value = equals + 1 };
+	}
+	*ret_tags = list;
+	return 0;
+}
+
+/* The session is not there, but it can be made. */
+static bool can_be_made(int err)
+{
+	return err == SB_ENOSESSION || err == SB_ERELEASED || err == SB_EEXPIRED || err == SB_EOWNERDIED;
+}
+
+/* A session that lost its designated owner gets another, if it is of the kind that we can give one. */
+static void revive(sb_bridge *bridge, sb_session_options *options, sb_session **session)
+{
+	sb_session_info info = { .size = sizeof(info) };
+	sb_session *other;
+
+	if (sb_session_get_info(*session, &info) || info.state != SB_SESSION_ORPHANED)
+		return;
+	options->designated = SB_DESIGNATED_DEDICATED;
+	if (sb_session_open(bridge, options, &other))
+		return; /* of another kind: the call says that it has no owner */
+	sb_session_close(*session);
+	*session = other;
+}
+
+/*
+ * Joins the session as it is, else makes it. Joining first, because our defaults are not the user's wish: they
+ * must not contradict what a program has made.
+ */
+static int open_session(sb_bridge *bridge, const struct job *job, const sb_tag *list, sb_session **ret)
+{
+	const char *id = session_id ? session_id : job->ref.session_id;
+	bool own = job->ref_verb && strcmp(id, job->ref.session_id) == 0; /* a ref's session is never made */
+	sb_session_options options = SB_SESSION_OPTIONS_INIT;
+	int err;
+
+	options.session_id = id;
+	options.ttl_seconds = ttl;
+	options.max_refs = max_refs;
+	options.tags = list;
+	options.tag_count = tags.count;
+	options.timeout_ms = (uint32_t)common.timeout_ms;
+	options.designated = SB_DESIGNATED_ATTACH_ONLY;
+	options.persistent = not_persistent ? 0 : SB_UNSET;
+	err = sb_session_open(bridge, &options, ret);
+	if (attach_only || own)
+		return err;
+	if (!err) {
+		revive(bridge, &options, ret);
+		return 0;
+	}
+	if (!can_be_made(err))
+		return err;
+	options.designated = SB_DESIGNATED_DEDICATED;
+	options.persistent = !not_persistent;
+	return sb_session_open(bridge, &options, ret);
+}
+
+/* ── running ── */
+
+static int print_value(const sb_value *value)
+{
+	if (common.quiet)
+		return TOOL_EXIT_OK;
+	tool_json_write(stdout, value);
+	putchar('\n');
+	if (fflush(stdout)) {
+		fprintf(stderr, "%s: cannot write the result\n", tool.name);
+		return TOOL_EXIT_ATTACH;
+	}
+	return TOOL_EXIT_OK;
+}
+
+static int print_fact(const char *key, const char *fact)
+{
+	if (!common.quiet)
+		printf("{\"%s\": %s}\n", key, fact);
+	return TOOL_EXIT_OK;
+}
+
+static int run_request(sb_session *session, struct job *job)
+{
+	sb_value *value = NULL;
+	int err, status;
+
+	job->request.flags = as_ref ? SB_CALL_AS_REF : 0;
+	err = sb_invoke(session, &job->request, &value);
+	job->request.args = NULL; /* consumed */
+	if (err)
+		return library_error();
+	status = print_value(value);
+	sb_value_free(value);
+	return status;
+}
+
+static int run_release(sb_session *session, struct job *job)
+{
+	bool dropped = false;
+
+	if (sb_ref_release(session, &job->ref, &dropped))
+		return library_error();
+	return print_fact("dropped", dropped ? "true" : "false");
+}
+
+/* In the job's session. */
+static int run(sb_bridge *bridge, struct job *job)
+{
+	sb_session *session = NULL;
+	sb_tag *list = NULL;
+	int status = read_tags(&list);
+
+	if (status)
+		return status;
+	if (!session_id && !job->ref_verb) {
+		status = tool_usage(&tool, "no session is named; give --session ID");
+	} else if (open_session(bridge, job, list, &session) == 0) {
+		status = job->request.verb == SB_VERB_RELEASE ? run_release(session, job) : run_request(session, job);
+	} else if (job->request.verb == SB_VERB_RELEASE && !session_id && can_be_made(sb_last_error()->code)) {
+		status = print_fact("dropped", "false"); /* gone with its session, which is fine */
+	} else {
+		status = library_error();
+	}
+	sb_session_close(session);
+	free(list);
+	return status;
+}
+
+static int run_release_session(sb_bridge *bridge, struct job *job)
+{
+	int released = 0;
+
+	if (sb_session_release(bridge, job->words[0], &released))
+		return library_error();
+	return print_fact("released", released ? "1" : "0");
+}
+
+static const struct verb {
+	const char *name, *operands;
+	int min, max;
+	sb_verb verb;
+	int (*prepare)(struct job *job); /* before the bridge is touched */
+	int (*run)(sb_bridge *bridge, struct job *job);
+} verbs[] = {
+	{ "call", "PATH [ARG...]", 1, INT32_MAX, SB_VERB_CALL, prepare_path, run },
+	{ "get", "PATH", 1, 1, SB_VERB_GET, prepare_path, run },
+	{ "method", "REF NAME [ARG...]", 2, INT32_MAX, SB_VERB_METHOD, prepare_object, run },
+	{ "attr", "REF NAME", 2, 2, SB_VERB_ATTR, prepare_object, run },
+	{ "set", "REF NAME VALUE", 3, 3, SB_VERB_SET_ATTR, prepare_object, run },
+	{ "release", "REF", 1, 1, SB_VERB_RELEASE, prepare_release, run },
+	{ "release-session", "ID", 1, 1, SB_VERB_RELEASE, NULL, run_release_session },
+};
+
+static int run_verb(const struct verb *verb, struct job *job)
+{
+	sb_bridge_options options = SB_BRIDGE_OPTIONS_INIT;
+	sb_bridge *bridge = NULL;
+	int status;
+
+	if (job->count < verb->min || job->count > verb->max)
+		return tool_usage(&tool, "%s takes %s", verb->name, verb->operands);
+	job->request.verb = verb->verb;
+	status = verb->prepare ? verb->prepare(job) : 0;
+	if (status)
+		return status;
+	options.python_executable = python;
+	options.timeout_ms = (uint32_t)common.timeout_ms;
+	if (sb_bridge_open(common.dir, &options, &bridge))
+		return library_error();
+	status = verb->run(bridge, job);
+	sb_bridge_close(bridge);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct job job = { .request = SB_REQUEST_INIT };
+	const struct verb *verb = NULL;
+	int status;
+
+	if (!tool_parse(&tool, argc, argv, &status))
+		return status;
+	if (optind == argc)
+		return tool_usage(&tool, "no verb is given");
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (strcmp(argv[optind], verbs[i].name) == 0)
+			verb = &verbs[i];
+	if (!verb)
+		return tool_usage(&tool, "unknown verb '%s'", argv[optind]);
+	job.words = argv + optind + 1;
+	job.count = argc - optind - 1;
+	status = run_verb(verb, &job);
+	sb_args_free(job.request.args);
+	free(tags.items);
+	return status;
+}
