@@ -136,17 +136,6 @@ static int release_ownerless(struct sweep *s, const struct sb__verdict *v)
 	return r;
 }
 
-/* Callers learn from the owner's death, not from the mailbox: its state stays serving. Its file goes so that
- * nobody attaches to it any more. */
-static int orphan_session(struct sweep *s, const struct sb__verdict *v)
-{
-	int r = sb__store_session_orphan(s->store, v->session_id, v->incarnation);
-
-	if (r == 1)
-		sb__mailbox_unlink(s->dir->mailbox, v->incarnation);
-	return r;
-}
-
 static uint64_t last_access(struct sweep *s, uint64_t incarnation, uint64_t before_ms)
 {
 	struct sb__mailbox *mailbox;
@@ -157,6 +146,21 @@ static uint64_t last_access(struct sweep *s, uint64_t incarnation, uint64_t befo
 	ms = sb__load(&sb__mailbox_control(mailbox)->last_access_ms);
 	sb__mailbox_detach(mailbox);
 	return ms;
+}
+
+/* Callers learn from the owner's death, not from the mailbox: its state stays serving. Its file goes so that
+ * nobody attaches to it any more; the last access, which only it knew, is filed before that. */
+static int orphan_session(struct sweep *s, const struct sb__verdict *v)
+{
+	uint64_t used_ms = last_access(s, v->incarnation, 0);
+	int r = sb__store_session_orphan(s->store, v->session_id, v->incarnation);
+
+	if (r != 1)
+		return r;
+	if (used_ms != 0)
+		sb__store_session_expire(s->store, v->session_id, v->uid, used_ms, 0, NULL);
+	sb__mailbox_unlink(s->dir->mailbox, v->incarnation);
+	return 1;
 }
 
 static int expire_session(struct sweep *s, const struct sb__verdict *v)
@@ -278,6 +282,21 @@ static void execute_plan(struct sweep *s, struct sb__plan *plan)
 	}
 }
 
+static void remove_unfinished_stores(struct sweep *s)
+{
+	struct sb__verdict v = { .kind = SB__VERDICT_FILE_REMOVED, .session_id = "" };
+	int n = sb__store_sweep_temporary(s->dir->boot);
+
+	if (n == 0)
+		return;
+	if (n < 0)
+		v.code = n;
+	else
+		v.count = (uint32_t)n;
+	snprintf(v.evidence, sizeof(v.evidence), "stores that were never finished");
+	report(s, &v);
+}
+
 static void clear_readers(struct sweep *s)
 {
 	struct sb__verdict v = { .kind = SB__VERDICT_READERS_CLEARED, .session_id = "" };
@@ -317,6 +336,8 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
 	} else if (r == 0) {
 		execute_plan(&s, &plan);
 		clear_readers(&s);
+		if (options->files)
+			remove_unfinished_stores(&s);
 	}
 	sb__plan_free(&plan);
 	sb__reaper_snapshot_free(&snapshot);
