@@ -87,11 +87,13 @@ static int check_version(void)
 
 	if (!find_function(RTLD_DEFAULT, "Py_GetVersion", &get_version))
 		return sb__fail(SB_ENOPYTHON, "the Python in this process does not tell its version; "
-		                "use a dedicated owner");
+		                              "use a dedicated owner");
 	version = get_version();
 	if (!version_fits(version))
-		return sb__fail(SB_ENOPYTHON, "this process runs Python %.*s, and SnakeBridge was built for Python "
-		                SB_PYTHON_VERSION "; use that Python in the host program, or a dedicated owner",
+		return sb__fail(SB_ENOPYTHON,
+		                "this process runs Python %.*s, and SnakeBridge was built for "
+		                "Python " SB_PYTHON_VERSION
+		                "; use that Python in the host program, or a dedicated owner",
 		                (int)strcspn(version, " "), version);
 	return 0;
 }
@@ -112,8 +114,10 @@ static int load_python(void)
 	if (dlopen(SB_LIBPYTHON_PATH, RTLD_NOW | RTLD_GLOBAL))
 		return check_version();
 	trail_add(&trail, dlerror());
-	return sb__fail(SB_ENOPYTHON, "Python " SB_PYTHON_VERSION " cannot be loaded: %s; install its shared "
-	                "library, or use a dedicated owner", trail.text);
+	return sb__fail(SB_ENOPYTHON,
+	                "Python " SB_PYTHON_VERSION " cannot be loaded: %s; install its shared "
+	                "library, or use a dedicated owner",
+	                trail.text);
 }
 
 /* ── the plugin ── */
@@ -179,8 +183,10 @@ static int load_plugin(const struct sb__engine **ret_engine)
 	if (!engine)
 		engine = open_plugin(SB_PLUGIN_INSTALL_DIR, "", &trail);
 	if (!engine)
-		return sb__fail(SB_ENOPYTHON, "the Python engine cannot be loaded: %s; install SnakeBridge whole, or "
-		                "name the directory of " PLUGIN_FILE " in SNAKEBRIDGE_PLUGIN_DIR", trail.text);
+		return sb__fail(SB_ENOPYTHON,
+		                "the Python engine cannot be loaded: %s; install SnakeBridge whole, or "
+		                "name the directory of " PLUGIN_FILE " in SNAKEBRIDGE_PLUGIN_DIR",
+		                trail.text);
 	*ret_engine = engine;
 	return 0;
 }

@@ -55,7 +55,8 @@ void sb__arguments_drop(struct sb__arguments *arguments);
 /* ── encode.c ── */
 
 /* Appends a result. 0, or the reason in why (buf then holds rubbish). as_ref: SB_CALL_AS_REF. */
-int sb__encode(struct sb__call *call, PyObject *object, bool as_ref, struct sb__buf *buf, struct sb__why *why);
+int sb__encode(struct sb__call *call, PyObject *object, bool as_ref, struct sb__buf *buf,
+               struct sb__why *why);
 
 /* ── resolve.c ── */
 
@@ -64,7 +65,8 @@ int sb__encode(struct sb__call *call, PyObject *object, bool as_ref, struct sb__
  * Python exception is set and the code says what it means: SB_EMODULE, SB_EATTRIBUTE or SB_EPYTHON.
  */
 PyObject *sb__resolve_path(const char *path, size_t len, bool for_call, int *ret_code, struct sb__why *why);
-PyObject *sb__resolve_attr(PyObject *object, const char *name, size_t len, int *ret_code, struct sb__why *why);
+PyObject *sb__resolve_attr(PyObject *object, const char *name, size_t len, int *ret_code,
+                           struct sb__why *why);
 /* Sets an attribute; a dotted name walks down to it. 0, or as above. */
 int sb__assign_attr(PyObject *object, const char *name, size_t len, PyObject *value, struct sb__why *why);
 

@@ -94,8 +94,10 @@ static bool put_pair(struct decoding *d, PyObject *dict, PyObject *key, PyObject
 		return true;
 	sb__type_name(Py_TYPE(key), name, sizeof(name));
 	PyErr_Clear();
-	sb__because(d->why, SB_EINVAL, "an argument holds a dict with a key of type %s, which cannot be hashed; use a "
-	            "key that can", name);
+	sb__because(d->why, SB_EINVAL,
+	            "an argument holds a dict with a key of type %s, which cannot be hashed; use a "
+	            "key that can",
+	            name);
 	return false;
 }
 
@@ -161,16 +163,16 @@ static PyObject *decode(struct decoding *d, unsigned depth)
 	switch (item.type) {
 	case SB__ITEM_ARRAY:
 	case SB__ITEM_MAP:
-	case SB__ITEM_TAG:
-		break;
-	default:
-		return decode_scalar(d, &item);
+	case SB__ITEM_TAG: break;
+	default: return decode_scalar(d, &item);
 	}
 	if (item.type == SB__ITEM_TAG && item.u.count == SB__TAG_REF)
 		return decode_ref(d);
 	if (depth >= SB__DEPTH_MAX) {
-		sb__because(d->why, SB_ETOODEEP, "an argument is nested more than %u deep; flatten it, or build it in "
-		            "Python and pass its ref", SB__DEPTH_MAX);
+		sb__because(d->why, SB_ETOODEEP,
+		            "an argument is nested more than %u deep; flatten it, or build it in "
+		            "Python and pass its ref",
+		            SB__DEPTH_MAX);
 		return NULL;
 	}
 	if (item.type == SB__ITEM_ARRAY)
@@ -193,7 +195,8 @@ static int decode_positional(struct decoding *d, struct sb__arguments *arguments
 	if (!next(d, &head))
 		return d->why->code;
 	if (head.type != SB__ITEM_ARRAY)
-		return sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: its arguments are no array");
+		return sb__because(d->why, SB_EPROTOCOL,
+		                   "the request cannot be read: its arguments are no array");
 	if (head.u.count + 1 > sizeof(arguments->inline_items) / sizeof(arguments->inline_items[0])) {
 		arguments->memory = malloc((head.u.count + 1) * sizeof(PyObject *));
 		if (!arguments->memory)
@@ -220,14 +223,16 @@ static int put_keyword(struct decoding *d, struct sb__arguments *arguments, uint
 	if (!next(d, &name))
 		return d->why->code;
 	if (name.type != SB__ITEM_STR)
-		return sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: a keyword is not a str");
+		return sb__because(d->why, SB_EPROTOCOL,
+		                   "the request cannot be read: a keyword is not a str");
 	key = decode_scalar(d, &name);
 	value = key ? decode(d, 0) : NULL;
 	fine = value && put_pair(d, arguments->keywords, key, value);
 	Py_XDECREF(key);
 	Py_XDECREF(value);
 	if (fine && (uint64_t)PyDict_GET_SIZE(arguments->keywords) == already)
-		return sb__because(d->why, SB_EINVAL, "the keyword argument %.*s is given twice; give it once",
+		return sb__because(d->why, SB_EINVAL,
+		                   "the keyword argument %.*s is given twice; give it once",
 		                   (int)(name.u.bytes.len < 80 ? name.u.bytes.len : 80),
 		                   (const char *)name.u.bytes.data);
 	return d->why->code;
@@ -240,7 +245,8 @@ static int decode_keywords(struct decoding *d, struct sb__arguments *arguments)
 	if (!next(d, &head))
 		return d->why->code;
 	if (head.type != SB__ITEM_MAP)
-		return sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: its keywords are no map");
+		return sb__because(d->why, SB_EPROTOCOL,
+		                   "the request cannot be read: its keywords are no map");
 	if (head.u.count == 0)
 		return 0;
 	arguments->keywords = PyDict_New();

@@ -39,8 +39,10 @@ static int put_ref(struct encoding *e, PyObject *object)
 	sb__type_name(Py_TYPE(object), name, sizeof(name));
 	err = sb__table_name(e->call, object, name, &ref);
 	if (err == SB_EREFSFULL)
-		return sb__because(e->why, err, "the call ran, but the session has no room for the refs in its "
-		                   "result; %s", sb_error_advice(err));
+		return sb__because(e->why, err,
+		                   "the call ran, but the session has no room for the refs in its "
+		                   "result; %s",
+		                   sb_error_advice(err));
 	if (err)
 		return sb__because(e->why, err, "the call ran, but no ref could be made for its result: %s",
 		                   sb_strerror(err));
@@ -64,7 +66,8 @@ static int put_str(struct encoding *e, PyObject *object, PyObject *original)
 	PyObject *utf8;
 
 	if (PyUnicode_IS_COMPACT_ASCII(object)) {
-		sb__put_str(e->buf, (const char *)PyUnicode_1BYTE_DATA(object), (size_t)PyUnicode_GET_LENGTH(object));
+		sb__put_str(e->buf, (const char *)PyUnicode_1BYTE_DATA(object),
+		            (size_t)PyUnicode_GET_LENGTH(object));
 		return 0;
 	}
 	/* Not PyUnicode_AsUTF8AndSize(): that would keep a second copy in the object for good. */
@@ -74,7 +77,8 @@ static int put_str(struct encoding *e, PyObject *object, PyObject *original)
 
 		PyErr_Clear();
 		if (memory)
-			return sb__because(e->why, SB_ENOMEM, "the call ran, but Python has no memory for its result");
+			return sb__because(e->why, SB_ENOMEM,
+			                   "the call ran, but Python has no memory for its result");
 		return put_ref(e, original); /* lone surrogates */
 	}
 	sb__put_str(e->buf, PyBytes_AS_STRING(utf8), (size_t)PyBytes_GET_SIZE(utf8));
@@ -162,7 +166,7 @@ static int put_dict(struct encoding *e, PyObject *dict)
 
 static bool on_path(const struct encoding *e, const PyObject *object)
 {
-	for (unsigned i = e->depth; i-- > 0; )
+	for (unsigned i = e->depth; i-- > 0;)
 		if (e->path[i] == object)
 			return true;
 	return false;
@@ -190,8 +194,9 @@ static bool is_numpy_scalar(const PyTypeObject *type)
 {
 	if ((type->tp_flags & Py_TPFLAGS_HEAPTYPE) || strncmp(type->tp_name, "numpy.", 6) != 0)
 		return false;
-	for (; type; type = type->tp_base)
-		if (strcmp(type->tp_name, "numpy.generic") == 0)
+	/* Not along tp_base: numpy.str_ has two bases. */
+	for (Py_ssize_t i = 0; type->tp_mro && i < PyTuple_GET_SIZE(type->tp_mro); i++)
+		if (strcmp(((PyTypeObject *)PyTuple_GET_ITEM(type->tp_mro, i))->tp_name, "numpy.generic") == 0)
 			return true;
 	return false;
 }
@@ -241,9 +246,10 @@ int sb__encode(struct sb__call *call, PyObject *object, bool as_ref, struct sb__
 	if (!err)
 		err = buf->error;
 	if (err == SB_ETOOBIG)
-		return sb__because(why, err, "the call ran, but its result takes more than %zu bytes; %s", buf->limit,
-		                   sb_error_advice(err));
+		return sb__because(why, err, "the call ran, but its result takes more than %zu bytes; %s",
+		                   buf->limit, sb_error_advice(err));
 	if (err)
-		return sb__because(why, err, "the call ran, but its result could not be stored: %s", sb_strerror(err));
+		return sb__because(why, err, "the call ran, but its result could not be stored: %s",
+		                   sb_strerror(err));
 	return 0;
 }

@@ -43,7 +43,8 @@ static PyObject *call_object(struct run *run, PyObject *function)
 
 static PyObject *do_call(struct run *run)
 {
-	return call_object(run, sb__resolve_path(run->head.name, run->head.name_len, true, &run->code, &run->why));
+	return call_object(run,
+	                   sb__resolve_path(run->head.name, run->head.name_len, true, &run->code, &run->why));
 }
 
 static PyObject *do_method(struct run *run)
@@ -107,13 +108,16 @@ static int check_shape(struct run *run, const struct verb *verb)
 
 	if (head->has_target != verb->has_target)
 		return sb__because(&run->why, SB_EINVAL, "%s takes %s target; %s", verb->name,
-		                   verb->has_target ? "a" : "no", verb->has_target ? "pass a ref" : "leave it out");
+		                   verb->has_target ? "a" : "no",
+		                   verb->has_target ? "pass a ref" : "leave it out");
 	if ((head->name != NULL) != verb->has_name)
 		return sb__because(&run->why, SB_EINVAL, "%s takes %s name; %s", verb->name,
 		                   verb->has_name ? "a" : "no", verb->has_name ? "pass one" : "leave it out");
 	if (head->verb == SB_VERB_SET_ATTR && (arguments->count != 1 || arguments->keywords))
-		return sb__because(&run->why, SB_EINVAL, "set_attr takes exactly one positional argument, the value; "
-		                   "it got %zu and %zu keywords", arguments->count,
+		return sb__because(&run->why, SB_EINVAL,
+		                   "set_attr takes exactly one positional argument, the value; "
+		                   "it got %zu and %zu keywords",
+		                   arguments->count,
 		                   arguments->keywords ? (size_t)PyDict_GET_SIZE(arguments->keywords) : 0);
 	if (!verb->has_arguments && (arguments->count || arguments->keywords))
 		return sb__because(&run->why, SB_EINVAL, "%s takes no arguments; leave them out", verb->name);
@@ -127,8 +131,10 @@ static int prepare(struct run *run, struct sb__cursor *cursor, const struct verb
 
 	*ret_verb = find_verb(run->head.verb);
 	if (!*ret_verb || run->head.flags & ~SB_CALL_AS_REF)
-		return sb__because(&run->why, SB_EPROTOCOL, "verb %u with flags %#x is not known here; use the same "
-		                   "version everywhere", run->head.verb, run->head.flags);
+		return sb__because(&run->why, SB_EPROTOCOL,
+		                   "verb %u with flags %#x is not known here; use the same "
+		                   "version everywhere",
+		                   run->head.verb, run->head.flags);
 	err = sb__arguments_decode(&run->call, cursor, &run->arguments, &run->why);
 	if (!err)
 		err = check_shape(run, *ret_verb);
@@ -149,7 +155,8 @@ static void reply_exception(struct run *run, struct sb__buf *reply)
 	sb__put_uint(reply, SB__REPLY_EXCEPTION);
 	sb__exception_encode(sb__exception_take(), run->code, reply);
 	if (reply->error)
-		sb__reply_fail(reply, SB_EPYTHON, "Python raised an exception, and there is no room to say which");
+		sb__reply_fail(reply, SB_EPYTHON,
+		               "Python raised an exception, and there is no room to say which");
 }
 
 /* True if the result is in the reply. */
@@ -194,7 +201,8 @@ static const char *unusable(const struct sb__table *table, int *ret_code)
 	*ret_code = SB_ENOPYTHON;
 	if (!why && !sb__table_is_ours(table)) {
 		*ret_code = SB_EBUG;
-		why = "a forked child cannot run calls on its parent's objects itself; they go through the mailbox";
+		why = "a forked child cannot run calls on its parent's objects itself; they go through the "
+		      "mailbox";
 	}
 	return why;
 }

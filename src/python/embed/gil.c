@@ -53,7 +53,8 @@ static void forget_thread(void *kept)
 		PyGILState_STATE was = PyGILState_Ensure();
 
 		PyGILState_Release(PyGILState_LOCKED);
-		PyGILState_Release(was); /* the kept count: clears and deletes the state, and gives up the GIL */
+		PyGILState_Release(
+			was); /* the kept count: clears and deletes the state, and gives up the GIL */
 		return;
 	}
 	PyEval_RestoreThread(state);

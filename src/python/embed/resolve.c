@@ -175,7 +175,8 @@ static int try_import(PyObject *name, PyObject **ret)
 }
 
 /* parent.piece as a module: 1, with its name and it; 0 if it is none; -1 and an exception. */
-static int submodule(PyObject *parent, PyObject *parent_name, PyObject *piece, PyObject **ret_name, PyObject **ret)
+static int submodule(PyObject *parent, PyObject *parent_name, PyObject *piece, PyObject **ret_name,
+                     PyObject **ret)
 {
 	int rc;
 
@@ -283,8 +284,9 @@ int sb__assign_attr(PyObject *object, const char *name, size_t len, PyObject *va
 		PyObject *traceback = PyException_GetTraceback(exception);
 
 		/* Without a traceback it comes from the assignment itself, not from a setter's code. */
-		code = !traceback && PyErr_GivenExceptionMatches(exception, PyExc_AttributeError) ? SB_EATTRIBUTE :
-		                                                                                   SB_EPYTHON;
+		code = !traceback && PyErr_GivenExceptionMatches(exception, PyExc_AttributeError)
+		               ? SB_EATTRIBUTE
+		               : SB_EPYTHON;
 		Py_XDECREF(traceback);
 		sb__exception_restore(exception);
 	}

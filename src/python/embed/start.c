@@ -29,7 +29,8 @@
 enum engine_state { ENGINE_IDLE, ENGINE_READY, ENGINE_FAILED };
 
 static atomic_int engine_state;
-static atomic_uint_least64_t engine_epoch; /* sb__fork_epoch() of the process that Python believes itself to be in */
+static atomic_uint_least64_t
+	engine_epoch; /* sb__fork_epoch() of the process that Python believes itself to be in */
 static pthread_mutex_t start_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static bool hooks_installed; /* under start_lock */
 static char failure[256];    /* under start_lock: why a start failed for good */
@@ -47,7 +48,8 @@ const char *sb__python_unusable(void)
 	if (atomic_load_explicit(&engine_state, memory_order_acquire) != ENGINE_READY)
 		return "Python was not started in this process; call start() first";
 	if (atomic_load_explicit(&engine_epoch, memory_order_relaxed) != sb__fork_epoch())
-		return "this process was made by a bare clone() from one that runs Python, which Python does not survive; "
+		return "this process was made by a bare clone() from one that runs Python, which Python does "
+		       "not survive; "
 		       "make it by fork()";
 	if (!sb__python_alive())
 		return "the host program has ended its Python; end the sessions that use it first";
@@ -109,17 +111,21 @@ static int check_executable(const char *executable, char *error, size_t size)
 	int rc;
 
 	if (!strchr(executable, '/')) {
-		snprintf(error, size, "the Python executable \"%s\" is not a path; give its full path", executable);
+		snprintf(error, size, "the Python executable \"%s\" is not a path; give its full path",
+		         executable);
 		return SB_ENOPYTHON;
 	}
 	rc = sb__os_statat(AT_FDCWD, executable, &st);
 	if (rc < 0) {
-		snprintf(error, size, "the Python executable %s cannot be used: %s; install it, or name another "
-		         "with SNAKEBRIDGE_PYTHON", executable, strerror(-rc));
+		snprintf(error, size,
+		         "the Python executable %s cannot be used: %s; install it, or name another "
+		         "with SNAKEBRIDGE_PYTHON",
+		         executable, strerror(-rc));
 		return SB_ENOPYTHON;
 	}
 	if (!S_ISREG(st.st_mode) || !(st.st_mode & 0111)) {
-		snprintf(error, size, "%s is not an executable file; name a Python executable with SNAKEBRIDGE_PYTHON",
+		snprintf(error, size,
+		         "%s is not an executable file; name a Python executable with SNAKEBRIDGE_PYTHON",
 		         executable);
 		return SB_ENOPYTHON;
 	}
@@ -162,7 +168,8 @@ static int start_own(const struct sb__engine_options *options)
 		return SB_ENOPYTHON; /* nothing was touched: another try may do better */
 	status = initialize(options->executable);
 	if (PyStatus_Exception(status)) {
-		snprintf(failure, sizeof(failure), "Python at %s does not start: %s%s%s; see that this Python is complete",
+		snprintf(failure, sizeof(failure),
+		         "Python at %s does not start: %s%s%s; see that this Python is complete",
 		         options->executable, status.func ? status.func : "", status.func ? ": " : "",
 		         status.err_msg ? status.err_msg : "no reason given");
 		atomic_store(&engine_state, ENGINE_FAILED); /* a runtime half made cannot be started again */
@@ -254,7 +261,8 @@ int sb__python_start(const struct sb__engine_options *options, char *error, size
 	if (options->module_dir)
 		rc = add_module_dir(options->module_dir);
 	if (rc < 0)
-		snprintf(error, size, "the directory %s cannot be added to sys.path; see that its name is valid",
+		snprintf(error, size,
+		         "the directory %s cannot be added to sys.path; see that its name is valid",
 		         options->module_dir);
 	return rc;
 }

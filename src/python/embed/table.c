@@ -28,7 +28,7 @@
 #include "os_linux.h"
 #include "snakebridge/error.h"
 
-#define NONE UINT32_MAX
+#define NONE        UINT32_MAX
 #define FIRST_SLOTS 64u
 
 enum ending { ENDED_RELEASED = 0, ENDED_EXPIRED = 1, ENDED_EVICTED = 2 };
@@ -459,7 +459,8 @@ static int make_room(struct sb__call *call, uint64_t now_ms)
 		return 0;
 	if (table->options.error_on_full)
 		return SB_EREFSFULL;
-	for (slot = table->oldest; slot != NONE && table->entries[slot].pins; slot = table->entries[slot].newer)
+	for (slot = table->oldest; slot != NONE && table->entries[slot].pins;
+	     slot = table->entries[slot].newer)
 		;
 	if (slot == NONE)
 		return SB_EREFSFULL; /* all of them are in calls that run now, this one's result perhaps */
@@ -496,7 +497,8 @@ static int new_slot(struct sb__table *table, uint32_t *ret_slot)
 	return 0;
 }
 
-static int add(struct sb__call *call, PyObject *object, const char *type_name, uint64_t now_ms, uint32_t *ret_slot)
+static int add(struct sb__call *call, PyObject *object, const char *type_name, uint64_t now_ms,
+               uint32_t *ret_slot)
 {
 	struct sb__table *table = call->table;
 	struct entry *e;

@@ -61,7 +61,7 @@ size_t sb__text(PyObject *str, char *out, size_t size)
 		memcpy(out, PyBytes_AS_STRING(bytes), len);
 	}
 	out[len] = '\0';
-	for (char *nul = out; (nul = memchr(nul, '\0', len - (size_t)(nul - out))); )
+	for (char *nul = out; (nul = memchr(nul, '\0', len - (size_t)(nul - out)));)
 		*nul = '?';
 	if (PyErr_Occurred())
 		PyErr_Clear();
@@ -81,7 +81,8 @@ static PyObject *type_module(PyTypeObject *type)
 	dict = Py_XNewRef(type->tp_dict);
 #endif
 	if (dict)
-		module = PyDict_GetItemString(dict, "__module__"); /* clears errors; the type keeps it alive */
+		module = PyDict_GetItemString(dict,
+		                              "__module__"); /* clears errors; the type keeps it alive */
 	Py_XDECREF(dict);
 	return module;
 }
