@@ -172,7 +172,7 @@ static void view_put(struct sb__arena_cache *cache, struct view *view)
 
 int sb__arena_copy(struct sb__arena_cache *cache, const struct sb__spill_shm *block, struct sb__buf *ret)
 {
-	struct view *view;
+	struct view *view = NULL; /* gcc does not see that view_get() sets it */
 	int err;
 
 	if (block->len == 0 || block->len > SB__MESSAGE_MAX || block->offset % 64 != 0 || block->offset > INT64_MAX ||
