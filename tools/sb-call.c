@@ -70,7 +70,7 @@ static const struct tool tool = {
 		 "process of its own, and stays until it is released or idle for its TTL.",
 	.groups = groups,
 	.exits = "0  the result was printed\n"
-		 "1  Python raised an exception; it is on stderr\n"
+		 "1  it ran and failed: Python raised an exception, which is on stderr\n"
 		 "2  the command line is wrong\n"
 		 "3  the bridge or the session's owner cannot be had\n"
 		 "4  the bridge was made by another version\n"

@@ -196,6 +196,16 @@ static void test_reply_refused(void **state)
 	assert_string_equal(sb_last_error()->message, "good ");
 }
 
+static void test_reply_failed(void **state)
+{
+	(void)state;
+	sb__reply_fail(&buf, SB_EREFSFULL, "it ran, but its result is lost");
+	assert_int_equal(sb__reply_decode(buf.data, buf.len, "s1", NULL), SB_EREFSFULL);
+	assert_int_equal(sb_last_error()->outcome, SB_OUTCOME_EXCEPTION);
+	assert_string_equal(sb_last_error()->message, "it ran, but its result is lost");
+	assert_string_equal(sb_last_error()->python_type, "");
+}
+
 static void put_exception(const char *type, const char *message, unsigned frames)
 {
 	sb__put_map(&buf, 4); /* cause to be put by the caller */
@@ -322,7 +332,7 @@ static void test_senseless_replies(void **state)
 		{ "", 0 },
 		{ "\x00", 1 },
 		{ "\x82", 1 },
-		{ "\x82\x03\xf6", 3 },              /* no such kind */
+		{ "\x82\x04\xf6", 3 },              /* no such kind */
 		{ "\x83\x00\xf6\xf6", 4 },          /* a value and something else */
 		{ "\x82\x00\xf6\xf6", 4 },          /* bytes follow */
 		{ "\x82\x00\xc1\x00", 4 },          /* an unknown tag */
@@ -391,6 +401,7 @@ int main(void)
 		TEST(test_reply_value),
 		TEST(test_long_type_name_is_cut),
 		TEST(test_reply_refused),
+		TEST(test_reply_failed),
 		TEST(test_reply_exception),
 		TEST(test_exception_code_and_later_keys),
 		TEST(test_exception_is_bounded),
