@@ -231,9 +231,7 @@ static int verify_grave(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val
 	    incarnation >= verify->next_number)
 		(void)note_key(verify, SB__DB_GRAVES, key, "its incarnation contradicts its key");
 	rc = has_entry(txn, SB__DB_GRAVE_ORDER, sb__key_uid(order), &key);
-	return rc == 0  ? note_key(verify, SB__DB_GRAVES, key, "it is not in the order of burial")
-	       : rc < 0 ? rc
-	                : 0;
+	return note_unless(rc, verify, SB__DB_GRAVES, key, "it is not in the order of burial");
 }
 
 static int verify_order(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
