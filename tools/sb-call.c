@@ -99,8 +99,8 @@ static int library_error(void)
 	return tool_report(&tool, sb_last_error());
 }
 
-/* An argument's JSON. what: how to call it in a message. */
-static int read_json(const char *text, const char *what, sb_value **ret)
+/* The JSON text in a word. what: how to call the word in a message. */
+static int read_json(const char *text, const char *what, const char *word, sb_value **ret)
 {
 	char error[TOOL_JSON_ERROR_MAX];
 	int err = tool_json_read(text, ret, error);
@@ -109,7 +109,7 @@ static int read_json(const char *text, const char *what, sb_value **ret)
 		return 0;
 	if (err == SB_EREFMALFORMED)
 		return library_error();
-	return tool_usage(&tool, "%s %s: %s (a text needs its quotes: '\"text\"')", what, text, error);
+	return tool_usage(&tool, "%s %s: %s (a text needs its quotes: '\"text\"')", what, word, error);
 }
 
 /* Length of the name in name=JSON, 0 if text has none. JSON never begins this way. */
@@ -125,11 +125,11 @@ static int add_argument(struct job *job, const char *word)
 	size_t n = keyword_length(word);
 	char *name = n ? strndup(word, n) : NULL;
 	sb_value *value = NULL;
-	int status = read_json(n ? word + n + 1 : word, n ? "the keyword argument" : "the argument", &value);
+	int status = read_json(n ? word + n + 1 : word, n ? "the keyword argument" : "the argument", word, &value);
 
-	if (!status && !n && job->request.args && sb_args_add(job->request.args, NULL, value))
-		status = library_error();
-	else if (!status && n && sb_args_add(job->request.args, name, value))
+	if (!status && n && !name)
+		status = tool_usage(&tool, "out of memory");
+	if (!status && sb_args_add(job->request.args, name, value))
 		status = library_error();
 	sb_value_free(value);
 	free(name);
@@ -163,7 +163,7 @@ static int read_ref(struct job *job, const char *word)
 	job->request.target = &job->ref;
 	if (word[0] != '{')
 		return sb_ref_parse(word, &job->ref) ? library_error() : 0;
-	status = read_json(word, "the ref", &value);
+	status = read_json(word, "the ref", word, &value);
 	if (status)
 		return status;
 	ref = sb_value_ref(value);

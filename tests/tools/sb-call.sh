@@ -1,0 +1,198 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# sb-call as a user meets it: values, refs across shells, every exit status, and stdout empty on error.
+
+set -u
+bin=${SB_BUILD_DIR:?}/bin
+if [ -d /dev/shm ]; then tmp=/dev/shm; else tmp=${TMPDIR:-/tmp}; fi
+work=$(mktemp -d "${TMPDIR:-$tmp}/sb-call.XXXXXX") || exit 1
+SNAKEBRIDGE_DIR=$work/bridge
+export SNAKEBRIDGE_DIR
+failures=0
+checks=0
+
+cleanup()
+{
+	"$bin/sb-call" release-session demo >/dev/null 2>&1
+	"$bin/sb-call" release-session other >/dev/null 2>&1
+	"$bin/sb-call" release-session tagged >/dev/null 2>&1
+	rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 1' HUP INT TERM
+
+wrong()
+{
+	failures=$((failures + 1))
+	echo "FAILED: $1"
+	echo "  stdout: $(cat "$work/out")"
+	echo "  stderr: $(cat "$work/err")"
+}
+
+# run ARG...: status in $status, output in $work/out and $work/err. A line is a new process: another shell's, in effect.
+run()
+{
+	"$bin/sb-call" "$@" >"$work/out" 2>"$work/err"
+	status=$?
+}
+
+# gives EXPECTED ARG...: exit status 0, this line and nothing else.
+gives()
+{
+	expected=$1
+	shift
+	checks=$((checks + 1))
+	run "$@"
+	if [ $status -ne 0 ] || [ "$(cat "$work/out")" != "$expected" ] || [ -s "$work/err" ]; then
+		wrong "sb-call $* should give $expected (status $status)"
+	fi
+}
+
+# fails STATUS TEXT ARG...: this exit status, nothing on stdout, and TEXT somewhere on stderr.
+fails()
+{
+	expected=$1
+	text=$2
+	shift 2
+	checks=$((checks + 1))
+	run "$@"
+	if [ $status -ne "$expected" ] || [ -s "$work/out" ] || ! grep -qF -e "$text" "$work/err"; then
+		wrong "sb-call $* should fail with $expected and '$text' (status $status)"
+	fi
+}
+
+# says TEXT: so does the stderr of the last run, too.
+says()
+{
+	checks=$((checks + 1))
+	grep -qF -e "$1" "$work/err" || wrong "'$1' should be on stderr"
+}
+
+# ref ARG...: prints the ref that a call gives, only its sbref:... form.
+ref()
+{
+	"$bin/sb-call" "$@" | sed -n 's/^{"$ref": "\(sbref:[^"]*\)".*/\1/p'
+}
+
+# ── values ──
+
+gives 4.0 --session demo call math:sqrt 16
+gives 4.0 --session demo call math.sqrt 16
+gives 3.141592653589793 --session demo get math:pi
+gives '{"a": {"$tuple": [1, null]}, "b": {"$float": "nan"}, "c": {"$bytes": "AP8="}, "d": -0.0}' \
+	-s demo call builtins:dict 'a={"$tuple":[1,null]}' 'b={"$float":"nan"}' 'c={"$bytes":"AP8="}' d=-0.0
+gives '{"$dict": [["$ref", "x"]]}' -s demo call builtins:dict '{"$dict":[["$ref","x"]]}'
+gives '"Grüße"' -s demo call builtins:str '"Grüße"'
+gives -9223372036854775808 -s demo call builtins:int -9223372036854775808
+gives null -s demo call builtins:print
+gives '' -q -s demo call math:sqrt 16
+gives '[3, 2, 1]' -s demo call builtins:sorted '[2,3,1]' reverse=true
+
+# ── refs: printed by one, used by another ──
+
+list=$(ref -s demo --as-ref call builtins:list '[1,2]')
+counter=$(ref -s demo call collections:Counter '"abca"')
+case $list,$counter in
+sbref:demo:*,sbref:demo:*) ;;
+*) wrong "refs should be printed: '$list' '$counter'" ;;
+esac
+gives null method "$list" append 3
+gives '[1, 2, 3]' method "$list" copy
+gives 3 -s demo method "{\"\$ref\": \"$list\", \"type\": \"builtins.list\"}" __len__
+gives 3 -s demo call builtins:len "{\"\$ref\": \"$list\"}"
+gives 2 method "$counter" get '"a"'
+gives '"Counter"' attr "$counter" __class__.__name__
+object=$(ref -s demo call types:SimpleNamespace a=1)
+gives null set "$object" a '[5]'
+gives '[5]' attr "$object" a
+gives '{"dropped": true}' release "$object"
+gives '{"dropped": false}' release "$object"
+fails 6 released attr "$object" a
+says "sb-call: "
+
+# ── exit statuses ──
+
+fails 1 "ValueError: math domain error" -s demo call math:sqrt -1
+says "sb-call: builtins.ValueError"
+fails 1 "No module named 'no_such_module'" -s demo call no_such_module:f
+fails 1 no_such_name -s demo get math:no_such_name
+fails 1 '"code":"SB_EPYTHON"' --json -s demo call math:sqrt -1
+says '{"schema":1,"error":{'
+says '"outcome":"exception"'
+says '"type":"builtins.ValueError"'
+fails 1 '"code":"SB_EMODULE"' --json -s demo call no_such_module:f
+fails 1 '"code":"SB_EATTRIBUTE"' --json -s demo get math:no_such_name
+
+fails 2 "no verb"
+fails 2 "unknown verb 'jump'" jump
+fails 2 "no session is named" call math:sqrt 16
+fails 2 "call takes PATH" -s demo call
+fails 2 "set takes REF NAME VALUE" set "$list" a
+fails 2 "the argument foo" -s demo call builtins:str foo
+says "'\"text\"'"
+fails 2 "the keyword argument a=foo" -s demo call builtins:dict a=foo
+fails 2 "beyond 64 bits" -s demo call builtins:str 9223372036854775808
+fails 2 "follows keyword" -s demo call builtins:dict a=1 2
+fails 2 "--ttl takes" --ttl soon -s demo call math:sqrt 16
+fails 2 "unknown or ambiguous option '--frob'" --frob
+fails 2 '"code":"usage"' --json jump
+fails 2 "not a well-formed ref" attr sbref:nonsense a
+fails 2 '"code":"SB_EREFMALFORMED"' --json method "$list" append '{"$ref":"sbref:x"}'
+fails 2 "is not a ref" attr '{}' a
+fails 2 "$(printf 'max_refs')" --max-refs 5 -s demo call math:sqrt 16
+fails 2 "" -s "$(printf 'bad\nid')" call math:sqrt 16
+
+mkdir -m 0755 "$work/open"
+fails 3 "$work/open" --dir "$work/open" -s demo call math:sqrt 16
+fails 3 "" --dir "$work/no/such/place" -s demo call math:sqrt 16
+
+fails 6 "no session \"nobody\"" --attach-only -s nobody call math:sqrt 16
+gives 1 -s other call builtins:int '"1"'
+fails 6 demo -s other method "$list" append 4
+says other
+fails 6 '"code":"SB_EREFSESSION"' --json -s other call builtins:len "{\"\$ref\":\"$list\"}"
+says '"session":"other"'
+says '"other_session":"demo"'
+case $list in
+*0) guess=${list%?}1 ;;
+*) guess=${list%?}0 ;;
+esac
+fails 6 never attr "$guess" a
+
+fails 7 "" --timeout 0.3 -s other call time:sleep 3
+gives '{"released": 1}' release-session other
+
+# ── sessions ──
+
+gives 1 -s tagged --ttl 60 --max-refs 7 --tag a=b --tag c= call builtins:int 1
+gives 1 -s tagged call builtins:int 1
+fails 2 "--tag takes KEY=VALUE" -s tagged --tag ab call builtins:int 1
+gives '{"released": 1}' release-session tagged
+gives '{"released": 0}' release-session tagged
+gives 1 -s brief --not-persistent call builtins:int 1
+gives '{"released": 0}' release-session brief
+
+# The owner's death, and after it.
+owner=$("$bin/sb-call" -s demo call os:getpid)
+fails 7 died -s demo call os:kill "$owner" 9
+fails 6 died method "$list" copy
+gives 1 -s demo call builtins:int 1
+fails 6 "" method "$list" copy
+gives '{"dropped": false}' release "$list"
+gives '{"released": 1}' release-session demo
+gives '{"dropped": false}' release "$list"
+fails 6 ended method "$list" copy
+
+# ── help ──
+
+checks=$((checks + 1))
+run --help
+for word in --session --as-ref --max-refs --not-persistent "Exit status" SNAKEBRIDGE_DIR release-session; do
+	grep -qF -e "$word" "$work/out" || wrong "--help should mention $word"
+done
+checks=$((checks + 1))
+run -V
+grep -q '^sb-call [0-9]*\.[0-9]*\.[0-9]*$' "$work/out" || wrong "-V should print a version"
+
+echo "$checks checks, $failures failed"
+[ $failures -eq 0 ]
