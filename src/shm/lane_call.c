@@ -110,9 +110,8 @@ void sb__lane_unclaim(struct sb__mailbox *mailbox, uint32_t lane)
 			next = sb__word_freed(word);
 		}
 		if (sb__cas(&l->word, word, next) && SB__WORD_STATE(next) != SB__LANE_IDLE)
-			break;
+			break; /* from here on the notes are the next claimer's */
 	}
-	notes->claim = 0;
 }
 
 /* ── publishing ── */
@@ -236,8 +235,7 @@ static enum sb__lane_result settle(struct flight *f, enum why why)
 		}
 		break;
 	}
-	f->notes->claim = 0;
-	return maybe;
+	return maybe; /* from here on lane and notes are the next claimer's */
 }
 
 /* True once the word is neither READY nor BUSY: the reply is there, or the lane was taken from us. */
@@ -364,8 +362,8 @@ static enum sb__lane_result park_for_reply(struct flight *f)
 		}
 		sleep_slice(f, seen, now);
 	}
-	if (f->notes->claim)
-		sb__store32(&f->l->caller_parked, 0);
+	if (result != SB__LANE_MAYBE && result != SB__LANE_DIED_MAYBE)
+		sb__store32(&f->l->caller_parked, 0); /* else the lane is not ours; its next claimer clears it */
 	return result;
 }
 

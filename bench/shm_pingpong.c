@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an echo call through a lane costs beside a raw ping-pong between two processes, spinning and parked, on one CPU
+ * and across two. Not part of the build:
+ *
+ *   cc -O2 -std=gnu17 -D_GNU_SOURCE= -Iinclude -Isrc/base -Isrc/codec -Isrc/shm -Itests/support bench/shm_pingpong.c \
+ *      tests/support/shm_world.c -o shm_pingpong BUILD/lib/libsnakebridge_static.a -lcbor -latomic_ops -llmdb -lpthread
+ *
+ * Prints medians of rounds, interleaved, in nanoseconds per round trip.
+ */
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "mailbox_impl.h"
+#include "os_linux.h"
+#include "shm_world.h"
+
+#define ROUNDS 9
+
+static void pin(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (cpu >= 0)
+		sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* ── raw ping-pong: two words on two lines ── */
+
+struct raw {
+	volatile unsigned int ping __attribute__((aligned(64)));
+	volatile unsigned int pong __attribute__((aligned(64)));
+};
+
+static void raw_wait(volatile unsigned int *word, unsigned int until, bool spin)
+{
+	unsigned int seen;
+
+	while ((seen = __atomic_load_n(word, __ATOMIC_ACQUIRE)) != until) {
+		if (spin)
+			sb__pause();
+		else
+			sb__os_futex_wait((unsigned int *)word, seen, UINT64_C(100000000));
+	}
+}
+
+static void raw_set(volatile unsigned int *word, unsigned int value, bool spin)
+{
+	__atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+	if (!spin)
+		sb__os_futex_wake((unsigned int *)word, 1);
+}
+
+static double raw_round(struct raw *raw, unsigned n, bool spin)
+{
+	uint64_t begun = sb__now_ns();
+
+	for (unsigned i = 0; i < n; i++) {
+		unsigned int next = raw->ping + 1;
+
+		raw_set(&raw->ping, next, spin);
+		raw_wait(&raw->pong, next, spin);
+	}
+	return (double)(sb__now_ns() - begun) / n;
+}
+
+static pid_t raw_peer(struct raw *raw, int cpu, bool spin)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	pin(cpu);
+	for (unsigned int i = 1;; i++) {
+		raw_wait(&raw->ping, i, spin);
+		raw_set(&raw->pong, i, spin);
+	}
+}
+
+/* ── lanes ── */
+
+static double lane_round(struct shm_world *world, uint32_t lane, unsigned n)
+{
+	uint64_t begun = sb__now_ns();
+
+	for (unsigned i = 0; i < n; i++)
+		if (world_call(world, lane, i, 16, UINT64_C(5000000000), NULL) != 0)
+			abort();
+	return (double)(sb__now_ns() - begun) / n;
+}
+
+static int ascending(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(double *v)
+{
+	qsort(v, ROUNDS, sizeof(*v), ascending);
+	return v[ROUNDS / 2];
+}
+
+static pid_t serve_on(struct shm_world *world, int cpu, bool spin)
+{
+	pid_t pid;
+
+	pin(cpu); /* inherited by the server */
+	world->spin_ns = spin ? 20000 : 0;
+	pid = world_fork_server(world);
+	if (pid < 0)
+		abort();
+	return pid;
+}
+
+static void compare(const char *name, int caller_cpu, int owner_cpu, bool spin, unsigned n)
+{
+	struct raw *raw = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	double raws[ROUNDS], lanes[ROUNDS], r, l;
+	struct shm_world world;
+	uint32_t lane;
+	pid_t peer, server;
+
+	if (world_open(&world, NULL) != 0 || sb__lane_claim(world.mailbox, 9, 1, &lane) != 0)
+		abort();
+	world.mailbox->one_cpu = !spin; /* parks at once */
+	server = serve_on(&world, owner_cpu, spin);
+	peer = raw_peer(raw, owner_cpu, spin);
+	kill(peer, SIGSTOP);
+	pin(caller_cpu);
+	lane_round(&world, lane, n / 4 + 1);
+	for (int i = 0; i < ROUNDS; i++) {
+		kill(server, SIGSTOP);
+		kill(peer, SIGCONT);
+		raws[i] = raw_round(raw, n, spin);
+		kill(peer, SIGSTOP);
+		kill(server, SIGCONT);
+		lanes[i] = lane_round(&world, lane, n);
+	}
+	kill(server, SIGKILL);
+	kill(peer, SIGKILL);
+	while (wait(NULL) > 0)
+		;
+	r = median(raws);
+	l = median(lanes);
+	printf("%-28s raw %9.0f ns   lane %9.0f ns   ratio %.2f\n", name, r, l, l / r);
+	world_close(&world);
+	munmap(raw, 4096);
+}
+
+/* ── many callers ── */
+
+static void many(unsigned callers, double seconds)
+{
+	uint64_t *counts = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint64_t total = 0, least = UINT64_MAX, most = 0, until;
+	struct shm_world world;
+	pid_t server;
+
+	if (world_open(&world, NULL) != 0)
+		abort();
+	server = serve_on(&world, -1, true);
+	until = sb__now_ns() + (uint64_t)(seconds * 1e9);
+	for (unsigned i = 0; i < callers; i++) {
+		if (fork() == 0) {
+			struct shm_world mine;
+			uint32_t lane;
+
+			if (world_join(&world, 10 + i, &mine) != 0 || sb__lane_claim(mine.mailbox, 10 + i, 1, &lane) != 0)
+				_exit(1);
+			while (sb__now_ns() < until) {
+				if (world_call(&mine, lane, counts[i], 16, UINT64_C(5000000000), NULL) != 0)
+					_exit(1);
+				counts[i]++;
+			}
+			_exit(0);
+		}
+	}
+	for (unsigned i = 0; i < callers; i++) {
+		int status;
+
+		if (wait(&status) < 0 || status != 0)
+			abort();
+	}
+	kill(server, SIGKILL);
+	wait(NULL);
+	for (unsigned i = 0; i < callers; i++) {
+		total += counts[i];
+		least = counts[i] < least ? counts[i] : least;
+		most = counts[i] > most ? counts[i] : most;
+	}
+	printf("%4u callers                 %9.0f calls/s   least %.2f, most %.2f of the mean\n", callers,
+	       (double)total / seconds, (double)least * callers / (double)total, (double)most * callers / (double)total);
+	world_close(&world);
+	munmap(counts, 65536);
+}
+
+int main(int argc, char **argv)
+{
+	cpu_set_t all;
+
+	(void)argv;
+	setvbuf(stdout, NULL, _IONBF, 0);
+	sched_getaffinity(0, sizeof(all), &all);
+	if (CPU_COUNT(&all) > 1)
+		compare("spinning, two CPUs", 0, 1, true, 100000);
+	if (CPU_COUNT(&all) > 1)
+		compare("parked, two CPUs", 0, 1, false, 2000);
+	compare("parked, one CPU", 0, 0, false, 10000);
+	if (argc > 1)
+		return 0;
+	for (unsigned n = 1; n <= 64; n *= 8) {
+		sched_setaffinity(0, sizeof(all), &all);
+		many(n, 1.0);
+	}
+	return 0;
+}
