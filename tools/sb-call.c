@@ -23,6 +23,8 @@ static int64_t ttl = SB_UNSET, max_refs = SB_UNSET;
 static bool not_persistent, attach_only, as_ref;
 static struct tool_list tags;
 
+/* Tables: a line is an entry. */
+/* clang-format off */
 static const struct tool_option session_options[] = {
 	{ .name = "session", .letter = 's', .argument = "ID", .type = TOOL_TEXT, .target = &session_id,
 	  .help = "the session to call in; not needed with a ref, which knows its own" },
@@ -63,11 +65,12 @@ static const struct tool tool = {
 		 "[options] release REF\n"
 		 "[options] release-session ID",
 	.about = "Makes one call in a SnakeBridge session and prints its result as one line of JSON. "
-		 "PATH is module:name or module.name. An ARG is JSON, or name=JSON for a keyword argument; a text is "
-		 "'\"text\"' with its quotes. A REF is what an earlier call printed, {\"$ref\": \"sbref:...\"} or only the "
-		 "sbref:... in it. What JSON has not is written {\"$tuple\": [...]}, {\"$bytes\": \"base64\"}, "
-		 "{\"$float\": \"nan\"}, {\"$dict\": [[key, value], ...]}. The session is made if need be, with an owner "
-		 "process of its own, and stays until it is released or idle for its TTL.",
+		 "PATH is module:name or module.name. An ARG is JSON, or name=JSON for a keyword argument; a "
+		 "text is '\"text\"' with its quotes. A REF is what an earlier call printed, "
+		 "{\"$ref\": \"sbref:...\"} or only the sbref:... in it. What JSON has not is written "
+		 "{\"$tuple\": [...]}, {\"$bytes\": \"base64\"}, {\"$float\": \"nan\"}, "
+		 "{\"$dict\": [[key, value], ...]}. The session is made if need be, with an owner process of "
+		 "its own, and stays until it is released or idle for its TTL.",
 	.groups = groups,
 	.exits = "0  the result was printed\n"
 		 "1  it ran and failed: Python raised an exception, which is on stderr\n"
@@ -81,6 +84,7 @@ static const struct tool tool = {
 	.common = &common,
 	.options_first = true, /* so that an ARG may be -1 */
 };
+/* clang-format on */
 
 /* ── what the words after the options say ── */
 
@@ -88,7 +92,7 @@ struct job {
 	char **words; /* after the verb */
 	int count;
 	sb_request request;
-	sb_ref ref;   /* of request.target */
+	sb_ref ref; /* of request.target */
 	bool ref_verb;
 };
 
@@ -125,7 +129,8 @@ static int add_argument(struct job *job, const char *word)
 	size_t n = keyword_length(word);
 	char *name = n ? strndup(word, n) : NULL;
 	sb_value *value = NULL;
-	int status = read_json(n ? word + n + 1 : word, n ? "the keyword argument" : "the argument", word, &value);
+	int status = read_json(n ? word + n + 1 : word, n ? "the keyword argument" : "the argument", word,
+	                       &value);
 
 	if (!status && n && !name)
 		status = tool_usage(&tool, "out of memory");
@@ -147,7 +152,8 @@ static int add_arguments(struct job *job, int first)
 		if (keyword_length(job->words[i]))
 			keywords = true;
 		else if (keywords)
-			return tool_usage(&tool, "the positional argument %s follows keyword arguments", job->words[i]);
+			return tool_usage(&tool, "the positional argument %s follows keyword arguments",
+			                  job->words[i]);
 		status = add_argument(job, job->words[i]);
 	}
 	return status;
@@ -330,8 +336,10 @@ static int run(sb_bridge *bridge, struct job *job)
 	if (!session_id && !job->ref_verb) {
 		status = tool_usage(&tool, "no session is named; give --session ID");
 	} else if (open_session(bridge, job, list, &session) == 0) {
-		status = job->request.verb == SB_VERB_RELEASE ? run_release(session, job) : run_request(session, job);
-	} else if (job->request.verb == SB_VERB_RELEASE && !session_id && can_be_made(sb_last_error()->code)) {
+		status = job->request.verb == SB_VERB_RELEASE ? run_release(session, job)
+		                                              : run_request(session, job);
+	} else if (job->request.verb == SB_VERB_RELEASE && !session_id &&
+	           can_be_made(sb_last_error()->code)) {
 		status = print_fact("dropped", "false"); /* gone with its session, which is fine */
 	} else {
 		status = library_error();

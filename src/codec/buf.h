@@ -22,9 +22,10 @@ struct sb__buf {
 #define SB__MESSAGE_MAX ((size_t)1 << 30) /* bytes of one request or reply */
 
 void sb__buf_init(struct sb__buf *buf, void *memory, size_t cap); /* memory may be NULL with cap 0 */
-uint8_t *sb__buf_reserve(struct sb__buf *buf, size_t n); /* room for n more bytes at data + len; NULL on error */
+uint8_t *sb__buf_reserve(struct sb__buf *buf,
+                         size_t n); /* room for n more bytes at data + len; NULL on error */
 void sb__buf_append(struct sb__buf *buf, const void *bytes, size_t n);
 void sb__buf_truncate(struct sb__buf *buf, size_t len); /* keeps an error */
-void sb__buf_free(struct sb__buf *buf); /* frees a heap part and resets to empty */
+void sb__buf_free(struct sb__buf *buf);                 /* frees a heap part and resets to empty */
 
 #endif

@@ -17,9 +17,9 @@
 #include "utf8.h"
 
 #define CHAIN_MAX     16
-#define TEXT_MAX      (16 * 1024 - 1) /* what the error record keeps of a traceback */
+#define TEXT_MAX      (16 * 1024 - 1)   /* what the error record keeps of a traceback */
 #define WHOLE_MAX     ((size_t)4 << 20) /* while it is put together */
-#define MESSAGE_SHOWN 4096            /* bytes of one exception's message in it */
+#define MESSAGE_SHOWN 4096              /* bytes of one exception's message in it */
 
 struct text {
 	const char *data; /* not NUL-terminated */
@@ -84,19 +84,12 @@ static int read_cause(struct sb__cursor *cursor, struct exception *ret)
 static int read_field(struct sb__cursor *cursor, int64_t key, struct exception *ret)
 {
 	switch (key) {
-	case SB__EXC_TYPE:
-		return next_text(cursor, &ret->type);
-	case SB__EXC_MESSAGE:
-		return next_text(cursor, &ret->message);
-	case SB__EXC_FRAMES:
-		ret->frames = *cursor;
-		return sb__skip(cursor);
-	case SB__EXC_CAUSE:
-		return read_cause(cursor, ret);
-	case SB__EXC_CODE:
-		return read_code(cursor, &ret->code);
-	default: /* of a later version */
-		return sb__skip(cursor);
+	case SB__EXC_TYPE: return next_text(cursor, &ret->type);
+	case SB__EXC_MESSAGE: return next_text(cursor, &ret->message);
+	case SB__EXC_FRAMES: ret->frames = *cursor; return sb__skip(cursor);
+	case SB__EXC_CAUSE: return read_cause(cursor, ret);
+	case SB__EXC_CODE: return read_code(cursor, &ret->code);
+	default: /* of a later version */ return sb__skip(cursor);
 	}
 }
 
@@ -169,7 +162,8 @@ static int put_frame(struct sb__buf *buf, struct sb__cursor *cursor)
 		return err;
 	if (item.type != SB__ITEM_ARRAY || item.u.count != 3)
 		return sb__fail(SB_EPROTOCOL, "a traceback frame is not an array of 3 items");
-	if ((err = next_text(cursor, &file)) || (err = next_int(cursor, &line)) || (err = next_text(cursor, &function)))
+	if ((err = next_text(cursor, &file)) || (err = next_int(cursor, &line)) ||
+	    (err = next_text(cursor, &function)))
 		return err;
 	snprintf(number, sizeof(number), "\", line %lld, in ", (long long)line);
 	put_string(buf, "  File \"");
@@ -274,7 +268,9 @@ int sb__exception_decode(struct sb__cursor *cursor)
 	for (size_t i = count; i-- > 0 && !err;) {
 		err = put_exception(&buf, &chain[i]);
 		if (i > 0)
-			put_string(&buf, "\nThe above exception was the direct cause of the following exception:\n\n");
+			put_string(
+				&buf,
+				"\nThe above exception was the direct cause of the following exception:\n\n");
 	}
 	sb__buf_append(&buf, "", 1);
 	if (!err) /* without memory, or beyond all measure: all but the traceback */

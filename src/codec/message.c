@@ -56,7 +56,8 @@ static int next_array(struct sb__cursor *cursor, uint64_t count, const char *wha
 	if (err)
 		return err;
 	if (item.type != SB__ITEM_ARRAY || item.u.count != count)
-		return sb__fail(SB_EPROTOCOL, "%s is not an array of %llu items", what, (unsigned long long)count);
+		return sb__fail(SB_EPROTOCOL, "%s is not an array of %llu items", what,
+		                (unsigned long long)count);
 	return 0;
 }
 
@@ -105,8 +106,9 @@ int sb__request_decode(struct sb__cursor *cursor, struct sb__request_head *ret)
 	struct sb__request_head head = { 0 };
 	int err = next_array(cursor, 6, "a request");
 
-	if (err || (err = next_u32(cursor, "verb", &head.verb)) || (err = next_u32(cursor, "flags", &head.flags)) ||
-	    (err = next_target(cursor, &head)) || (err = next_name(cursor, &head)))
+	if (err || (err = next_u32(cursor, "verb", &head.verb)) ||
+	    (err = next_u32(cursor, "flags", &head.flags)) || (err = next_target(cursor, &head)) ||
+	    (err = next_name(cursor, &head)))
 		return err;
 	*ret = head;
 	return 0;
@@ -183,10 +185,12 @@ static int decode_verdict(struct sb__cursor *cursor, const char *session_id, int
 		return unreadable(err, session_id);
 	if (code.type != SB__ITEM_INT || code.u.integer >= 0 || code.u.integer < INT32_MIN ||
 	    strcmp(sb_error_name((int)code.u.integer), "SB_E?") == 0 || message.type != SB__ITEM_STR)
-		return unreadable(sb__fail(SB_EPROTOCOL, "a reply without known code and message"), session_id);
+		return unreadable(sb__fail(SB_EPROTOCOL, "a reply without known code and message"),
+		                  session_id);
 	err = (int)code.u.integer;
 	if (message.u.bytes.len > 0)
-		sb__fail(err, "%.*s", (int)sb__utf8_cut((const char *)message.u.bytes.data, message.u.bytes.len, 4096),
+		sb__fail(err, "%.*s",
+		         (int)sb__utf8_cut((const char *)message.u.bytes.data, message.u.bytes.len, 4096),
 		         (const char *)message.u.bytes.data);
 	else
 		sb__fail(err, "%s; %s", sb_strerror(err), sb_error_advice(err));

@@ -20,16 +20,16 @@
 #include "value_impl.h"
 #include "wire.h"
 
-#define SB__REPLY_VALUE 0
+#define SB__REPLY_VALUE     0
 #define SB__REPLY_EXCEPTION 1
-#define SB__REPLY_REFUSED 2
-#define SB__REPLY_FAILED 3
+#define SB__REPLY_REFUSED   2
+#define SB__REPLY_FAILED    3
 
-#define SB__EXC_TYPE 0
+#define SB__EXC_TYPE    0
 #define SB__EXC_MESSAGE 1
-#define SB__EXC_FRAMES 2
-#define SB__EXC_CAUSE 3
-#define SB__EXC_CODE 4
+#define SB__EXC_FRAMES  2
+#define SB__EXC_CAUSE   3
+#define SB__EXC_CODE    4
 
 /* What the receiver reads of a request before the arguments; the cursor then stands at the positional
  * array. name points into the request's bytes and is not NUL-terminated. */
@@ -45,8 +45,10 @@ struct sb__request_head {
 void sb__request_encode(struct sb__buf *buf, const sb_request *request);
 int sb__request_decode(struct sb__cursor *cursor, struct sb__request_head *ret); /* 0 or SB_EPROTOCOL */
 
-void sb__reply_refuse(struct sb__buf *buf, int code, const char *message); /* replaces what buf holds, its error too */
-void sb__reply_fail(struct sb__buf *buf, int code, const char *message);   /* the same for a call that did run */
+void sb__reply_refuse(struct sb__buf *buf, int code,
+                      const char *message); /* replaces what buf holds, its error too */
+void sb__reply_fail(struct sb__buf *buf, int code,
+                    const char *message); /* the same for a call that did run */
 
 /*
  * Turns a reply into the caller's result: 0 and *ret_value (if ret_value is not NULL), or the code with the

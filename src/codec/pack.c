@@ -17,14 +17,15 @@
 #include "value_impl.h"
 
 /* What sb_args() returns when there is no memory for another: never freed, never changed. */
-static const struct sb_args out_of_memory = { .error = SB_ENOMEM, .message = "out of memory for the arguments" };
+static const struct sb_args out_of_memory = { .error = SB_ENOMEM,
+	                                      .message = "out of memory for the arguments" };
 
 struct packer {
 	const char *function; /* for messages */
 	const char *format, *at;
 	va_list ap;
 	struct sb__buf *out;
-	sb__ref_fn on_ref;    /* told of every ref that is packed */
+	sb__ref_fn on_ref; /* told of every ref that is packed */
 	void *arg;
 	int error;
 	char message[sizeof(((struct sb_args *)0)->message)];
@@ -44,8 +45,8 @@ static void fail_at(struct packer *p, const char *at, int code, const char *fmt,
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
 	p->error = code;
-	snprintf(p->message, sizeof(p->message), "%s(\"%.*s%s\"): %s at character %zu", p->function, (int)shown,
-	         p->format, shown < len ? "…" : "", what, (size_t)(at - p->format) + 1);
+	snprintf(p->message, sizeof(p->message), "%s(\"%.*s%s\"): %s at character %zu", p->function,
+	         (int)shown, p->format, shown < len ? "…" : "", what, (size_t)(at - p->format) + 1);
 }
 
 static void skip_spaces(struct packer *p)
@@ -146,21 +147,11 @@ static uint32_t pack_one(struct packer *p, unsigned depth)
 	size_t len;
 
 	switch (*at) {
-	case 'n':
-		sb__put_null(p->out);
-		return 1;
-	case 'b':
-		sb__put_bool(p->out, va_arg(p->ap, int) != 0);
-		return 1;
-	case 'i':
-		sb__put_int(p->out, va_arg(p->ap, int));
-		return 1;
-	case 'l':
-		sb__put_int(p->out, va_arg(p->ap, int64_t));
-		return 1;
-	case 'd':
-		sb__put_float(p->out, va_arg(p->ap, double));
-		return 1;
+	case 'n': sb__put_null(p->out); return 1;
+	case 'b': sb__put_bool(p->out, va_arg(p->ap, int) != 0); return 1;
+	case 'i': sb__put_int(p->out, va_arg(p->ap, int)); return 1;
+	case 'l': sb__put_int(p->out, va_arg(p->ap, int64_t)); return 1;
+	case 'd': sb__put_float(p->out, va_arg(p->ap, double)); return 1;
 	case 's':
 		pointer = va_arg(p->ap, const char *);
 		if (pointer)
@@ -179,19 +170,12 @@ static uint32_t pack_one(struct packer *p, unsigned depth)
 		else
 			sb__put_bytes(p->out, pointer, len);
 		return 1;
-	case 'o':
-		pack_tree(p, at, va_arg(p->ap, const sb_value *), depth);
-		return 1;
-	case 'r':
-		pack_ref(p, at, va_arg(p->ap, const sb_ref *));
-		return 1;
-	case '*':
-		return pack_star(p, at, depth);
+	case 'o': pack_tree(p, at, va_arg(p->ap, const sb_value *), depth); return 1;
+	case 'r': pack_ref(p, at, va_arg(p->ap, const sb_ref *)); return 1;
+	case '*': return pack_star(p, at, depth);
 	case '[':
 	case '(':
-	case '{':
-		pack_container(p, at, depth);
-		return 1;
+	case '{': pack_container(p, at, depth); return 1;
 	default:
 		p->at = at;
 		if (*at == '=')

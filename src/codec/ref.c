@@ -53,15 +53,18 @@ int sb_ref_format(const sb_ref *ref, char *text, size_t size)
 	if (!ref || !text)
 		return sb__fail(SB_EINVAL, "%s is NULL", ref ? "text" : "ref");
 	if (!ref->session_id[0] || !memchr(ref->session_id, '\0', sizeof(ref->session_id)))
-		return sb__fail(SB_EINVAL, "the ref has no session id; take it from a call or sb_ref_parse()");
+		return sb__fail(SB_EINVAL,
+		                "the ref has no session id; take it from a call or sb_ref_parse()");
 	escape(ref->session_id, id);
 	for (size_t i = 0; i < sizeof(ref->nonce); i++)
 		snprintf(nonce + 2 * i, 3, "%02x", ref->nonce[i]);
 	n = snprintf(whole, sizeof(whole), PREFIX "%s:%" PRIu64 ":%" PRIu32 ".%" PRIu32 ":%s", id,
 	             ref->incarnation, ref->slot, ref->generation, nonce);
 	if (n < 0 || (size_t)n >= size)
-		return sb__fail(SB_EINVAL, "a buffer of %zu bytes is too small for the ref; give it "
-		                "SB_REF_TEXT_MAX", size);
+		return sb__fail(SB_EINVAL,
+		                "a buffer of %zu bytes is too small for the ref; give it "
+		                "SB_REF_TEXT_MAX",
+		                size);
 	memcpy(text, whole, (size_t)n + 1);
 	return 0;
 }
@@ -189,8 +192,8 @@ int sb_ref_parse(const char *text, sb_ref *ret_ref)
 	if (!wrong && (sb_ref_format(&ref, again, sizeof(again)) || strcmp(text, again) != 0))
 		wrong = "it is not written as it was printed";
 	if (wrong)
-		return sb__fail(SB_EREFMALFORMED, "not a well-formed ref: %s; pass a ref exactly as it was printed",
-		                wrong);
+		return sb__fail(SB_EREFMALFORMED,
+		                "not a well-formed ref: %s; pass a ref exactly as it was printed", wrong);
 	*ret_ref = ref;
 	return 0;
 }

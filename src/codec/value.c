@@ -16,8 +16,8 @@
 #include "value_impl.h"
 
 struct sb_value {
-	uint8_t kind;  /* sb_kind */
-	uint8_t root;  /* 1: the block begins here */
+	uint8_t kind; /* sb_kind */
+	uint8_t root; /* 1: the block begins here */
 	bool boolean;
 	union {
 		int64_t integer;
@@ -47,7 +47,8 @@ struct block {
 
 static int too_deep(void)
 {
-	return sb__fail(SB_ETOODEEP, "a value is nested deeper than %u containers; flatten it, or keep it as a ref",
+	return sb__fail(SB_ETOODEEP,
+	                "a value is nested deeper than %u containers; flatten it, or keep it as a ref",
 	                SB__DEPTH_MAX);
 }
 
@@ -85,20 +86,11 @@ static int measure(struct sb__cursor *cursor, struct measure *m, unsigned depth)
 		return err;
 	switch (item.type) {
 	case SB__ITEM_STR:
-	case SB__ITEM_BYTES:
-		m->bytes += item.u.bytes.len + 1;
-		return 0;
-	case SB__ITEM_TAG:
-		m->refs++;
-		return sb__next_ref(cursor, &ref);
-	case SB__ITEM_ARRAY:
-		count = item.u.count;
-		break;
-	case SB__ITEM_MAP:
-		count = 2 * item.u.count;
-		break;
-	default:
-		return 0;
+	case SB__ITEM_BYTES: m->bytes += item.u.bytes.len + 1; return 0;
+	case SB__ITEM_TAG: m->refs++; return sb__next_ref(cursor, &ref);
+	case SB__ITEM_ARRAY: count = item.u.count; break;
+	case SB__ITEM_MAP: count = 2 * item.u.count; break;
+	default: return 0;
 	}
 	if (depth >= SB__DEPTH_MAX)
 		return too_deep();
@@ -161,8 +153,7 @@ static int fill(struct sb__cursor *cursor, sb_value *node, struct block *block)
 		return err;
 	*node = (sb_value){ .kind = SB_KIND_NONE };
 	switch (item.type) {
-	case SB__ITEM_NULL:
-		return 0;
+	case SB__ITEM_NULL: return 0;
 	case SB__ITEM_BOOL:
 		node->kind = SB_KIND_BOOL;
 		node->boolean = item.u.boolean;
@@ -188,9 +179,7 @@ static int fill(struct sb__cursor *cursor, sb_value *node, struct block *block)
 		node->kind = SB_KIND_DICT;
 		node->len = item.u.count;
 		return fill_items(cursor, node, 2 * item.u.count, block);
-	case SB__ITEM_TAG:
-		node->kind = SB_KIND_REF;
-		return fill_ref(cursor, node, block);
+	case SB__ITEM_TAG: node->kind = SB_KIND_REF; return fill_ref(cursor, node, block);
 	}
 	return sb__fail(SB_EBUG, "an item of type %d", (int)item.type);
 }
@@ -274,24 +263,12 @@ static void encode_items(const sb_value *value, size_t count, struct sb__buf *bu
 void sb__value_encode_at(const sb_value *value, struct sb__buf *buf, unsigned depth)
 {
 	switch (sb_value_kind(value)) {
-	case SB_KIND_NONE:
-		sb__put_null(buf);
-		return;
-	case SB_KIND_BOOL:
-		sb__put_bool(buf, value->boolean);
-		return;
-	case SB_KIND_INT:
-		sb__put_int(buf, value->u.integer);
-		return;
-	case SB_KIND_FLOAT:
-		sb__put_float(buf, value->u.number);
-		return;
-	case SB_KIND_STR:
-		sb__put_str(buf, value->u.bytes, value->len);
-		return;
-	case SB_KIND_BYTES:
-		sb__put_bytes(buf, value->u.bytes, value->len);
-		return;
+	case SB_KIND_NONE: sb__put_null(buf); return;
+	case SB_KIND_BOOL: sb__put_bool(buf, value->boolean); return;
+	case SB_KIND_INT: sb__put_int(buf, value->u.integer); return;
+	case SB_KIND_FLOAT: sb__put_float(buf, value->u.number); return;
+	case SB_KIND_STR: sb__put_str(buf, value->u.bytes, value->len); return;
+	case SB_KIND_BYTES: sb__put_bytes(buf, value->u.bytes, value->len); return;
 	case SB_KIND_TUPLE:
 		sb__put_tag(buf, SB__TAG_TUPLE);
 		/* fallthrough */
@@ -303,9 +280,7 @@ void sb__value_encode_at(const sb_value *value, struct sb__buf *buf, unsigned de
 		sb__put_map(buf, value->len);
 		encode_items(value, 2 * value->len, buf, depth);
 		return;
-	case SB_KIND_REF:
-		sb__put_ref(buf, value->u.ref, NULL);
-		return;
+	case SB_KIND_REF: sb__put_ref(buf, value->u.ref, NULL); return;
 	}
 }
 
@@ -431,12 +406,9 @@ const sb_value *sb_value_at(const sb_value *value, size_t i)
 {
 	switch (sb_value_kind(value)) {
 	case SB_KIND_LIST:
-	case SB_KIND_TUPLE:
-		return i < value->len ? &value->u.items[i] : NULL;
-	case SB_KIND_DICT:
-		return i < value->len ? &value->u.items[2 * i + 1] : NULL;
-	default:
-		return NULL;
+	case SB_KIND_TUPLE: return i < value->len ? &value->u.items[i] : NULL;
+	case SB_KIND_DICT: return i < value->len ? &value->u.items[2 * i + 1] : NULL;
+	default: return NULL;
 	}
 }
 

@@ -25,18 +25,18 @@ int sb__value_each_ref(const sb_value *value, sb__ref_fn fn, void *arg);
 /* Arguments are encoded as they are packed; their refs are remembered so that the caller can check the
  * session of each before anything is sent. */
 struct sb_args {
-	int error;                 /* sticky: 0 or the code of what went wrong in building */
+	int error; /* sticky: 0 or the code of what went wrong in building */
 	char message[160];
 	struct sb__buf positional; /* items one after the other */
 	uint32_t positional_count;
-	struct sb__buf keywords;   /* name, item, name, item … */
+	struct sb__buf keywords; /* name, item, name, item … */
 	uint32_t keyword_count;
 	struct sb__arg_ref {
 		uint64_t incarnation;
 		char session_id[SB_SESSION_ID_MAX + 1];
-	} *refs;                   /* distinct sessions only */
+	} * refs; /* distinct sessions only */
 	size_t ref_count;
-	uint8_t first[256];        /* where positional begins, so that a small call allocates once */
+	uint8_t first[256]; /* where positional begins, so that a small call allocates once */
 };
 
 /* 0, or what went wrong in building the arguments, with the error record set. NULL is fine. */

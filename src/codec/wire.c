@@ -182,6 +182,8 @@ static void got_count(struct reading *r, enum sb__item_type type, uint64_t count
 	r->item->u.count = count;
 }
 
+/* Tables: a line is an entry. */
+/* clang-format off */
 static void on_uint8(void *r, uint8_t v) { got_uint(r, v); }
 static void on_uint16(void *r, uint16_t v) { got_uint(r, v); }
 static void on_uint32(void *r, uint32_t v) { got_uint(r, v); }
@@ -198,6 +200,7 @@ static void on_tag(void *r, uint64_t tag) { got_count(r, SB__ITEM_TAG, tag); }
 static void on_null(void *r) { ((struct reading *)r)->item->type = SB__ITEM_NULL; }
 static void on_indefinite(void *r) { ((struct reading *)r)->refused = "an item of indefinite length"; }
 static void on_undefined(void *r) { ((struct reading *)r)->refused = "the simple value 'undefined'"; }
+/* clang-format on */
 
 static void on_double(void *context, double v)
 {
@@ -253,13 +256,12 @@ static const char *unfit(const struct sb__item *item, size_t left)
 {
 	switch (item->type) {
 	case SB__ITEM_STR:
-		return sb__utf8_valid(item->u.bytes.data, item->u.bytes.len) ? NULL : "a str that is not UTF-8";
+		return sb__utf8_valid(item->u.bytes.data, item->u.bytes.len) ? NULL
+		                                                             : "a str that is not UTF-8";
 	case SB__ITEM_ARRAY: /* an item takes at least one byte */
 		return item->u.count <= left ? NULL : "an array longer than the message";
-	case SB__ITEM_MAP:
-		return item->u.count <= left / 2 ? NULL : "a map longer than the message";
-	default:
-		return NULL;
+	case SB__ITEM_MAP: return item->u.count <= left / 2 ? NULL : "a map longer than the message";
+	default: return NULL;
 	}
 }
 
@@ -271,11 +273,13 @@ int sb__next(struct sb__cursor *cursor, struct sb__item *ret)
 	struct cbor_decoder_result result;
 
 	if (left == 0)
-		return sb__fail(SB_EPROTOCOL, "the message ends at byte %zu where an item should begin", cursor->pos);
+		return sb__fail(SB_EPROTOCOL, "the message ends at byte %zu where an item should begin",
+		                cursor->pos);
 	result = cbor_stream_decode(cursor->data + cursor->pos, left, &callbacks, &r);
 	if (result.status == CBOR_DECODER_NEDATA)
-		return sb__fail(SB_EPROTOCOL, "the item at byte %zu is cut off at the message's end, byte %zu",
-		                cursor->pos, cursor->len);
+		return sb__fail(SB_EPROTOCOL,
+		                "the item at byte %zu is cut off at the message's end, byte %zu", cursor->pos,
+		                cursor->len);
 	if (result.status != CBOR_DECODER_FINISHED || result.read > left)
 		return sb__fail(SB_EPROTOCOL, "byte %zu begins no CBOR item that is known here", cursor->pos);
 	if (!r.refused)
@@ -297,8 +301,8 @@ static int next_uint(struct sb__cursor *cursor, uint64_t max, uint64_t *ret)
 	if (err)
 		return err;
 	if (item.type != SB__ITEM_INT || item.u.integer < 0 || (uint64_t)item.u.integer > max)
-		return sb__fail(SB_EPROTOCOL, "byte %zu of a ref should hold an integer of 0 to %llu", position,
-		                (unsigned long long)max);
+		return sb__fail(SB_EPROTOCOL, "byte %zu of a ref should hold an integer of 0 to %llu",
+		                position, (unsigned long long)max);
 	*ret = (uint64_t)item.u.integer;
 	return 0;
 }
@@ -325,7 +329,8 @@ static int next_type_name(struct sb__cursor *cursor, char name[SB_TYPE_NAME_MAX 
 		return err;
 	if (item.type != SB__ITEM_STR || item.u.bytes.len > SB_TYPE_NAME_MAX ||
 	    memchr(item.u.bytes.data, 0, item.u.bytes.len))
-		return sb__fail(SB_EPROTOCOL, "a ref's type name should be a str of at most %d bytes without NUL",
+		return sb__fail(SB_EPROTOCOL,
+		                "a ref's type name should be a str of at most %d bytes without NUL",
 		                SB_TYPE_NAME_MAX);
 	memcpy(name, item.u.bytes.data, item.u.bytes.len);
 	name[item.u.bytes.len] = '\0';
@@ -343,7 +348,8 @@ int sb__next_ref(struct sb__cursor *cursor, sb_ref *ret)
 		return err;
 	if (item.type != SB__ITEM_ARRAY || (item.u.count != 4 && item.u.count != 5))
 		return sb__fail(SB_EPROTOCOL, "a ref should be an array of 4 or 5 items");
-	if ((err = next_uint(cursor, INT64_MAX, &ref.incarnation)) || (err = next_uint(cursor, UINT32_MAX, &slot)) ||
+	if ((err = next_uint(cursor, INT64_MAX, &ref.incarnation)) ||
+	    (err = next_uint(cursor, UINT32_MAX, &slot)) ||
 	    (err = next_uint(cursor, UINT32_MAX, &generation)) || (err = next_nonce(cursor, ref.nonce)))
 		return err;
 	if (item.u.count == 5 && (err = next_type_name(cursor, ref.type_name)))
@@ -372,8 +378,8 @@ int sb__skip(struct sb__cursor *cursor)
 		else if (item.type == SB__ITEM_TAG)
 			items++;
 		if (items > cursor->len - cursor->pos)
-			return sb__fail(SB_EPROTOCOL, "the message ends at byte %zu with %llu items missing", cursor->len,
-			                (unsigned long long)items);
+			return sb__fail(SB_EPROTOCOL, "the message ends at byte %zu with %llu items missing",
+			                cursor->len, (unsigned long long)items);
 	}
 	return 0;
 }

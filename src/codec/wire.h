@@ -17,7 +17,7 @@
 #include "snakebridge/ref.h"
 
 #define SB__TAG_TUPLE 21314u
-#define SB__TAG_REF 21315u
+#define SB__TAG_REF   21315u
 #define SB__DEPTH_MAX 128u /* containers within containers: a scalar or ref has depth 0, [] 1, [[]] 2 */
 
 /* Encoding: appends one item (or the head of one) to buf; see buf->error at the end. */
@@ -45,8 +45,15 @@ struct sb__cursor {
 };
 
 enum sb__item_type {
-	SB__ITEM_NULL, SB__ITEM_BOOL, SB__ITEM_INT, /* fits int64 */
-	SB__ITEM_FLOAT, SB__ITEM_STR, SB__ITEM_BYTES, SB__ITEM_ARRAY, SB__ITEM_MAP, SB__ITEM_TAG
+	SB__ITEM_NULL,
+	SB__ITEM_BOOL,
+	SB__ITEM_INT, /* fits int64 */
+	SB__ITEM_FLOAT,
+	SB__ITEM_STR,
+	SB__ITEM_BYTES,
+	SB__ITEM_ARRAY,
+	SB__ITEM_MAP,
+	SB__ITEM_TAG
 };
 
 struct sb__item {
@@ -56,7 +63,10 @@ struct sb__item {
 		int64_t integer;
 		double number;
 		uint64_t count; /* array items, map pairs (each checked against the bytes left), tag number */
-		struct { const uint8_t *data; size_t len; } bytes; /* str (checked UTF-8) and bytes; into the cursor's data */
+		struct {
+			const uint8_t *data;
+			size_t len;
+		} bytes; /* str (checked UTF-8) and bytes; into the cursor's data */
 	} u;
 };
 

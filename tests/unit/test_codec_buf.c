@@ -97,11 +97,28 @@ static void test_truncate_only_shortens(void **state)
 
 static void test_utf8(void **state)
 {
-	static const char *const good[] = { "", "plain text of some length", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80",
-		                            "\xed\x9f\xbf", "\xee\x80\x80", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf" };
-	static const char *const bad[] = { "\x80", "\xc0\x80", "\xc1\xbf", "\xc2", "\xe0\x9f\xbf", "\xed\xa0\x80",
-		                           "\xed\xbf\xbf", "\xe2\x82", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80",
-		                           "\xf5\x80\x80\x80", "\xff", "\xe2\x28\xa1" };
+	static const char *const good[] = { "",
+		                            "plain text of some length",
+		                            "\xc2\x80",
+		                            "\xdf\xbf",
+		                            "\xe0\xa0\x80",
+		                            "\xed\x9f\xbf",
+		                            "\xee\x80\x80",
+		                            "\xf0\x90\x80\x80",
+		                            "\xf4\x8f\xbf\xbf" };
+	static const char *const bad[] = { "\x80",
+		                           "\xc0\x80",
+		                           "\xc1\xbf",
+		                           "\xc2",
+		                           "\xe0\x9f\xbf",
+		                           "\xed\xa0\x80",
+		                           "\xed\xbf\xbf",
+		                           "\xe2\x82",
+		                           "\xf0\x8f\xbf\xbf",
+		                           "\xf4\x90\x80\x80",
+		                           "\xf5\x80\x80\x80",
+		                           "\xff",
+		                           "\xe2\x28\xa1" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
@@ -116,8 +133,8 @@ static void test_utf8(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_stays_in_lent_memory), cmocka_unit_test(test_moves_to_the_heap),
-		cmocka_unit_test(test_limit_sticks),         cmocka_unit_test(test_absurd_sizes),
+		cmocka_unit_test(test_stays_in_lent_memory),   cmocka_unit_test(test_moves_to_the_heap),
+		cmocka_unit_test(test_limit_sticks),           cmocka_unit_test(test_absurd_sizes),
 		cmocka_unit_test(test_truncate_only_shortens), cmocka_unit_test(test_utf8),
 	};
 

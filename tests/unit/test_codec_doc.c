@@ -181,17 +181,11 @@ static void show(struct shown *s)
 		say(s, "%" PRId64, item.u.integer);
 		sb__put_int(&s->again, item.u.integer);
 		break;
-	case SB__ITEM_FLOAT:
-		show_float(s, item.u.number);
-		break;
+	case SB__ITEM_FLOAT: show_float(s, item.u.number); break;
 	case SB__ITEM_STR:
-	case SB__ITEM_BYTES:
-		show_bytes(s, &item);
-		break;
+	case SB__ITEM_BYTES: show_bytes(s, &item); break;
 	case SB__ITEM_ARRAY:
-	case SB__ITEM_MAP:
-		show_items(s, &item);
-		break;
+	case SB__ITEM_MAP: show_items(s, &item); break;
 	case SB__ITEM_TAG:
 		say(s, "%" PRIu64 "(", item.u.count);
 		sb__put_tag(&s->again, item.u.count);

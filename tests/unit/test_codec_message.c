@@ -32,7 +32,9 @@ static int teardown(void **state)
 
 static sb_ref make_ref(void)
 {
-	sb_ref ref = { .incarnation = 7, .slot = 3, .generation = 1, .nonce = { 1, 2, 3 }, .session_id = "s" };
+	sb_ref ref = {
+		.incarnation = 7, .slot = 3, .generation = 1, .nonce = { 1, 2, 3 }, .session_id = "s"
+	};
 
 	return ref;
 }
@@ -114,13 +116,13 @@ static void test_request_refused(void **state)
 		size_t len;
 	} bad[] = {
 		{ "", 0 },
-		{ "\x85\x01\x00\xf6\xf6\x80", 6 },             /* five items */
-		{ "\xa3\x01\x00\xf6\xf6\x80\xa0", 7 },         /* a map */
-		{ "\x86\x20\x00\xf6\xf6\x80\xa0", 7 },         /* verb -1 */
-		{ "\x86\x01\x61\x61\xf6\xf6\x80\xa0", 8 },     /* flags "a" */
-		{ "\x86\x01\x00\x01\xf6\x80\xa0", 7 },         /* target 1 */
+		{ "\x85\x01\x00\xf6\xf6\x80", 6 },                  /* five items */
+		{ "\xa3\x01\x00\xf6\xf6\x80\xa0", 7 },              /* a map */
+		{ "\x86\x20\x00\xf6\xf6\x80\xa0", 7 },              /* verb -1 */
+		{ "\x86\x01\x61\x61\xf6\xf6\x80\xa0", 8 },          /* flags "a" */
+		{ "\x86\x01\x00\x01\xf6\x80\xa0", 7 },              /* target 1 */
 		{ "\x86\x01\x00\xd9\x53\x42\x80\xf6\x80\xa0", 10 }, /* target a tuple */
-		{ "\x86\x01\x00\xf6\x01\x80\xa0", 7 },         /* name 1 */
+		{ "\x86\x01\x00\xf6\x01\x80\xa0", 7 },              /* name 1 */
 		{ "\x86\x01\x00\xf6", 4 },
 	};
 	struct sb__request_head head;
@@ -332,22 +334,22 @@ static void test_senseless_replies(void **state)
 		{ "", 0 },
 		{ "\x00", 1 },
 		{ "\x82", 1 },
-		{ "\x82\x04\xf6", 3 },              /* no such kind */
-		{ "\x83\x00\xf6\xf6", 4 },          /* a value and something else */
-		{ "\x82\x00\xf6\xf6", 4 },          /* bytes follow */
-		{ "\x82\x00\xc1\x00", 4 },          /* an unknown tag */
-		{ "\x82\x02\x38\x1f", 4 },          /* a refusal without message */
-		{ "\x83\x02\x18\x20\x60", 5 },      /* a refusal with code 32 */
-		{ "\x83\x02\x39\x03\xe7\x60", 6 },  /* a refusal with code -1000 */
+		{ "\x82\x04\xf6", 3 },             /* no such kind */
+		{ "\x83\x00\xf6\xf6", 4 },         /* a value and something else */
+		{ "\x82\x00\xf6\xf6", 4 },         /* bytes follow */
+		{ "\x82\x00\xc1\x00", 4 },         /* an unknown tag */
+		{ "\x82\x02\x38\x1f", 4 },         /* a refusal without message */
+		{ "\x83\x02\x18\x20\x60", 5 },     /* a refusal with code 32 */
+		{ "\x83\x02\x39\x03\xe7\x60", 6 }, /* a refusal with code -1000 */
 		{ "\x83\x02\x3b\xff\xff\xff\xff\xff\xff\xff\xff\x60", 12 },
-		{ "\x83\x02\x38\x1f\x01", 5 },      /* a refusal with message 1 */
-		{ "\x82\x01\xf6", 3 },              /* an exception that is no map */
-		{ "\x82\x01\xa1\x00\x01", 5 },      /* its type is 1 */
-		{ "\x82\x01\xa1\x02\x01", 5 },      /* its frames are 1 */
-		{ "\x82\x01\xa1\x02\x81\x80", 6 },  /* a frame of nothing */
-		{ "\x82\x01\xa1\x03\x01", 5 },      /* its cause is 1 */
-		{ "\x82\x01\xa1\x04\x38\x1f", 6 },  /* its code is SB_EREFRELEASED */
-		{ "\x82\x01\xa1\x60\x01", 5 },      /* a key "" */
+		{ "\x83\x02\x38\x1f\x01", 5 },     /* a refusal with message 1 */
+		{ "\x82\x01\xf6", 3 },             /* an exception that is no map */
+		{ "\x82\x01\xa1\x00\x01", 5 },     /* its type is 1 */
+		{ "\x82\x01\xa1\x02\x01", 5 },     /* its frames are 1 */
+		{ "\x82\x01\xa1\x02\x81\x80", 6 }, /* a frame of nothing */
+		{ "\x82\x01\xa1\x03\x01", 5 },     /* its cause is 1 */
+		{ "\x82\x01\xa1\x04\x38\x1f", 6 }, /* its code is SB_EREFRELEASED */
+		{ "\x82\x01\xa1\x60\x01", 5 },     /* a key "" */
 	};
 
 	(void)state;
@@ -394,20 +396,13 @@ static void test_every_changed_byte_is_survived(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_request_round_trip),
-		TEST(test_request_without_anything),
-		TEST(test_request_with_bad_args),
-		TEST(test_request_refused),
-		TEST(test_reply_value),
-		TEST(test_long_type_name_is_cut),
-		TEST(test_reply_refused),
-		TEST(test_reply_failed),
-		TEST(test_reply_exception),
-		TEST(test_exception_code_and_later_keys),
-		TEST(test_exception_is_bounded),
-		TEST(test_exception_with_a_huge_message),
-		TEST(test_senseless_replies),
-		TEST(test_every_changed_byte_is_survived),
+		TEST(test_request_round_trip),    TEST(test_request_without_anything),
+		TEST(test_request_with_bad_args), TEST(test_request_refused),
+		TEST(test_reply_value),           TEST(test_long_type_name_is_cut),
+		TEST(test_reply_refused),         TEST(test_reply_failed),
+		TEST(test_reply_exception),       TEST(test_exception_code_and_later_keys),
+		TEST(test_exception_is_bounded),  TEST(test_exception_with_a_huge_message),
+		TEST(test_senseless_replies),     TEST(test_every_changed_byte_is_survived),
 	};
 
 	return cmocka_run_group_tests_name("codec_message", tests, NULL, NULL);

@@ -149,9 +149,9 @@ static void test_over_long_id(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_format),         cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_extremes_fit),   cmocka_unit_test(test_format_refuses),
-		cmocka_unit_test(test_parse_refuses),  cmocka_unit_test(test_over_long_id),
+		cmocka_unit_test(test_format),        cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_extremes_fit),  cmocka_unit_test(test_format_refuses),
+		cmocka_unit_test(test_parse_refuses), cmocka_unit_test(test_over_long_id),
 	};
 
 	return cmocka_run_group_tests_name("codec_ref", tests, NULL, NULL);

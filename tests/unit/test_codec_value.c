@@ -270,8 +270,9 @@ static void test_depth(void **state)
 
 static void test_encode_gives_the_same_bytes(void **state)
 {
-	static const uint8_t bytes[] = { 0xa2, 0x61, 0x61, 0xd9, 0x53, 0x42, 0x82, 0x01, 0xfb, 0x3f, 0xf0, 0,    0,
-		                         0,    0,    0,    0,    0x20, 0x83, 0xf6, 0xf5, 0x42, 0,    0xff };
+	static const uint8_t bytes[] = { 0xa2, 0x61, 0x61, 0xd9, 0x53, 0x42, 0x82, 0x01,
+		                         0xfb, 0x3f, 0xf0, 0,    0,    0,    0,    0,
+		                         0,    0x20, 0x83, 0xf6, 0xf5, 0x42, 0,    0xff };
 	struct sb__cursor cursor = { bytes, sizeof(bytes), 0 };
 	struct sb__buf buf;
 	sb_value *v;
@@ -295,7 +296,8 @@ static void test_every_prefix_is_refused(void **state)
 	sb_value *v, *out = NULL;
 
 	(void)state;
-	assert_int_equal(sb_value_pack(&v, "{s[idsy] (n)r}", "key", 1, 2.5, "text", "bytes", (size_t)5, &ref), 0);
+	assert_int_equal(sb_value_pack(&v, "{s[idsy] (n)r}", "key", 1, 2.5, "text", "bytes", (size_t)5, &ref),
+	                 0);
 	sb__buf_init(&buf, NULL, 0);
 	sb__value_encode(v, &buf);
 	for (size_t n = 0; n < buf.len; n++) {
@@ -319,7 +321,8 @@ static void test_every_changed_byte_is_survived(void **state)
 	sb_value *v;
 
 	(void)state;
-	assert_int_equal(sb_value_pack(&v, "{s[idsy] (n)i}", "key", 1, 2.5, "text", "bytes", (size_t)5, 3), 0);
+	assert_int_equal(sb_value_pack(&v, "{s[idsy] (n)i}", "key", 1, 2.5, "text", "bytes", (size_t)5, 3),
+	                 0);
 	sb__buf_init(&buf, NULL, 0);
 	sb__value_encode(v, &buf);
 	sb_value_free(v);
@@ -365,7 +368,8 @@ static void test_args(void **state)
 	sb_args_free(args);
 
 	args = sb_args("r", &ref);
-	assert_hex(&args->positional, "d953438401020150" "02020202020202020202020202020202");
+	assert_hex(&args->positional, "d953438401020150"
+	                              "02020202020202020202020202020202");
 	sb_args_free(args);
 	sb_args_free(NULL);
 	assert_int_equal(sb_args_add(NULL, NULL, NULL), SB_EINVAL);
@@ -396,12 +400,15 @@ static void test_format_errors(void **state)
 	sb_value *v = NULL;
 
 	(void)state;
-	assert_args_error(sb_args("ooq", NULL, NULL), SB_EINVAL, "sb_args(\"ooq\"): unknown code 'q' at character 3");
-	assert_args_error(sb_args("i n=i i", 1, 2, 3), SB_EINVAL, "positional argument after keywords at character 7");
+	assert_args_error(sb_args("ooq", NULL, NULL), SB_EINVAL,
+	                  "sb_args(\"ooq\"): unknown code 'q' at character 3");
+	assert_args_error(sb_args("i n=i i", 1, 2, 3), SB_EINVAL,
+	                  "positional argument after keywords at character 7");
 	assert_args_error(sb_args("a=i a=i", 1, 2), SB_EINVAL, "keyword 'a' given twice");
 	assert_args_error(sb_args("a="), SB_EINVAL, "no code of one value for keyword 'a' at character 3");
 	assert_args_error(sb_args("a=*", NULL, (size_t)0), SB_EINVAL, "no code of one value");
-	assert_args_error(sb_args("a=ii", 1, 2), SB_EINVAL, "no space after a keyword's value at character 4");
+	assert_args_error(sb_args("a=ii", 1, 2), SB_EINVAL,
+	                  "no space after a keyword's value at character 4");
 	assert_args_error(sb_args("[i", 1), SB_EINVAL, "no ']' for the '[' at character 1");
 	assert_args_error(sb_args("[i)", 1), SB_EINVAL, "unknown code ')' at character 3");
 	assert_args_error(sb_args("{s}", "k"), SB_EINVAL, "a key without value in the '{' at character 1");
@@ -409,12 +416,14 @@ static void test_format_errors(void **state)
 	assert_args_error(sb_args("i =i", 1), SB_EINVAL, "'=' without a name before it at character 3");
 	assert_args_error(sb_args("i\x80", 1), SB_EINVAL, "byte 0x80, which is no code, at character 2");
 	assert_args_error(sb_args(NULL), SB_EINVAL, "the format is NULL");
-	assert_args_error(sb_args("is", 1, "a\xc3("), SB_EINVAL, "byte 1 of the str is not UTF-8, for 's' at character 2");
+	assert_args_error(sb_args("is", 1, "a\xc3("), SB_EINVAL,
+	                  "byte 1 of the str is not UTF-8, for 's' at character 2");
 	assert_args_error(sb_args("u", "\xed\xa0\x80", (size_t)3), SB_EINVAL, "not UTF-8");
 	assert_args_error(sb_args("y", NULL, (size_t)3), SB_EINVAL, "a NULL pointer with length 3 for 'y'");
 	assert_args_error(sb_args("r", NULL), SB_EINVAL, "a NULL ref for 'r'");
 	assert_args_error(sb_args("r", &nobody), SB_EINVAL, "a ref without session id");
-	assert_args_error(sb_args("y", "x", (size_t)SB__MESSAGE_MAX + 1), SB_ETOOBIG, "more than 1073741824 bytes");
+	assert_args_error(sb_args("y", "x", (size_t)SB__MESSAGE_MAX + 1), SB_ETOOBIG,
+	                  "more than 1073741824 bytes");
 	assert_int_equal(sb_value_pack(&v, ""), SB_EINVAL);
 	assert_message("sb_value_pack(\"\"): 0 values where there should be one");
 	assert_int_equal(sb_value_pack(&v, "ii", 1, 2), SB_EINVAL);
@@ -430,7 +439,8 @@ static void test_format_depth(void **state)
 	(void)state;
 	memset(format, '(', sizeof(format));
 	format[sizeof(format) - 1] = '\0';
-	assert_args_error(sb_args(format), SB_ETOODEEP, "more than 128 containers in each other at character 129");
+	assert_args_error(sb_args(format), SB_ETOODEEP,
+	                  "more than 128 containers in each other at character 129");
 }
 
 static void test_many_arguments(void **state)

@@ -43,12 +43,36 @@ static void assert_written(sb_value *value, const char *expected)
 static void test_round_trips(void **state)
 {
 	static const char *const texts[] = {
-		"null", "true", "false", "0", "-1", "9223372036854775807", "-9223372036854775808", "0.1", "-0.0", "1.0",
-		"1e+300", "2.2250738585072014e-308", "3.141592653589793", "\"\"", "\"Gr\xc3\xbc\xc3\x9f" "e\"", "\"\\\"\\\\\\n\\t\\r\\u0000\\u007f\"",
-		"[]", "[1, [2, []]]", "{}", "{\"b\": 1, \"a\": {\"\": null}}",
-		"{\"$float\": \"nan\"}", "{\"$float\": \"inf\"}", "{\"$float\": \"-inf\"}",
-		"{\"$tuple\": []}", "{\"$tuple\": [1, {\"$tuple\": [2]}]}",
-		"{\"$bytes\": \"\"}", "{\"$bytes\": \"AP8=\"}", "{\"$bytes\": \"AP8A\"}", "{\"$bytes\": \"/+8gAA==\"}",
+		"null",
+		"true",
+		"false",
+		"0",
+		"-1",
+		"9223372036854775807",
+		"-9223372036854775808",
+		"0.1",
+		"-0.0",
+		"1.0",
+		"1e+300",
+		"2.2250738585072014e-308",
+		"3.141592653589793",
+		"\"\"",
+		"\"Gr\xc3\xbc\xc3\x9f"
+		"e\"",
+		"\"\\\"\\\\\\n\\t\\r\\u0000\\u007f\"",
+		"[]",
+		"[1, [2, []]]",
+		"{}",
+		"{\"b\": 1, \"a\": {\"\": null}}",
+		"{\"$float\": \"nan\"}",
+		"{\"$float\": \"inf\"}",
+		"{\"$float\": \"-inf\"}",
+		"{\"$tuple\": []}",
+		"{\"$tuple\": [1, {\"$tuple\": [2]}]}",
+		"{\"$bytes\": \"\"}",
+		"{\"$bytes\": \"AP8=\"}",
+		"{\"$bytes\": \"AP8A\"}",
+		"{\"$bytes\": \"/+8gAA==\"}",
 		"{\"$dict\": [[1, 2], [{\"$tuple\": [3]}, null]]}",
 		"{\"$dict\": [[\"$ref\", \"x\"]]}",
 		"{\"$dict\": [[\"a\", 1], [\"$b\", 2]]}",
@@ -198,9 +222,12 @@ static void test_base64_all_lengths(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trips), cmocka_unit_test(test_kinds),
-		cmocka_unit_test(test_user_data_cannot_pose), cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_too_deep), cmocka_unit_test(test_base64_all_lengths),
+		cmocka_unit_test(test_round_trips),
+		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_user_data_cannot_pose),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_too_deep),
+		cmocka_unit_test(test_base64_all_lengths),
 	};
 
 	return cmocka_run_group_tests_name("tool_json", tests, NULL, NULL);

@@ -117,9 +117,7 @@ void tool_json_write(FILE *to, const sb_value *value)
 	const void *bytes;
 
 	switch (sb_value_kind(value)) {
-	case SB_KIND_NONE:
-		fputs("null", to);
-		break;
+	case SB_KIND_NONE: fputs("null", to); break;
 	case SB_KIND_BOOL:
 		sb_value_bool(value, &boolean);
 		fputs(boolean ? "true" : "false", to);
@@ -142,20 +140,14 @@ void tool_json_write(FILE *to, const sb_value *value)
 		tool_base64_write(to, bytes, len);
 		fputs("\"}", to);
 		break;
-	case SB_KIND_LIST:
-		write_items(to, value);
-		break;
+	case SB_KIND_LIST: write_items(to, value); break;
 	case SB_KIND_TUPLE:
 		fputs("{\"$tuple\": ", to);
 		write_items(to, value);
 		fputc('}', to);
 		break;
-	case SB_KIND_DICT:
-		write_dict(to, value);
-		break;
-	case SB_KIND_REF:
-		write_ref(to, sb_value_ref(value));
-		break;
+	case SB_KIND_DICT: write_dict(to, value); break;
+	case SB_KIND_REF: write_ref(to, sb_value_ref(value)); break;
 	}
 }
 
@@ -230,7 +222,8 @@ static int read_object(json_t *object, sb_value **ret, char *error)
 
 	if (err)
 		return err;
-	json_object_foreach(object, key, value) {
+	json_object_foreach(object, key, value)
+	{
 		err = pass_on(error, sb_value_pack(&items.values[items.count], "s", key));
 		if (err)
 			break;
@@ -325,8 +318,9 @@ static int read_special(const json_t *object, sb_value **ret, char *error)
 		int (*read)(const json_t *, sb_value **, char *);
 		const char *also; /* a key that may stand beside it */
 	} known[] = {
-		{ "$ref", read_ref, "type" }, { "$tuple", read_tuple, NULL }, { "$bytes", read_bytes, NULL },
-		{ "$float", read_float, NULL }, { "$dict", read_pairs, NULL },
+		{ "$ref", read_ref, "type" },   { "$tuple", read_tuple, NULL },
+		{ "$bytes", read_bytes, NULL }, { "$float", read_float, NULL },
+		{ "$dict", read_pairs, NULL },
 	};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
@@ -337,7 +331,8 @@ static int read_special(const json_t *object, sb_value **ret, char *error)
 			return known[i].read(value, ret, error);
 	}
 	return fail(error, SB_EINVAL,
-	            "a key that begins with '$' has a meaning here; write such a dict as {\"$dict\": [[key, value]]}");
+	            "a key that begins with '$' has a meaning here; write such a dict as {\"$dict\": [[key, "
+	            "value]]}");
 }
 
 static bool is_special(json_t *object)
@@ -345,28 +340,22 @@ static bool is_special(json_t *object)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(object, key, value)
-		if (key[0] == '$')
-			return true;
+	json_object_foreach(object, key, value) if (key[0] == '$') return true;
 	return false;
 }
 
 static int read_value(const json_t *json, sb_value **ret, char *error)
 {
 	switch (json_typeof(json)) {
-	case JSON_NULL:
-		return pass_on(error, sb_value_pack(ret, "n"));
+	case JSON_NULL: return pass_on(error, sb_value_pack(ret, "n"));
 	case JSON_TRUE:
-	case JSON_FALSE:
-		return pass_on(error, sb_value_pack(ret, "b", json_is_true(json)));
-	case JSON_INTEGER:
-		return pass_on(error, sb_value_pack(ret, "l", (int64_t)json_integer_value(json)));
-	case JSON_REAL:
-		return pass_on(error, sb_value_pack(ret, "d", json_real_value(json)));
+	case JSON_FALSE: return pass_on(error, sb_value_pack(ret, "b", json_is_true(json)));
+	case JSON_INTEGER: return pass_on(error, sb_value_pack(ret, "l", (int64_t)json_integer_value(json)));
+	case JSON_REAL: return pass_on(error, sb_value_pack(ret, "d", json_real_value(json)));
 	case JSON_STRING:
-		return pass_on(error, sb_value_pack(ret, "u", json_string_value(json), json_string_length(json)));
-	case JSON_ARRAY:
-		return read_array(json, "[*]", ret, error);
+		return pass_on(error,
+		               sb_value_pack(ret, "u", json_string_value(json), json_string_length(json)));
+	case JSON_ARRAY: return read_array(json, "[*]", ret, error);
 	case JSON_OBJECT:
 		if (is_special((json_t *)json))
 			return read_special(json, ret, error);

@@ -16,7 +16,7 @@
 #include "report.h"
 
 #define OPTIONS_MAX 64
-#define WIDTH 80
+#define WIDTH       80
 #define HELP_COLUMN 28
 
 /* ── tables for getopt_long ── */
@@ -42,7 +42,8 @@ static void flatten(const struct tool *tool, struct flat *flat)
 
 			flat->options[flat->count] = o;
 			/* Values from 256: they cannot be taken for a letter. */
-			flat->longs[flat->count] = (struct option){ o->name, has_arg, NULL, 256 + flat->count };
+			flat->longs[flat->count] = (struct option){ o->name, has_arg, NULL,
+				                                    256 + flat->count };
 			flat->count++;
 			if (!o->letter)
 				continue;
@@ -90,8 +91,8 @@ static bool take_seconds(const struct tool_option *o, const char *text, char *er
 
 	v = strtod(text, &end) * 1000;
 	if (end == text || *end || !isfinite(v) || v < min || v > max) {
-		snprintf(error, ERROR_MAX, "--%s takes %.10g to %.10g seconds, not '%s'", o->name, min / 1000, max / 1000,
-		         text);
+		snprintf(error, ERROR_MAX, "--%s takes %.10g to %.10g seconds, not '%s'", o->name, min / 1000,
+		         max / 1000, text);
 		return false;
 	}
 	*(int64_t *)o->target = (int64_t)(v + 0.5);
@@ -115,18 +116,11 @@ static bool take_item(const struct tool_option *o, const char *text, char *error
 static bool take(const struct tool_option *o, const char *text, char *error)
 {
 	switch (o->type) {
-	case TOOL_FLAG:
-		*(bool *)o->target = true;
-		return true;
-	case TOOL_TEXT:
-		*(const char **)o->target = text;
-		return true;
-	case TOOL_WHOLE:
-		return take_whole(o, text, error);
-	case TOOL_SECONDS:
-		return take_seconds(o, text, error);
-	case TOOL_LIST:
-		return take_item(o, text, error);
+	case TOOL_FLAG: *(bool *)o->target = true; return true;
+	case TOOL_TEXT: *(const char **)o->target = text; return true;
+	case TOOL_WHOLE: return take_whole(o, text, error);
+	case TOOL_SECONDS: return take_seconds(o, text, error);
+	case TOOL_LIST: return take_item(o, text, error);
 	}
 	return false;
 }
@@ -176,8 +170,8 @@ static void help_option(const struct tool_option *o)
 	char left[64];
 	int n;
 
-	n = o->letter ? snprintf(left, sizeof(left), "  -%c, --%s", o->letter, o->name) :
-	                snprintf(left, sizeof(left), "      --%s", o->name);
+	n = o->letter ? snprintf(left, sizeof(left), "  -%c, --%s", o->letter, o->name)
+	              : snprintf(left, sizeof(left), "      --%s", o->name);
 	if (o->argument && n > 0 && (size_t)n < sizeof(left))
 		n += snprintf(left + n, sizeof(left) - (size_t)n, " %s", o->argument);
 	printf("%s", left);

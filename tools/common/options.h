@@ -29,14 +29,14 @@
 #include "snakebridge/visibility.h"
 
 /* Exit statuses that mean the same in all tools. 1 is each tool's own (findings, a Python exception). */
-#define TOOL_EXIT_OK 0
+#define TOOL_EXIT_OK       0
 #define TOOL_EXIT_FINDINGS 1
-#define TOOL_EXIT_USAGE 2
-#define TOOL_EXIT_ATTACH 3
-#define TOOL_EXIT_VERSION 4
-#define TOOL_EXIT_CORRUPT 5
-#define TOOL_EXIT_REFUSED 6
-#define TOOL_EXIT_UNKNOWN 7
+#define TOOL_EXIT_USAGE    2
+#define TOOL_EXIT_ATTACH   3
+#define TOOL_EXIT_VERSION  4
+#define TOOL_EXIT_CORRUPT  5
+#define TOOL_EXIT_REFUSED  6
+#define TOOL_EXIT_UNKNOWN  7
 
 enum tool_type {
 	TOOL_FLAG,    /* bool: no argument, sets true */
@@ -58,7 +58,7 @@ struct tool_option {
 	const char *help;     /* without a full stop; wrapped by itself */
 	enum tool_type type;
 	void *target;
-	int64_t min, max;     /* of numbers; max 0: no bound */
+	int64_t min, max; /* of numbers; max 0: no bound */
 };
 
 struct tool_group {
@@ -68,13 +68,15 @@ struct tool_group {
 
 /* What every tool understands. */
 struct tool_common {
-	const char *dir;    /* NULL: the environment's */
+	const char *dir; /* NULL: the environment's */
 	bool json;
 	bool no_legend;
 	bool quiet;
 	int64_t timeout_ms; /* 0: not given */
 	bool help, version; /* handled by tool_parse() */
 };
+/* Tables: a line is an entry. */
+/* clang-format off */
 #define TOOL_COMMON_INIT { 0 }
 
 #define TOOL_COMMON_OPTIONS(common)                                                                          \
@@ -93,9 +95,10 @@ struct tool_common {
 	  .target = &(common).help },                                                                        \
 	{ .name = "version", .letter = 'V', .help = "show the version and exit", .type = TOOL_FLAG,          \
 	  .target = &(common).version }
+/* clang-format on */
 
-#define TOOL_ENVIRONMENT                                                                                     \
-	"SNAKEBRIDGE_DIR  the bridge directory where --dir is not given; without either,\n"                  \
+#define TOOL_ENVIRONMENT                                                                    \
+	"SNAKEBRIDGE_DIR  the bridge directory where --dir is not given; without either,\n" \
 	"                 $XDG_RUNTIME_DIR/snakebridge, else /run/snakebridge\n"
 
 struct tool {

@@ -14,33 +14,24 @@
 static const char *outcome_name(int outcome)
 {
 	switch (outcome) {
-	case SB_OUTCOME_EXCEPTION:
-		return "exception";
-	case SB_OUTCOME_REFUSED:
-		return "refused";
-	case SB_OUTCOME_UNKNOWN:
-		return "unknown";
-	default:
-		return "none";
+	case SB_OUTCOME_EXCEPTION: return "exception";
+	case SB_OUTCOME_REFUSED: return "refused";
+	case SB_OUTCOME_UNKNOWN: return "unknown";
+	default: return "none";
 	}
 }
 
 int tool_exit_status(const sb_error *error)
 {
 	switch (error->outcome) {
-	case SB_OUTCOME_EXCEPTION:
-		return TOOL_EXIT_FINDINGS;
-	case SB_OUTCOME_UNKNOWN:
-		return TOOL_EXIT_UNKNOWN;
-	default:
-		break;
+	case SB_OUTCOME_EXCEPTION: return TOOL_EXIT_FINDINGS;
+	case SB_OUTCOME_UNKNOWN: return TOOL_EXIT_UNKNOWN;
+	default: break;
 	}
 	switch (error->code) {
-	case SB_EVERSION:
-		return TOOL_EXIT_VERSION;
+	case SB_EVERSION: return TOOL_EXIT_VERSION;
 	case SB_ECORRUPT:
-	case SB_EPROTOCOL:
-		return TOOL_EXIT_CORRUPT;
+	case SB_EPROTOCOL: return TOOL_EXIT_CORRUPT;
 	case SB_EINVAL:
 	case SB_EID:
 	case SB_EOPTION:
@@ -58,10 +49,8 @@ int tool_exit_status(const sb_error *error)
 	case SB_ENOMEM:
 	case SB_ESYSTEM:
 	case SB_ESTART:
-	case SB_ENOPYTHON:
-		return error->outcome == SB_OUTCOME_REFUSED ? TOOL_EXIT_REFUSED : TOOL_EXIT_ATTACH;
-	default:
-		return TOOL_EXIT_REFUSED;
+	case SB_ENOPYTHON: return error->outcome == SB_OUTCOME_REFUSED ? TOOL_EXIT_REFUSED : TOOL_EXIT_ATTACH;
+	default: return TOOL_EXIT_REFUSED;
 	}
 }
 
