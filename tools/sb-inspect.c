@@ -21,13 +21,24 @@
 
 static struct tool_common common = TOOL_COMMON_INIT;
 
+static bool check;
+
+static const struct tool_option own[] = {
+	{ .name = "check",
+	  .letter = 'c',
+	  .help = "look whether all records, indexes and mailboxes agree, and say what does not",
+	  .type = TOOL_FLAG,
+	  .target = &check },
+	{ 0 },
+};
 static const struct tool_option shared[] = { TOOL_COMMON_OPTIONS(common), { 0 } };
-static const struct tool_group groups[] = { { "Options", shared }, { 0 } };
+static const struct tool_group groups[] = { { "Options", own }, { "Common options", shared }, { 0 } };
 static const struct tool tool = {
 	.name = "sb-inspect",
-	.usage = "[options]\n[options] processes\n[options] sessions\n[options] session ID",
+	.usage =
+		"[options]\n[options] processes\n[options] sessions\n[options] session ID\n--check [options]",
 	.about = "Shows a bridge: its state as a whole, its processes, its sessions, or one session with its "
-	         "owners, "
+		 "owners, "
 		 "lanes and refs. Changes nothing.",
 	.groups = groups,
 	.exits = "0  shown\n"
@@ -619,12 +630,55 @@ static int show_session(struct sb__inspect *inspect, const char *id)
 	return status;
 }
 
+/* ── soundness ── */
+
+static void problem(void *arg, const char *line)
+{
+	json_t *list = arg;
+	json_t *text;
+
+	if (common.quiet)
+		return;
+	if (!common.json) {
+		puts(line);
+		return;
+	}
+	text = json_string(line);
+	json_array_append_new(list, text ? text : json_string("?"));
+}
+
+static int show_check(struct sb__inspect *inspect)
+{
+	json_t *problems = json_array();
+	int status = TOOL_EXIT_OK;
+	int r = sb__inspect_check(inspect, problem, problems);
+
+	if (r < 0) {
+		json_decref(problems);
+		return tool_report(&tool, sb_last_error());
+	}
+	if (common.json && !common.quiet) {
+		json_t *root = begin("check");
+
+		json_object_set_new(root, "sound", json_boolean(r == 0));
+		json_object_set_new(root, "problems", problems);
+		status = render_line(&tool, root);
+	} else {
+		json_decref(problems);
+		if (!common.quiet && !common.no_legend)
+			printf("%d %s\n", r, r == 1 ? "problem" : "problems");
+	}
+	return r > 0 ? TOOL_EXIT_CORRUPT : status;
+}
+
 /* ── */
 
-enum view { VIEW_BRIDGE, VIEW_PROCESSES, VIEW_SESSIONS, VIEW_SESSION, VIEW_WRONG };
+enum view { VIEW_BRIDGE, VIEW_PROCESSES, VIEW_SESSIONS, VIEW_SESSION, VIEW_CHECK, VIEW_WRONG };
 
 static enum view which(int count, char **operands)
 {
+	if (check)
+		return count == 0 ? VIEW_CHECK : VIEW_WRONG;
 	if (count == 0)
 		return VIEW_BRIDGE;
 	if (count == 1 && strcmp(operands[0], "processes") == 0)
@@ -642,6 +696,7 @@ static int show(struct sb__inspect *inspect, enum view view, char **operands)
 	case VIEW_PROCESSES: return show_processes(inspect);
 	case VIEW_SESSIONS: return show_sessions(inspect);
 	case VIEW_SESSION: return show_session(inspect, operands[1]);
+	case VIEW_CHECK: return show_check(inspect);
 	default: return show_bridge(inspect);
 	}
 }
@@ -656,7 +711,7 @@ int main(int argc, char **argv)
 		return status;
 	view = which(argc - optind, argv + optind);
 	if (view == VIEW_WRONG)
-		return tool_usage(&tool, "say nothing, 'processes', 'sessions' or 'session ID'");
+		return tool_usage(&tool, "say nothing, 'processes', 'sessions', 'session ID' or --check");
 	render_deadline(common.timeout_ms, "sb-inspect: gave up: the bridge did not answer in time\n");
 	if (sb__inspect_open(common.dir, &inspect) < 0)
 		return tool_report(&tool, sb_last_error());

@@ -7,6 +7,7 @@
  */
 #include "snapshot.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -470,4 +471,51 @@ int sb__inspect_overview(struct sb__inspect *inspect, struct sb__overview *ret)
 	sb__known_free(s.known);
 	free(s.known);
 	return r;
+}
+
+/* ── soundness ── */
+
+struct checking {
+	struct sb__inspect *inspect;
+	void (*problem)(void *arg, const char *line);
+	void *arg;
+	int problems;
+};
+
+/* It may have ended since its record was read: only what is still so counts. */
+static bool still_active(struct sb__inspect *inspect, const struct sb__session_rec *rec)
+{
+	struct sb__session_rec now;
+
+	return sb__store_session_by_uid(inspect->store, rec->uid, &now) == 1 &&
+	       now.state == SB_SESSION_ACTIVE && now.incarnation == rec->incarnation;
+}
+
+static int check_session(void *arg, const struct sb__session_view *view)
+{
+	struct checking *c = arg;
+	const struct sb__session_rec *rec = &view->rec;
+	char line[SB_SESSION_ID_MAX + 160];
+
+	if (rec->state != SB_SESSION_ACTIVE || (view->mailbox.present && !view->mailbox.error) ||
+	    !still_active(c->inspect, rec))
+		return 0;
+	snprintf(line, sizeof(line), "session \"%s\" is active, but its mailbox %s", rec->session_id,
+	         view->mailbox.present ? "cannot be read" : "is missing");
+	c->problem(c->arg, line);
+	c->problems++;
+	return 0;
+}
+
+int sb__inspect_check(struct sb__inspect *inspect, void (*problem)(void *arg, const char *line), void *arg)
+{
+	struct checking c = { .inspect = inspect, .problem = problem, .arg = arg };
+	int r = sb__store_verify(inspect->store, problem, arg);
+
+	if (r < 0)
+		return r;
+	c.problems = r;
+	if (r == 0) /* records that do not agree cannot be followed */
+		r = sb__inspect_sessions(inspect, check_session, &c);
+	return r < 0 ? r : c.problems;
 }

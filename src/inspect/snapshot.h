@@ -97,4 +97,8 @@ struct sb__overview {
 };
 int sb__inspect_overview(struct sb__inspect *inspect, struct sb__overview *ret);
 
+/* Do records, indexes and mailboxes agree? Calls problem with a sentence for each that do not; how many, 0 =
+ * sound, or an error. Looks at everything. */
+int sb__inspect_check(struct sb__inspect *inspect, void (*problem)(void *arg, const char *line), void *arg);
+
 #endif

@@ -144,6 +144,25 @@ static int fail_open(const char *path, const char *name, int errnum)
 	}
 }
 
+static int fail_owner(const char *path, const char *name, uid_t uid)
+{
+	return sb__fail(
+		SB_EOWNER,
+		"%s%s%s belongs to user %u, not to this process's user %u; use a directory of your own", path,
+		name[0] == '\0' ? "" : "/", name, (unsigned)uid, (unsigned)sb__os_euid());
+}
+
+/* It could not be opened: because it is another user's? Only the message hangs on this second look. */
+static int fail_open_whose(int parent, const char *path, const char *name, int errnum)
+{
+	struct stat st;
+
+	if ((errnum == EACCES || errnum == EPERM) &&
+	    sb__os_statat(parent, name[0] == '\0' ? path : name, &st) == 0 && st.st_uid != sb__os_euid())
+		return fail_owner(path, name, st.st_uid);
+	return fail_open(path, name, errnum);
+}
+
 /* Judges what was opened: ours, and closed to everybody else. */
 static int check_private(int fd, const char *path, const char *name, struct stat *st)
 {
@@ -182,7 +201,7 @@ static int open_checked(int parent, const char *path, const char *name, bool cre
 	}
 	fd = top ? sb__os_open_dir(path) : sb__os_openat(parent, name, O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0)
-		return fail_open(path, name, -fd);
+		return fail_open_whose(parent, path, name, -fd);
 	r = check_private(fd, path, name, st);
 	if (r == 0 && create) {
 		int denied = sb__os_writable_dir(fd);
