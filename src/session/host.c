@@ -201,25 +201,27 @@ static int slot_take(struct sb__host *host, struct sb__hosted *h)
 	return err;
 }
 
-static int hosted_files(struct sb__core *core, struct sb__hosted *h)
+static int make_rows(struct sb__core *core, struct sb__hosted *h)
 {
-	struct sb__mailbox_params params = { .incarnation = h->rec.incarnation, .owner = core->self,
-		                             .bell_index = h->bell_index, .max_refs = h->rec.max_refs,
-		                             .ttl_ms = h->rec.ttl_ms, .session_id = h->rec.session_id };
-	int err = sb__refrows_create(core->dir.mailbox, h->rec.incarnation, h->rec.max_refs, &h->rows);
-
-	if (!err)
-		err = sb__mailbox_create(core->dir.mailbox, &params, &h->mailbox);
-	return err;
+	return sb__refrows_create(core->dir.mailbox, h->rec.incarnation, h->rec.max_refs, &h->rows);
 }
 
-static int hosted_table(struct sb__hosted *h)
+static int make_table(struct sb__hosted *h)
 {
 	struct sb__table_options options = { .incarnation = h->rec.incarnation, .max_refs = h->rec.max_refs,
 		                             .error_on_full = h->rec.on_full == SB_ON_FULL_ERROR, .ttl_ms = h->rec.ttl_ms,
 		                             .rows = { h->rows, sb__refrows_set, sb__refrows_touch, sb__refrows_clear } };
 
 	return h->host->engine->table_create(&options, &h->table);
+}
+
+static int make_mailbox(struct sb__core *core, struct sb__hosted *h)
+{
+	struct sb__mailbox_params params = { .incarnation = h->rec.incarnation, .owner = core->self,
+		                             .bell_index = h->bell_index, .max_refs = h->rec.max_refs,
+		                             .ttl_ms = h->rec.ttl_ms, .session_id = h->rec.session_id };
+
+	return sb__mailbox_create(core->dir.mailbox, &params, &h->mailbox);
 }
 
 int sb__host_session(struct sb__core *core, const struct sb__session_rec *rec)
@@ -237,9 +239,11 @@ int sb__host_session(struct sb__core *core, const struct sb__session_rec *rec)
 		free(h);
 		return err;
 	}
-	err = hosted_table(h);
+	err = make_rows(core, h);
 	if (!err)
-		err = hosted_files(core, h);
+		err = make_table(h);
+	if (!err)
+		err = make_mailbox(core, h); /* last: it can be attached from now on */
 	if (err) {
 		pthread_mutex_lock(&h->host->lock);
 		h->host->slots[h->bell_index] = NULL;
