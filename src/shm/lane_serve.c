@@ -115,10 +115,14 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
                         struct sb__accepted *ret)
 {
 	struct sb__lane_shm *l = sb__lane_at(m, lane);
-	uint64_t word = l ? sb__load_acquire(&l->word) : 0;
-	uint64_t deadline_ns, now_ns = sb__now_coarse_ms() * MS;
+	uint64_t word, deadline_ns, now_ns = sb__now_coarse_ms() * MS;
 	int err;
 
+	if (!l) { /* no memory, or no such block: do not try that for each of its lanes; callers announce themselves again */
+		sb__and(&m->control->ready[lane / 64], 0);
+		return false;
+	}
+	word = sb__load_acquire(&l->word);
 	if (SB__WORD_STATE(word) != SB__LANE_READY)
 		return false;
 	deadline_ns = sb__load(&l->deadline_ns); /* if it is of another request, the CAS fails */

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ref rows: what the owner sets, readers see; rows that cannot be had are dropped. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "refrows.h"
+#include "shm_world.h"
+#include "snakebridge/error.h"
+
+struct rows_test {
+	struct shm_world world;
+	struct sb__refrows *rows;
+};
+
+static int setup(void **state)
+{
+	struct rows_test *t = malloc(sizeof(*t));
+
+	*state = t;
+	return world_open(&t->world, NULL) || sb__refrows_create(t->world.mailbox_dir, WORLD_INCARNATION, 10000, &t->rows);
+}
+
+static int teardown(void **state)
+{
+	struct rows_test *t = *state;
+
+	sb__refrows_destroy(t->rows);
+	world_close(&t->world);
+	free(t);
+	return 0;
+}
+
+struct seen {
+	unsigned count;
+	struct sb__ref_view last;
+};
+
+static void note(void *arg, const struct sb__ref_view *view)
+{
+	struct seen *seen = arg;
+
+	seen->count++;
+	seen->last = *view;
+}
+
+static struct seen visit(struct rows_test *t)
+{
+	struct seen seen = { 0 };
+	uint32_t torn;
+
+	assert_int_equal(sb__refrows_visit(t->world.mailbox_dir, WORLD_INCARNATION, note, &seen, &torn), 0);
+	assert_int_equal(torn, 0);
+	return seen;
+}
+
+static void no_file_means_no_rows(void **state)
+{
+	assert_int_equal(visit(*state).count, 0);
+}
+
+static void a_row_is_seen_until_it_is_cleared(void **state)
+{
+	struct rows_test *t = *state;
+	struct seen seen;
+
+	sb__refrows_set(t->rows, 3, 17, "numpy.ndarray", 1234);
+	sb__refrows_touch(t->rows, 3);
+	seen = visit(t);
+	assert_int_equal(seen.count, 1);
+	assert_int_equal(seen.last.slot, 3);
+	assert_int_equal(seen.last.generation, 17);
+	assert_int_equal(seen.last.creator_pid, 1234);
+	assert_string_equal(seen.last.type_name, "numpy.ndarray");
+	assert_true(seen.last.created_ms > 0);
+	sb__refrows_clear(t->rows, 3);
+	assert_int_equal(visit(t).count, 0);
+	sb__refrows_clear(t->rows, 9999); /* never set: no row, no harm */
+	sb__refrows_touch(t->rows, 9999);
+}
+
+static void rows_grow_to_many(void **state)
+{
+	struct rows_test *t = *state;
+
+	for (uint32_t i = 0; i < 10000; i++)
+		sb__refrows_set(t->rows, i, i + 1, "t", 1);
+	assert_int_equal(visit(t).count, 10000);
+	assert_int_equal(visit(t).last.slot, 9999);
+}
+
+static void long_names_are_cut(void **state)
+{
+	struct rows_test *t = *state;
+	char name[300];
+
+	memset(name, 'x', sizeof(name));
+	name[299] = '\0';
+	sb__refrows_set(t->rows, 0, 1, name, 1);
+	assert_int_equal(strlen(visit(t).last.type_name), 103);
+}
+
+static void impossible_slots_are_dropped(void **state)
+{
+	struct rows_test *t = *state;
+
+	sb__refrows_set(t->rows, UINT32_MAX, 1, "t", 1);
+	sb__refrows_touch(t->rows, UINT32_MAX);
+	sb__refrows_clear(t->rows, UINT32_MAX);
+	assert_int_equal(visit(t).count, 0);
+}
+
+static void garbage_rows_are_only_shown(void **state)
+{
+	struct rows_test *t = *state;
+	uint8_t garbage[1000];
+	int fd = openat(t->world.mailbox_dir, "000000000000002a.refs", O_RDWR | O_CREAT, 0600);
+
+	memset(garbage, 0xff, sizeof(garbage)); /* no NUL anywhere, and half a row at the end */
+	assert_int_equal(write(fd, garbage, sizeof(garbage)), sizeof(garbage));
+	close(fd);
+	assert_int_equal(visit(t).count, 7);
+	assert_int_equal(strlen(visit(t).last.type_name), 103);
+}
+
+struct flipper {
+	struct rows_test *t;
+	_Atomic bool stop;
+};
+
+static void *flip(void *arg)
+{
+	struct flipper *f = arg;
+
+	for (uint32_t i = 1; !atomic_load(&f->stop); i++) {
+		sb__refrows_clear(f->t->rows, 5);
+		sb__refrows_set(f->t->rows, 5, i, i % 2 ? "aaaaaaaaaaaaaaaaaaaaaaaa" : "bbbbbbbbbbbbbbbbbbbbbbbb", (int32_t)(i % 2));
+	}
+	return NULL;
+}
+
+static void whole(void *arg, const struct sb__ref_view *view)
+{
+	char expected = view->generation % 2 ? 'a' : 'b';
+
+	for (const char *c = view->type_name; *c; c++)
+		if (*c != expected)
+			++*(unsigned *)arg;
+	if (view->creator_pid != (int32_t)(view->generation % 2))
+		++*(unsigned *)arg;
+}
+
+static void readers_see_whole_rows_while_they_change(void **state)
+{
+	struct flipper f = { .t = *state };
+	unsigned mixed = 0;
+	pthread_t thread;
+	uint32_t torn;
+
+	assert_int_equal(pthread_create(&thread, NULL, flip, &f), 0);
+	for (int i = 0; i < 2000; i++)
+		assert_int_equal(sb__refrows_visit(f.t->world.mailbox_dir, WORLD_INCARNATION, whole, &mixed, &torn), 0);
+	atomic_store(&f.stop, true);
+	pthread_join(thread, NULL);
+	assert_int_equal(mixed, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(no_file_means_no_rows),
+		TEST(a_row_is_seen_until_it_is_cleared),
+		TEST(rows_grow_to_many),
+		TEST(long_names_are_cut),
+		TEST(impossible_slots_are_dropped),
+		TEST(garbage_rows_are_only_shown),
+		TEST(readers_see_whole_rows_while_they_change),
+	};
+
+	return cmocka_run_group_tests_name("shm_refrows", tests, NULL, NULL);
+}
