@@ -11,10 +11,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -114,14 +114,25 @@ static int ready(sb_session *session, void *arg)
 static int make_tags(sb_tag *out)
 {
 	for (size_t i = 0; i < tags.count; i++) {
-		char *copy = strdup(tags.items[i]), *equals = copy ? strchr(copy, '=') : NULL;
+		char *text = (char *)(uintptr_t)tags.items[i]; /* a string of argv: ours to change */
+		char *equals = strchr(text, '=');
 
 		if (!equals)
-			return tool_usage(&tool, "--tag %s: write KEY=VALUE", tags.items[i]);
+			return tool_usage(&tool, "--tag %s: write KEY=VALUE", text);
 		*equals = 0;
-		out[i] = (sb_tag){ copy, equals + 1 };
+		out[i] = (sb_tag){ text, equals + 1 };
 	}
 	return 0;
+}
+
+/* The session is over. A call that hangs in Python must not keep this process: it is then ended by SIGALRM, and what it
+ * left is tidied as after any death. */
+static void close_within_a_second(sb_bridge *bridge)
+{
+	signal(SIGALRM, SIG_DFL);
+	alarm(1);
+	sb_bridge_close(bridge);
+	alarm(0);
 }
 
 static int serve(const sb_session_options *options)
@@ -141,7 +152,7 @@ static int serve(const sb_session_options *options)
 		sb_bridge_close(bridge);
 		return status;
 	}
-	sb_bridge_close(bridge);
+	close_within_a_second(bridge);
 	return 0;
 }
 

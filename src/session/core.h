@@ -136,6 +136,8 @@ int sb__session_enter(sb_session *session);
  * living incarnation now: try again if nothing ran; else the code that says why not, error record set.
  * creating: the call makes something, so that electing a new designated owner is right. */
 int sb__session_recover(sb_session *session, struct sb__attachment *failed, bool creating);
+/* A call saw the designated owner of the incarnation die: records it, so that the next creating call can elect. */
+void sb__session_note_death(sb_session *session, const struct sb__attachment *failed);
 /* Says what became of an incarnation: sets the error record, returns its code. */
 int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint64_t incarnation, const char *what);
 /* Wakes and unlinks after the store ended rec: mailbox state, bell, files. */

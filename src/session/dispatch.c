@@ -87,7 +87,10 @@ static int timed_out(const struct call *c, int outcome)
 
 static int died(const struct call *c, struct sb__attachment *a, int outcome)
 {
-	int err = sb__fail(SB_EOWNERDIED, "%s: the designated owner (pid %d) of session \"%s\" died%s; its objects are gone: make them again",
+	int err;
+
+	sb__session_note_death(c->session, a);
+	err = sb__fail(SB_EOWNERDIED, "%s: the designated owner (pid %d) of session \"%s\" died%s; its objects are gone: make them again",
 	                   c->label, (int)sb__mailbox_header(a->mailbox)->owner.pid, c->session->id,
 	                   outcome == SB_OUTCOME_UNKNOWN ? " while the call was running, so it may have run" : " before the call started");
 

@@ -21,9 +21,12 @@
 #include "fail.h"
 #include "host_impl.h"
 #include "os_linux.h"
+#include "sweep.h"
 
 #define MIRROR_MS 100  /* live ref counts reach the store this soon */
 #define IDLE_TICK_MS 1000
+#define SWEEP_MS 2000     /* how often an owner tidies what dead processes left, also without a reaper */
+#define SWEEP_BUDGET_MS 5
 
 /* ── hosted sessions ── */
 
@@ -328,9 +331,48 @@ static void keep(struct sb__hosted *h, uint64_t now)
 		end_expired(h, last, now);
 }
 
+/* Dead owners of our sessions must end them even where no reaper runs. */
+static void sweep(struct sb__host *host, uint64_t now)
+{
+	struct sb__sweep_options options = { .budget_ms = SWEEP_BUDGET_MS };
+	struct sb__sweep_result result;
+
+	if (now - host->swept_ms < SWEEP_MS || !host->count)
+		return;
+	host->swept_ms = now;
+	if (sb__reaper_sweep(host->core->store, &host->core->dir, &options, &result))
+		sb__log(SB_LOG_WARN, "tidying: %s", sb_last_error()->message);
+}
+
+/* Somebody removed the bridge's directory: nobody can reach these sessions any more. */
+static bool directory_vanished(const struct sb__host *host)
+{
+	struct stat st;
+
+	return sb__os_fstat(host->core->dir.boot, &st) == 0 && st.st_nlink == 0;
+}
+
+static void end_all(struct sb__host *host)
+{
+	for (uint32_t i = 0; i < host->top; i++) {
+		struct sb__hosted *h = sb__hosted_at(host, i);
+
+		if (!h)
+			continue;
+		sb__mailbox_end(h->mailbox, SB__MAILBOX_RELEASED);
+		sb__hosted_end(h);
+		sb__hosted_put(h);
+	}
+}
+
 static void keep_all(struct sb__host *host)
 {
 	uint64_t now = sb__now_ms();
+
+	if (directory_vanished(host))
+		end_all(host);
+	else
+		sweep(host, now);
 
 	for (uint32_t i = 0; i < host->top; i++) {
 		struct sb__hosted *h = sb__hosted_at(host, i);

@@ -38,6 +38,7 @@ struct sb__host {
 	struct sb__hosted *dead;   /* ended, idle: the keeper drops their objects */
 	pthread_t keeper;
 	bool keeper_ready, keeper_idle, dirty;
+	uint64_t swept_ms;         /* keeper only */
 	_Atomic bool stopping;
 	_Atomic(struct sb__worker *) leader;
 	struct sb__worker *workers; /* all that were started and not joined */

@@ -597,6 +597,26 @@ static int recover_orphaned(sb_session *s, const struct sb__session_rec *rec, bo
 	return err ? err : 1;
 }
 
+/*
+ * The designated owner of rec is dead, or its service of the incarnation that we are attached to is: the kernel marked
+ * its alive mutex, which a dying process's memory may outlive for a while before its life token goes.
+ */
+static bool stopped_serving(struct sb__core *core, const struct sb__session_rec *rec, const struct sb__attachment *failed)
+{
+	if (failed && failed->peer && failed->incarnation == rec->incarnation && sb__bell_owner_died(&failed->peer->bell))
+		return true;
+	return designated_dead(core, rec);
+}
+
+static int orphan(struct sb__core *core, const struct sb__session_rec *rec)
+{
+	int err = sb__store_session_orphan(core->store, rec->session_id, rec->incarnation);
+
+	if (err == 1)
+		sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
+	return err;
+}
+
 /* 0 moved on; 1 look again; or the code that says why not. */
 static int recover_once(sb_session *s, const struct sb__attachment *failed, bool creating, uint64_t until_ms)
 {
@@ -614,18 +634,23 @@ static int recover_once(sb_session *s, const struct sb__attachment *failed, bool
 	}
 	if (rec.state == SB_SESSION_ORPHANED)
 		return recover_orphaned(s, &rec, creating);
-	if (!designated_dead(core, &rec)) {
+	if (!stopped_serving(core, &rec, failed)) {
 		if (!failed || rec.incarnation != failed->incarnation)
 			return move_to(s, &rec);
 		return sb__fail(SB_EOWNERDIED, "the designated owner (pid %d) of session \"%s\" stopped serving it",
 		                (int)rec.designated.pid, s->id);
 	}
-	err = sb__store_session_orphan(core->store, s->id, rec.incarnation);
-	if (err < 0)
-		return err;
-	if (err == 1)
-		sb__mailbox_unlink(core->dir.mailbox, rec.incarnation);
-	return owner_died(s, &rec); /* this call learns of the death; the next one may elect */
+	err = orphan(core, &rec);
+	return err < 0 ? err : owner_died(s, &rec); /* this call learns of the death; the next one may elect */
+}
+
+void sb__session_note_death(sb_session *s, const struct sb__attachment *failed)
+{
+	struct sb__session_rec rec;
+
+	if (sb__store_session_get(s->core->store, s->id, &rec) == 1 && rec.state == SB_SESSION_ACTIVE &&
+	    rec.incarnation == failed->incarnation && stopped_serving(s->core, &rec, failed))
+		orphan(s->core, &rec);
 }
 
 int sb__session_recover(sb_session *s, struct sb__attachment *failed, bool creating)
