@@ -8,8 +8,8 @@
  * and appends the reply's bytes. All functions may be called from any thread; they take the GIL
  * themselves. The caller never holds one of its own locks that a fork hook needs while calling in.
  *
- * Fork: start() installs pthread_atfork handlers that take the GIL around a plain fork(), so in the child
- * the engine works for new tables. A table that was made before the fork belongs to the parent: execute() on
+ * Fork: the loader's pthread_atfork handlers call the engine's, which take the GIL around a plain fork(), so in
+ * the child the engine works for new tables. A table that was made before the fork belongs to the parent: execute() on
  * it refuses, expire() drops nothing, table_destroy() frees the table's own memory and nothing of Python's.
  * Python code run by execute() may itself fork and return in the child: whoever calls execute() compares
  * sb__fork_epoch() before it publishes the reply.
@@ -83,6 +83,10 @@ struct sb__engine {
 	 * that other threads run. Optional to call; nests not. No wait and no fork() inside. */
 	void (*batch_begin)(void);
 	void (*batch_end)(void);
+	/* For the loader's fork handlers, all three on the forking thread. */
+	void (*before_fork)(void);
+	void (*after_fork_parent)(void);
+	void (*after_fork_child)(void);
 };
 
 /* The plugin's only exported symbol. */
@@ -94,10 +98,6 @@ typedef const struct sb__engine *(*sb__engine_entry_fn)(void);
  * library, once per process. 0 and *ret_engine, or SB_ENOPYTHON with the error record set.
  */
 int sb__engine_load(const struct sb__engine **ret_engine);
-
-/* The executable to embed where the user's options name none: $SNAKEBRIDGE_PYTHON, else the one this was
- * built for. Never NULL; static, or the environment's. */
-const char *sb__engine_default_executable(void);
 
 /* executable.c: $SNAKEBRIDGE_PYTHON, else the Python that the library was built against. */
 const char *sb__python_executable(void);

@@ -8,8 +8,8 @@
  * its symbols undefined, and nothing is ever closed: Python keeps pointers into the plugin, and threads and
  * fork handlers do too.
  *
- * Locks: none. Two threads that load at once open the same objects twice, which the dynamic linker counts,
- * and store the same pointer.
+ * Locks: load_lock, held while the dynamic linker is at work, which a fork waits for: glibc does not bring its linker
+ * through a fork in the middle of it. Nothing else is locked under it.
  * Crash story: nothing outside the process is touched.
  */
 #include "engine.h"
@@ -17,6 +17,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,9 +35,6 @@
 #endif
 #ifndef SB_LIBPYTHON_PATH
 #define SB_LIBPYTHON_PATH SB_LIBPYTHON_SONAME
-#endif
-#ifndef SB_PYTHON_EXECUTABLE
-#define SB_PYTHON_EXECUTABLE "/usr/bin/python3.11"
 #endif
 #ifndef SB_PLUGIN_INSTALL_DIR
 #define SB_PLUGIN_INSTALL_DIR "/usr/local/lib/snakebridge"
@@ -191,27 +189,120 @@ static int load_plugin(const struct sb__engine **ret_engine)
 	return 0;
 }
 
+/* ── fork ── */
+
+static const struct sb__engine *_Atomic loaded;
+static pthread_mutex_t load_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* What the handlers before a fork did on this thread. */
+static _Thread_local struct {
+	const struct sb__engine *told; /* its before_fork has run */
+	bool by_gate;                  /* called by the gate */
+	bool locked;                   /* load_lock */
+} forking;
+
+/*
+ * Two sets of handlers, because those before a fork run last registered first, and those after it first registered
+ * first. The engine's set is registered with the load: so the GIL is taken before the locks of whoever registered
+ * earlier, in the order in which a thread of Python's that calls into this library takes them, and given up after
+ * them. The gate is there from the beginning. It keeps forks out of a load, and stands in where a fork had passed by
+ * the other's place when that was not registered yet.
+ */
+static void engine_before(void)
+{
+	forking.told = atomic_load_explicit(&loaded, memory_order_acquire);
+	forking.by_gate = false;
+	if (forking.told)
+		forking.told->before_fork();
+}
+
+static void engine_parent(void)
+{
+	if (forking.told)
+		forking.told->after_fork_parent();
+	forking.told = NULL;
+}
+
+static void engine_child(void)
+{
+	if (forking.told)
+		forking.told->after_fork_child();
+	forking.told = NULL;
+}
+
+static void gate_before(void)
+{
+	const struct sb__engine *engine;
+
+	pthread_mutex_lock(&load_lock);
+	engine = atomic_load_explicit(&loaded, memory_order_acquire);
+	forking.locked = !engine;
+	if (engine)
+		pthread_mutex_unlock(&load_lock); /* there is no other load */
+	if (!forking.told && engine) {
+		engine_before();
+		forking.by_gate = true;
+	}
+}
+
+static void gate_open(void)
+{
+	if (forking.locked)
+		pthread_mutex_unlock(&load_lock);
+	forking.locked = false;
+}
+
+static void gate_parent(void)
+{
+	gate_open();
+	if (forking.by_gate)
+		engine_parent();
+}
+
+static void gate_child(void)
+{
+	gate_open();
+	if (forking.by_gate)
+		engine_child();
+}
+
+/* Without memory for the gate a fork in the middle of a load stays dangerous, and nothing else. */
+__attribute__((constructor)) static void install_gate(void)
+{
+	(void)pthread_atfork(gate_before, gate_parent, gate_child);
+}
+
+/* ── once per process ── */
+
+static int load_locked(const struct sb__engine **ret_engine)
+{
+	int err = 0;
+
+	*ret_engine = atomic_load_explicit(&loaded, memory_order_relaxed);
+	if (*ret_engine)
+		return 0;
+	err = load_python();
+	if (!err)
+		err = load_plugin(ret_engine);
+	if (!err && pthread_atfork(engine_before, engine_parent, engine_child) != 0)
+		err = sb__fail_memory("fork handlers");
+	if (!err)
+		atomic_store_explicit(&loaded, *ret_engine, memory_order_release);
+	return err;
+}
+
 int sb__engine_load(const struct sb__engine **ret_engine)
 {
-	static const struct sb__engine *_Atomic loaded;
 	const struct sb__engine *engine = atomic_load_explicit(&loaded, memory_order_acquire);
 	int err;
 
 	if (!engine) {
-		err = load_python();
-		if (!err)
-			err = load_plugin(&engine);
+		pthread_mutex_lock(&load_lock);
+		err = load_locked(&engine);
+		pthread_mutex_unlock(&load_lock);
 		if (err)
 			return err;
-		atomic_store_explicit(&loaded, engine, memory_order_release);
 	}
 	*ret_engine = engine;
 	return 0;
-}
-
-const char *sb__engine_default_executable(void)
-{
-	const char *wish = secure_getenv("SNAKEBRIDGE_PYTHON");
-
-	return wish && *wish ? wish : SB_PYTHON_EXECUTABLE;
 }

@@ -95,7 +95,7 @@ static void spinner_stop(struct spinner *s)
 static void test_child_runs_python(void **state)
 {
 	struct spinner spinner;
-	struct sb__engine_options options = { sb__engine_default_executable(), NULL };
+	struct sb__engine_options options = { sb__python_executable(), NULL };
 	pid_t pid;
 
 	(void)state;
@@ -306,7 +306,7 @@ static void test_unknown_thread_forks(void **state)
 /* A bare clone() runs no handlers: Python cannot be used in there, and says so. */
 static void test_bare_clone_is_told(void **state)
 {
-	struct sb__engine_options options = { sb__engine_default_executable(), NULL };
+	struct sb__engine_options options = { sb__python_executable(), NULL };
 	struct sb__table *table = probe_table(NULL);
 	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0L);
 

@@ -22,7 +22,7 @@ int probe_start(void **state)
 {
 	const char *source = getenv("SB_SOURCE_DIR"), *build = getenv("SB_BUILD_DIR");
 	char modules[4096], plugins[4096], error[512] = "";
-	struct sb__engine_options options = { sb__engine_default_executable(), modules };
+	struct sb__engine_options options = { sb__python_executable(), modules };
 	sb_value *sys = NULL;
 	struct sb__table *table;
 	int err;

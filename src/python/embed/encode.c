@@ -196,7 +196,8 @@ static bool is_numpy_scalar(const PyTypeObject *type)
 		return false;
 	/* Not along tp_base: numpy.str_ has two bases. */
 	for (Py_ssize_t i = 0; type->tp_mro && i < PyTuple_GET_SIZE(type->tp_mro); i++)
-		if (strcmp(((PyTypeObject *)PyTuple_GET_ITEM(type->tp_mro, i))->tp_name, "numpy.generic") == 0)
+		if (strcmp(((PyTypeObject *)PyTuple_GET_ITEM(type->tp_mro, i))->tp_name, "numpy.generic") ==
+		    0)
 			return true;
 	return false;
 }

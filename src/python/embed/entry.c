@@ -14,6 +14,9 @@ static const struct sb__engine engine = {
 	.counts = sb__table_counts,
 	.batch_begin = sb__gil_batch_begin,
 	.batch_end = sb__gil_batch_end,
+	.before_fork = sb__python_before_fork,
+	.after_fork_parent = sb__python_after_fork_parent,
+	.after_fork_child = sb__python_after_fork_child,
 };
 
 SB_API const struct sb__engine *sb__engine_entry(void);

@@ -17,14 +17,12 @@
 #include "gil.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include "clock.h"
 
 #define BATCH_YIELD_MS 4 /* a batch gives up the GIL this often; CPython's own interval is 5 */
 
-static pthread_key_t kept_key; /* PyThreadState * that this file made; valid once kept_key_state is 1 */
-static atomic_int kept_key_state;
+static pthread_key_t kept_key; /* PyThreadState * that this file made */
 
 static _Thread_local struct {
 	bool active;
@@ -64,14 +62,7 @@ static void forget_thread(void *kept)
 
 int sb__gil_prepare(void)
 {
-	int err;
-
-	if (atomic_load(&kept_key_state))
-		return 0;
-	err = pthread_key_create(&kept_key, forget_thread);
-	if (!err)
-		atomic_store(&kept_key_state, 1);
-	return err;
+	return pthread_key_create(&kept_key, forget_thread);
 }
 
 struct sb__gil sb__gil_enter(void)

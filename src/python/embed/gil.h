@@ -33,7 +33,13 @@ const char *sb__python_unusable(void);
 /* engine.h: start. */
 int sb__python_start(const struct sb__engine_options *options, char *error, size_t size);
 
-/* Makes the pthread key that clears a thread's state at its end. Before Py_Initialize, see gil.c. 0 or an errno. */
+/* engine.h: before_fork, after_fork_parent, after_fork_child. */
+void sb__python_before_fork(void);
+void sb__python_after_fork_parent(void);
+void sb__python_after_fork_child(void);
+
+/* Makes the pthread key that clears a thread's state at its end. Once, before Python
+ * starts, see gil.c. 0 or an errno. */
 int sb__gil_prepare(void);
 
 #endif

@@ -32,10 +32,10 @@ static atomic_int engine_state;
 static atomic_uint_least64_t
 	engine_epoch; /* sb__fork_epoch() of the process that Python believes itself to be in */
 static pthread_mutex_t start_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
-static bool hooks_installed; /* under start_lock */
-static char failure[256];    /* under start_lock: why a start failed for good */
+static bool key_made;     /* under start_lock */
+static char failure[256]; /* under start_lock: why a start failed for good */
 
-/* What before_fork() did, for the handlers after it: they run on the same thread. */
+/* What before_fork did, for the handlers after it: they run on the same thread. */
 static _Thread_local struct {
 	bool locked; /* start_lock */
 	bool told;   /* has the GIL, and Python knows that a fork is under way */
@@ -58,7 +58,7 @@ const char *sb__python_unusable(void)
 
 /* ── fork ── */
 
-static void before_fork(void)
+void sb__python_before_fork(void)
 {
 	forking.locked = forking.told = forking.sane = false;
 	pthread_mutex_lock(&start_lock);
@@ -77,7 +77,7 @@ static void before_fork(void)
 	forking.told = true;
 }
 
-static void after_fork_parent(void)
+void sb__python_after_fork_parent(void)
 {
 	if (forking.locked)
 		pthread_mutex_unlock(&start_lock);
@@ -87,7 +87,7 @@ static void after_fork_parent(void)
 	sb__gil_leave(forking.gil);
 }
 
-static void after_fork_child(void)
+void sb__python_after_fork_child(void)
 {
 	if (forking.locked) {
 		/* It is owned by a thread id that is not this one's any more. */
@@ -179,24 +179,6 @@ static int start_own(const struct sb__engine_options *options)
 	return 0;
 }
 
-/* Under start_lock. */
-static int install_hooks(void)
-{
-	int err;
-
-	if (hooks_installed)
-		return 0;
-	err = sb__gil_prepare();
-	if (!err)
-		err = pthread_atfork(before_fork, after_fork_parent, after_fork_child);
-	if (err) {
-		snprintf(failure, sizeof(failure), "no memory for fork handlers: %s", strerror(err));
-		return SB_ENOPYTHON;
-	}
-	hooks_installed = true;
-	return 0;
-}
-
 static int start_locked(const struct sb__engine_options *options)
 {
 	int rc;
@@ -206,9 +188,13 @@ static int start_locked(const struct sb__engine_options *options)
 	case ENGINE_FAILED: return SB_ENOPYTHON;
 	default: break;
 	}
-	rc = install_hooks();
-	if (rc < 0)
-		return rc;
+	rc = key_made ? 0 : sb__gil_prepare();
+	if (rc) {
+		snprintf(failure, sizeof(failure), "this process has no thread-specific key left: %s",
+		         strerror(rc));
+		return SB_ENOPYTHON;
+	}
+	key_made = true;
 	if (Py_IsInitialized() && !sb__python_alive()) {
 		snprintf(failure, sizeof(failure), "the host program is ending its Python");
 		return SB_ENOPYTHON;
