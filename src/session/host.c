@@ -39,7 +39,7 @@ struct sb__hosted *sb__host_find(struct sb__core *core, uint64_t incarnation)
 		return NULL;
 	pthread_mutex_lock(&host->lock);
 	for (uint32_t i = 0; i < host->top && !found; i++)
-		if (host->slots[i] && host->slots[i]->rec.incarnation == incarnation)
+		if (host->slots[i] && host->slots[i]->whole && host->slots[i]->rec.incarnation == incarnation)
 			found = host->slots[i];
 	if (found)
 		found->refs++;
@@ -134,6 +134,8 @@ struct sb__hosted *sb__hosted_at(struct sb__host *host, uint32_t index)
 
 	pthread_mutex_lock(&host->lock);
 	h = index < host->top ? host->slots[index] : NULL;
+	if (h && !h->whole)
+		h = NULL;
 	if (h)
 		h->refs++;
 	pthread_mutex_unlock(&host->lock);
@@ -260,6 +262,9 @@ int sb__host_session(struct sb__core *core, const struct sb__session_rec *rec)
 		free(h);
 		return err;
 	}
+	pthread_mutex_lock(&h->host->lock);
+	h->whole = true; /* from now on others find it */
+	pthread_mutex_unlock(&h->host->lock);
 	sb__hosted_put(h);
 	return 0;
 }

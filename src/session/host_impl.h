@@ -19,6 +19,7 @@ struct sb__hosted {
 	uint32_t bell_index;
 	unsigned refs;             /* slot, attachments, whoever looks */
 	unsigned users;            /* calls running on the table */
+	bool whole;                /* made; until then it only keeps its slot */
 	bool ended, buried;
 	struct sb__hosted *next_dead;
 	_Atomic uint64_t calls;
