@@ -209,10 +209,8 @@ static void killed_callers_leak_nothing_and_disturb_nobody(void **state)
 
 /* ── owners that end ── */
 
-enum ending { KILLED, EXITS };
-
-/* An owner process that accepts what it is sent (or not) and never answers. */
-static pid_t fork_mute_owner(struct shm_world *world, bool accepts, enum ending ending)
+/* An owner process that accepts what it is sent (or not) and never answers. Calls exit() once *exits is true. */
+static pid_t fork_mute_owner(struct shm_world *world, bool accepts, _Atomic bool *exits)
 {
 	int ready[2];
 	char byte;
@@ -222,9 +220,9 @@ static pid_t fork_mute_owner(struct shm_world *world, bool accepts, enum ending 
 		return -1;
 	pid = fork();
 	if (pid == 0) {
+		static struct shm_world mine; /* reachable: LeakSanitizer looks when it exits */
 		uint8_t scratch[SB__INLINE_MAX];
 		struct sb__accepted call;
-		struct shm_world mine;
 		uint32_t cursor = 0;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -235,7 +233,7 @@ static pid_t fork_mute_owner(struct shm_world *world, bool accepts, enum ending 
 		for (;;) {
 			(void)sb__mailbox_accept(mine.mailbox, mine.peers, &cursor, scratch, &call);
 			usleep(1000);
-			if (ending == EXITS && atomic_load(&world->stop))
+			if (exits && atomic_load(exits))
 				exit(0);
 		}
 	}
@@ -276,7 +274,7 @@ static uint64_t notice_of_death(unsigned state, enum sb__lane_result expected)
 
 	if (world_open(&world, NULL) != 0)
 		return 0;
-	owner = fork_mute_owner(&world, state == SB__LANE_BUSY, KILLED);
+	owner = fork_mute_owner(&world, state == SB__LANE_BUSY, NULL);
 	for (uint32_t i = 0; i < WAITERS; i++) {
 		struct waiter *w = &waiters[i];
 
@@ -355,30 +353,31 @@ static void they_learn_it_without_futex_waitv_too(void **state)
 /* exit() ends the keeper thread with its mutex held: the kernel tells, though nobody closed anything. */
 static void an_owner_that_exits_without_closing_counts_as_dead(void **state)
 {
-	struct shm_world *world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	_Atomic bool *exits = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	static struct shm_world world;
+	struct waiter w = { .world = &world };
 	enum sb__lane_result result;
-	struct waiter w = { .world = world };
+	struct sb__lane_shm *lane;
 	pid_t owner;
 
 	(void)state;
-	assert_int_equal(world_open(world, NULL), 0);
-	owner = fork_mute_owner(world, true, EXITS);
-	assert_int_equal(sb__lane_claim(world->mailbox, 20, 1, &w.lane), 0);
+	assert_int_equal(world_open(&world, NULL), 0);
+	owner = fork_mute_owner(&world, true, exits);
+	assert_int_equal(sb__lane_claim(world.mailbox, 20, 1, &w.lane), 0);
 	assert_int_equal(pthread_create(&w.thread, NULL, wait_for_death, &w), 0);
-	while (!sb__load32(&sb__lane_at(world->mailbox, w.lane)->caller_parked))
+	lane = sb__lane_at(world.mailbox, w.lane);
+	while (!sb__load32(&lane->caller_parked) || SB__WORD_STATE(sb__load(&lane->word)) != SB__LANE_BUSY)
 		usleep(100);
-	while (SB__WORD_STATE(sb__load(&sb__lane_at(world->mailbox, w.lane)->word)) != SB__LANE_BUSY)
-		usleep(100);
-	atomic_store(&world->stop, true);
+	atomic_store(exits, true);
 	pthread_join(w.thread, NULL);
 	assert_int_equal(wait_status(owner), 0);
 	assert_int_equal(w.err, 0);
 	assert_int_equal(w.result, SB__LANE_DIED_MAYBE);
-	assert_int_equal(sb__lane_claim(world->mailbox, 20, 1, &w.lane), 0);
-	assert_int_equal(world_call(world, w.lane, 1, 16, MINUTE_NS, &result), 0); /* does not wait any more */
+	assert_int_equal(sb__lane_claim(world.mailbox, 20, 1, &w.lane), 0);
+	assert_int_equal(world_call(&world, w.lane, 1, 16, MINUTE_NS, &result), 0); /* does not wait any more */
 	assert_int_equal(result, SB__LANE_DIED_NOT_STARTED);
-	world_close(world);
-	munmap(world, sizeof(*world));
+	world_close(&world);
+	munmap(exits, 4096);
 }
 
 /* ── a hung leader ── */
