@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an echo call through a lane costs beside a raw ping-pong between two processes, spinning and parked, on one CPU
- * and across two. Not part of the build:
+ * What an echo call through a lane costs beside a raw ping-pong between two processes, spinning and parked,
+ * on one CPU and across two. Not part of the build:
  *
- *   cc -O2 -std=gnu17 -D_GNU_SOURCE= -Iinclude -Isrc/base -Isrc/codec -Isrc/shm -Itests/support bench/shm_pingpong.c \
- *      tests/support/shm_world.c -o shm_pingpong BUILD/lib/libsnakebridge_static.a -lcbor -latomic_ops -llmdb -lpthread
+ *   cc -O2 -std=gnu17 -D_GNU_SOURCE= -Iinclude -Isrc/base -Isrc/codec -Isrc/shm -Itests/support \
+ *      bench/shm_pingpong.c tests/support/shm_world.c BUILD/lib/libsnakebridge_static.a \
+ *      -lcbor -latomic_ops -llmdb -lpthread -o shm_pingpong
  *
  * Prints medians of rounds, interleaved, in nanoseconds per round trip.
  */
@@ -178,7 +179,8 @@ static void many(unsigned callers, double seconds)
 			struct shm_world mine;
 			uint32_t lane;
 
-			if (world_join(&world, 10 + i, &mine) != 0 || sb__lane_claim(mine.mailbox, 10 + i, 1, &lane) != 0)
+			if (world_join(&world, 10 + i, &mine) != 0 ||
+			    sb__lane_claim(mine.mailbox, 10 + i, 1, &lane) != 0)
 				_exit(1);
 			while (sb__now_ns() < until) {
 				if (world_call(&mine, lane, counts[i], 16, UINT64_C(5000000000), NULL) != 0)
@@ -202,7 +204,8 @@ static void many(unsigned callers, double seconds)
 		most = counts[i] > most ? counts[i] : most;
 	}
 	printf("%4u callers                 %9.0f calls/s   least %.2f, most %.2f of the mean\n", callers,
-	       (double)total / seconds, (double)least * callers / (double)total, (double)most * callers / (double)total);
+	       (double)total / seconds, (double)least * callers / (double)total,
+	       (double)most * callers / (double)total);
 	world_close(&world);
 	munmap(counts, 65536);
 }

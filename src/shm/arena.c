@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The writer's side of an arena: a best-fit allocator whose metadata is private memory. Chunks of the file are
- * allocated with real blocks and mapped once; freed blocks are used again first, while their pages are warm. Knows
- * nothing of lanes: who may still read a block is the mailbox's business (layout.h, spill blocks).
+ * The writer's side of an arena: a best-fit allocator whose metadata is private memory. Chunks of the file
+ * are allocated with real blocks and mapped once; freed blocks are used again first, while their pages are
+ * warm. Knows nothing of lanes: who may still read a block is the mailbox's business (layout.h, spill
+ * blocks).
  *
  * The file has no header and is valid at any length, so it is made under its own name at once.
  *
  * Lock order: arena->lock is a leaf. In a forked child nothing of it is taken.
  *
- * Crash: a kill leaves the file; readers that still copy from it are not disturbed. The reaper unlinks it once the
- * process is dead.
+ * Crash: a kill leaves the file; readers that still copy from it are not disturbed. The reaper unlinks it
+ * once the process is dead.
  */
 #include "arena.h"
 
@@ -24,10 +25,11 @@
 #include "file.h"
 #include "os_linux.h"
 
-#define WHAT "the arena"
-#define ALIGN 64u
+#define WHAT      "the arena"
+#define ALIGN     64u
 #define CHUNK_MIN ((uint64_t)1 << 20)
-#define CHUNK_GROWTH_MAX ((uint64_t)64 << 20) /* what one request may make the file grow beyond its own need */
+/* What one request may make the file grow beyond its own need. */
+#define CHUNK_GROWTH_MAX ((uint64_t)64 << 20)
 
 struct chunk {
 	uint8_t *map;
@@ -150,8 +152,8 @@ static int extend_locked(struct sb__arena *arena, uint64_t size)
 	if (err)
 		return err; /* a file longer than we know: the next try allocates the same range again */
 	chunks[arena->chunk_count] = (struct chunk){ map, arena->file_size, size };
-	arena->segments[arena->segment_count++] =
-		(struct segment){ arena->file_size, size, (uint32_t)arena->chunk_count, false };
+	arena->segments[arena->segment_count++] = (struct segment){ arena->file_size, size,
+		                                                    (uint32_t)arena->chunk_count, false };
 	arena->chunk_count++;
 	arena->file_size += size;
 	return 0;
@@ -185,7 +187,8 @@ static size_t best_fit_locked(const struct sb__arena *arena, uint64_t len)
 	for (size_t i = 0; i < arena->segment_count; i++) {
 		const struct segment *s = &arena->segments[i];
 
-		if (!s->used && s->len >= len && (best == arena->segment_count || s->len < arena->segments[best].len))
+		if (!s->used && s->len >= len &&
+		    (best == arena->segment_count || s->len < arena->segments[best].len))
 			best = i;
 	}
 	return best;
@@ -232,8 +235,8 @@ int sb__arena_alloc(struct sb__arena *arena, size_t len, struct sb__spill_shm *r
 	int err;
 
 	if (len == 0 || len > SB__MESSAGE_MAX)
-		return sb__fail(SB_ETOOBIG, "%zu bytes do not fit into one message, which has at most %zu", len,
-		                SB__MESSAGE_MAX);
+		return sb__fail(SB_ETOOBIG, "%zu bytes do not fit into one message, which has at most %zu",
+		                len, SB__MESSAGE_MAX);
 	if (arena->epoch != sb__fork_epoch())
 		return sb__fail(SB_EBUG, "an arena was used in a forked child");
 	pthread_mutex_lock(&arena->lock);
@@ -284,7 +287,8 @@ void sb__arena_free(struct sb__arena *arena, const struct sb__spill_shm *block)
 		return;
 	pthread_mutex_lock(&arena->lock);
 	i = find_locked(arena, block->offset);
-	if (i < arena->segment_count && arena->segments[i].offset == block->offset && arena->segments[i].used) {
+	if (i < arena->segment_count && arena->segments[i].offset == block->offset &&
+	    arena->segments[i].used) {
 		arena->segments[i].used = false;
 		arena->in_use -= arena->segments[i].len;
 		merge_locked(arena, i);

@@ -11,12 +11,13 @@
 
 struct sb__arena;
 
-/* The file is made lazily by the first allocation. arena_dir is borrowed: it must stay open as long as the arena is
- * (a descriptor for each would be one too many). */
+/* The file is made lazily by the first allocation. arena_dir is borrowed: it must stay open as long as the
+ * arena is (a descriptor for each would be one too many). */
 int sb__arena_create(int arena_dir, uint32_t slot, uint32_t generation, struct sb__arena **ret);
 /* Unmaps; unlinks the file if unlink. In a forked child it only unmaps and frees, whatever unlink says. */
 void sb__arena_destroy(struct sb__arena *arena, bool unlink);
-/* Thread-safe. 0, SB_ENOSPACE, SB_ENOMEM, SB_ETOOBIG, SB_ESYSTEM. *ret_addr: where to write the len bytes; 64-byte aligned. */
+/* Thread-safe. 0, SB_ENOSPACE, SB_ENOMEM, SB_ETOOBIG, SB_ESYSTEM. *ret_addr: where to write the len bytes;
+ * 64-byte aligned. */
 int sb__arena_alloc(struct sb__arena *arena, size_t len, struct sb__spill_shm *ret, void **ret_addr);
 void sb__arena_free(struct sb__arena *arena, const struct sb__spill_shm *block);
 size_t sb__arena_in_use(struct sb__arena *arena); /* bytes of live blocks */

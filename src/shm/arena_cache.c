@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The readers' side of arenas: peers' files, mapped read-only and kept mapped, so that a block costs a copy and no
- * system call. Copies out and checks bounds; whether what it copied is still what was written is for the mailbox to
- * say (layout.h, spill blocks).
+ * The readers' side of arenas: peers' files, mapped read-only and kept mapped, so that a block costs a copy
+ * and no system call. Copies out and checks bounds; whether what it copied is still what was written is for
+ * the mailbox to say (layout.h, spill blocks).
  *
- * Locks: cache->lock, a leaf, not held while copying: a view in use is counted and unmapped by its last user.
+ * Locks: cache->lock, a leaf, not held while copying: a view in use is counted and unmapped by its last
+ * user.
  *
  * Crash: private memory only.
  */
@@ -54,7 +55,8 @@ static void view_free(struct view *view)
 	free(view);
 }
 
-/* Not locked: nobody else may be in here, and in a forked child the lock may be held by a thread that is not there. */
+/* Not locked: nobody else may be in here, and in a forked child the lock may be held by a thread that is
+ * not there. */
 void sb__arena_cache_destroy(struct sb__arena_cache *cache)
 {
 	if (!cache)
@@ -100,14 +102,17 @@ static int view_open(int dir, uint32_t slot, uint32_t generation, struct view **
 	if (fd < 0) {
 		free(view);
 		if (fd == -ENOENT)
-			return sb__fail(SB_EPROTOCOL, "a message names the arena of process slot %s, which does not exist", name);
+			return sb__fail(SB_EPROTOCOL,
+			                "a message names the arena of process slot %s, which does not exist",
+			                name);
 		return sb__file_fail(fd, "opened", WHAT);
 	}
 	err = sb__os_fstat(fd, &st);
 	if (err < 0)
 		err = sb__file_fail(err, "examined", WHAT);
 	else if (st.st_size <= 0)
-		err = sb__fail(SB_EPROTOCOL, "a message names the arena of process slot %s, which is empty", name);
+		err = sb__fail(SB_EPROTOCOL, "a message names the arena of process slot %s, which is empty",
+		               name);
 	else
 		err = sb__file_map(fd, 0, (size_t)st.st_size, false, WHAT, (void **)&view->map);
 	(void)sb__os_close(fd);
@@ -147,7 +152,8 @@ static int view_get(struct sb__arena_cache *cache, const struct sb__spill_shm *b
 		}
 	}
 	if (!err && !within(*at, block->offset, block->len))
-		err = sb__fail(SB_EPROTOCOL, "a message names bytes %" PRIu64 " to %" PRIu64 " of an arena of %" PRIu64,
+		err = sb__fail(SB_EPROTOCOL,
+		               "a message names bytes %" PRIu64 " to %" PRIu64 " of an arena of %" PRIu64,
 		               block->offset, block->offset + block->len, (*at)->size);
 	if (!err) {
 		(*at)->users++;
@@ -175,18 +181,22 @@ int sb__arena_copy(struct sb__arena_cache *cache, const struct sb__spill_shm *bl
 	struct view *view = NULL; /* gcc does not see that view_get() sets it */
 	int err;
 
-	if (block->len == 0 || block->len > SB__MESSAGE_MAX || block->offset % 64 != 0 || block->offset > INT64_MAX ||
-	    block->slot >= SB__SLOTS_MAX)
-		return sb__fail(SB_EPROTOCOL, "a message names an impossible block: %" PRIu64 " bytes at %" PRIu64
-		                " of the arena of process slot %" PRIu32, block->len, block->offset, block->slot);
+	if (block->len == 0 || block->len > SB__MESSAGE_MAX || block->offset % 64 != 0 ||
+	    block->offset > INT64_MAX || block->slot >= SB__SLOTS_MAX)
+		return sb__fail(SB_EPROTOCOL,
+		                "a message names an impossible block: %" PRIu64 " bytes at %" PRIu64
+		                " of the arena of process slot %" PRIu32,
+		                block->len, block->offset, block->slot);
 	err = view_get(cache, block, &view);
 	if (err)
 		return err;
 	sb__buf_append(ret, view->map + block->offset, block->len);
 	view_put(cache, view);
 	if (ret->error)
-		return ret->error == SB_ENOMEM ? sb__fail_memory("a message") :
-		                                 sb__fail(ret->error, "a message of %" PRIu64 " bytes is too big", block->len);
+		return ret->error == SB_ENOMEM
+		               ? sb__fail_memory("a message")
+		               : sb__fail(ret->error, "a message of %" PRIu64 " bytes is too big",
+		                          block->len);
 	return 0;
 }
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The doorbell of a designated owner process. It says which sessions may have work and wakes the leader; what the
- * work is, it does not know.
+ * The doorbell of a designated owner process. It says which sessions may have work and wakes the leader;
+ * what the work is, it does not know.
  *
  * Locks: the alive mutex only, held by the keeper thread for its life and never waited for.
  *
- * Crash: a caller killed between two steps of ringing leaves at most a set bit, which the leader finds empty, or a
- * missing one, which hides only a request whose caller is dead (layout.h, law of the bits). A killed owner: the kernel
- * marks the alive word and wakes one waiter. The file stays until the reaper unlinks it.
+ * Crash: a caller killed between two steps of ringing leaves at most a set bit, which the leader finds
+ * empty, or a missing one, which hides only a request whose caller is dead (layout.h, law of the bits). A
+ * killed owner: the kernel marks the alive word and wakes one waiter. The file stays until the reaper
+ * unlinks it.
  */
 #include "bell.h"
 
@@ -24,11 +25,11 @@
 #include "file.h"
 #include "os_linux.h"
 
-#define WHAT "the doorbell"
-#define BELL_SIZE ((sizeof(struct sb__bell_shm) + SB__PAGE - 1) / SB__PAGE * SB__PAGE)
-#define SUMMARY_WORDS (SB__BELL_SESSIONS / 4096u)
-#define STALE_WORDS_KEPT 4 /* summary bits without anything below that one look leaves set */
-#define CLOCK_EVERY 32u    /* spins between looks at the clock */
+#define WHAT             "the doorbell"
+#define BELL_SIZE        ((sizeof(struct sb__bell_shm) + SB__PAGE - 1) / SB__PAGE * SB__PAGE)
+#define SUMMARY_WORDS    (SB__BELL_SESSIONS / 4096u)
+#define STALE_WORDS_KEPT 4   /* summary bits without anything below that one look leaves set */
+#define CLOCK_EVERY      32u /* spins between looks at the clock */
 
 static const char magic[8] = { 'S', 'B', 'b', 'e', 'l', 'l', '0', '1' };
 
@@ -55,7 +56,8 @@ static int init_alive(pthread_mutex_t *mutex)
 	return err;
 }
 
-static void bell_init(struct sb__bell *bell, struct sb__bell_shm *shm, const struct sb__identity *owner, bool mine)
+static void bell_init(struct sb__bell *bell, struct sb__bell_shm *shm, const struct sb__identity *owner,
+                      bool mine)
 {
 	*bell = (struct sb__bell){ .shm = shm, .owner = *owner, .mine = mine };
 	bell->one_cpu = sb__os_cpu_count() == 1;
@@ -88,19 +90,25 @@ int sb__bell_create(int bell_dir, const struct sb__identity *self, struct sb__be
 }
 
 /* The header is a claim like all that is in shared files; the copy is what we go by. */
-static int check_header(const struct sb__bell_shm *shm, uint32_t slot, uint32_t generation, struct sb__identity *ret)
+static int check_header(const struct sb__bell_shm *shm, uint32_t slot, uint32_t generation,
+                        struct sb__identity *ret)
 {
 	*ret = shm->owner;
 	ret->program[sizeof(ret->program) - 1] = '\0';
 	if (memcmp(shm->magic, magic, sizeof(magic)) != 0)
-		return sb__fail(SB_EPROTOCOL, "bell/%" PRIu32 ".%" PRIu32 " is not a doorbell", slot, generation);
+		return sb__fail(SB_EPROTOCOL, "bell/%" PRIu32 ".%" PRIu32 " is not a doorbell", slot,
+		                generation);
 	if (shm->version != SB__LAYOUT_VERSION || shm->fingerprint != sb__layout_fingerprint())
-		return sb__fail(SB_EVERSION, "the doorbell of process slot %" PRIu32 " has layout %" PRIu32 "/%08" PRIx32
+		return sb__fail(SB_EVERSION,
+		                "the doorbell of process slot %" PRIu32 " has layout %" PRIu32 "/%08" PRIx32
 		                ", this library %" PRIu32 "/%08" PRIx32 ": use the same version everywhere",
-		                slot, shm->version, shm->fingerprint, SB__LAYOUT_VERSION, sb__layout_fingerprint());
+		                slot, shm->version, shm->fingerprint, SB__LAYOUT_VERSION,
+		                sb__layout_fingerprint());
 	if (ret->slot != slot || ret->generation != generation)
-		return sb__fail(SB_EPROTOCOL, "bell/%" PRIu32 ".%" PRIu32 " says that it is of process slot %" PRIu32
-		                ".%" PRIu32, slot, generation, ret->slot, ret->generation);
+		return sb__fail(SB_EPROTOCOL,
+		                "bell/%" PRIu32 ".%" PRIu32 " says that it is of process slot %" PRIu32
+		                ".%" PRIu32,
+		                slot, generation, ret->slot, ret->generation);
 	return 0;
 }
 
@@ -114,8 +122,10 @@ int sb__bell_attach(int bell_dir, uint32_t slot, uint32_t generation, struct sb_
 	bell_name(name, slot, generation);
 	fd = sb__os_openat(bell_dir, name, O_RDWR, 0);
 	if (fd == -ENOENT)
-		return sb__fail(SB_EOWNERDIED, "the designated owner in process slot %" PRIu32 " is gone: there is no "
-		                "doorbell bell/%s", slot, name);
+		return sb__fail(SB_EOWNERDIED,
+		                "the designated owner in process slot %" PRIu32 " is gone: there is no "
+		                "doorbell bell/%s",
+		                slot, name);
 	if (fd < 0)
 		return sb__file_fail(fd, "opened", WHAT);
 	err = sb__file_map(fd, 0, BELL_SIZE, true, WHAT, &map);
@@ -150,7 +160,8 @@ int sb__bell_unlink(int bell_dir, uint32_t slot, uint32_t generation)
 
 /* ── the alive word ── */
 
-/* glibc's mutex begins with its lock word, the kernel's robust futex. Whether that is so is checked when it is held. */
+/* glibc's mutex begins with its lock word, the kernel's robust futex. Whether that is so is checked when it
+ * is held. */
 static sb__word32 *lock_word(const struct sb__bell *bell)
 {
 	return (sb__word32 *)&bell->shm->alive;
@@ -164,11 +175,14 @@ int sb__bell_alive_hold(struct sb__bell *bell)
 
 	if (err)
 		return sb__fail_errno(SB_ESYSTEM, err, "the doorbell's alive mutex cannot be taken");
-	/* Set by hand, for no waiter ever goes through the mutex; with it the kernel wakes at death, and unlocking wakes. */
+	/* Set by hand, for no waiter ever goes through the mutex; with it the kernel wakes at death, and
+	 * unlocking wakes. */
 	if (!sb__cas32(word, tid, tid | FUTEX_WAITERS)) {
 		pthread_mutex_unlock(&bell->shm->alive);
-		return sb__fail(SB_ESYSTEM, "this C library keeps the owner of a robust mutex elsewhere: callers will learn "
-		                "of this process's death by asking");
+		return sb__fail(
+			SB_ESYSTEM,
+			"this C library keeps the owner of a robust mutex elsewhere: callers will learn "
+			"of this process's death by asking");
 	}
 	bell->held = true;
 	return 0;
@@ -253,8 +267,9 @@ static void clear_stale(struct sb__bell_shm *shm, unsigned word)
 		sb__or(&shm->summary[word / 64], bit);
 }
 
-/* The next word of session bits at or after from that is not empty, wherever in [from, end); -1 if there is none.
- * Summary bits above nothing are left set (so that busy callers need not set them again) unless they are many. */
+/* The next word of session bits at or after from that is not empty, wherever in [from, end); -1 if there is
+ * none. Summary bits above nothing are left set (so that busy callers need not set them again) unless they
+ * are many. */
 static int next_word(struct sb__bell_shm *shm, unsigned from, unsigned end, unsigned *stale)
 {
 	for (unsigned w = from; w < end;) {
@@ -348,8 +363,9 @@ bool sb__bell_sleep(struct sb__bell *bell, uint64_t timeout_ns, uint64_t spin_ns
 
 	if (pending(bell) || (spin_ns && spin_for_work(bell, spin_ns)))
 		return true;
-	/* Pairs with sb__bell_ring(): it sets bits, then reads parked; here parked is set, then the bits are read, each
-	 * with a full barrier between. So either we see its bit or it sees us parked and changes bell, which we read before. */
+	/* Pairs with sb__bell_ring(): it sets bits, then reads parked; here parked is set, then the bits
+	 * are read, each with a full barrier between. So either we see its bit or it sees us parked and
+	 * changes bell, which we read before. */
 	seen = sb__load32(&shm->bell);
 	sb__store32(&shm->parked, 1);
 	sb__barrier();
@@ -375,8 +391,8 @@ bool sb__bell_standby(struct sb__bell *bell, uint64_t timeout_ns)
 		now = sb__load32(&bell->shm->standby);
 	}
 	/* Many callers nudge about one hung leader: whoever gets the number first answers all of them. */
-	return now != seen &&
-	       __atomic_compare_exchange_n(&bell->nudges_seen, &seen, now, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+	return now != seen && __atomic_compare_exchange_n(&bell->nudges_seen, &seen, now, false,
+	                                                  __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
 void sb__bell_wake_all(struct sb__bell *bell)

@@ -30,30 +30,34 @@ void sb__bell_detach(struct sb__bell *bell);
 int sb__bell_unlink(int bell_dir, uint32_t slot, uint32_t generation);
 
 /* The keeper thread takes the alive mutex for as long as it runs, and lets go before it ends by itself.
- * FUTEX_WAITERS is set in its word at once, so that the kernel always wakes. SB_ESYSTEM if it cannot be had: then
- * callers learn of a death by asking, which is slower. Both by the same thread, never in a forked child. */
+ * FUTEX_WAITERS is set in its word at once, so that the kernel always wakes. SB_ESYSTEM if it cannot be
+ * had: then callers learn of a death by asking, which is slower. Both by the same thread, never in a forked
+ * child. */
 int sb__bell_alive_hold(struct sb__bell *bell);
 void sb__bell_alive_release(struct sb__bell *bell);
 /* Caller: did the kernel mark it? One load. Never true for an owner whose keeper runs. */
 bool sb__bell_owner_died(const struct sb__bell *bell);
-/* The futex word to wait on beside another, and the value that means alive. NULL where there is nothing to wait for:
- * the keeper does not hold it, or has died. */
+/* The futex word to wait on beside another, and the value that means alive. NULL where there is nothing to
+ * wait for: the keeper does not hold it, or has died. */
 sb__word32 *sb__bell_alive_word(struct sb__bell *bell, unsigned int *ret_expected);
-/* Caller that was woken by the alive word, or saw the death: the kernel woke only one, this wakes the others. */
+/* Caller that was woken by the alive word, or saw the death: the kernel woke only one, this wakes the
+ * others. */
 void sb__bell_pass_on(struct sb__bell *bell);
 
-/* Caller: session has work. Rings if the leader sleeps. A full barrier must lie between making the work visible and
- * this (every read-modify-write of atomics.h is one). Also for the owner itself, to put a session back. */
+/* Caller: session has work. Rings if the leader sleeps. A full barrier must lie between making the work
+ * visible and this (every read-modify-write of atomics.h is one). Also for the owner itself, to put a
+ * session back. */
 void sb__bell_ring(struct sb__bell *bell, uint32_t session_index);
 /* Caller: its request was not picked up for a while; wakes a standby thread. */
 void sb__bell_nudge(struct sb__bell *bell);
 
 /* Leader: next session index with work, its bit taken; -1 if none. *cursor makes it fair (start with 0). */
 int sb__bell_take(struct sb__bell *bell, uint32_t *cursor);
-/* Leader, one thread at a time: sleeps until rung or timeout_ns passes; spins first, for at most spin_ns and as long as
- * that has paid of late. Returns true if there may be work. */
+/* Leader, one thread at a time: sleeps until rung or timeout_ns passes; spins first, for at most spin_ns
+ * and as long as that has paid of late. Returns true if there may be work. */
 bool sb__bell_sleep(struct sb__bell *bell, uint64_t timeout_ns, uint64_t spin_ns);
-/* Standby: sleeps until nudged (true) or timeout (false). A nudge that came while nobody stood by is not lost. */
+/* Standby: sleeps until nudged (true) or timeout (false). A nudge that came while nobody stood by is not
+ * lost. */
 bool sb__bell_standby(struct sb__bell *bell, uint64_t timeout_ns);
 /* Owner itself, to end: wakes leader and standby; from now on nobody sleeps on this bell. */
 void sb__bell_wake_all(struct sb__bell *bell);

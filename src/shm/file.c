@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files that processes share: made whole under a temporary name, then renamed, so that nobody ever sees half of one.
- * Knows nothing of what is in them.
+ * Files that processes share: made whole under a temporary name, then renamed, so that nobody ever sees
+ * half of one. Knows nothing of what is in them.
  *
- * Locks: none. Crash: a kill before the rename leaves ".new.<slot>.<generation>.…", which the reaper removes once that
- * process is dead; after it, a whole file.
+ * Locks: none. Crash: a kill before the rename leaves ".new.<slot>.<generation>.…", which the reaper
+ * removes once that process is dead; after it, a whole file.
  */
 #include "file.h"
 
@@ -33,7 +33,8 @@ int sb__file_extend(int fd, uint64_t offset, uint64_t len, const char *what)
 	int err = sb__os_fallocate(fd, (off_t)offset, (off_t)len);
 
 	if (err == -EFBIG) /* RLIMIT_FSIZE, or beyond what the file system can hold */
-		return sb__fail_errno(SB_ENOSPACE, EFBIG, "%s cannot grow to %" PRIu64 " bytes", what, offset + len);
+		return sb__fail_errno(SB_ENOSPACE, EFBIG, "%s cannot grow to %" PRIu64 " bytes", what,
+		                      offset + len);
 	return err < 0 ? sb__file_fail(err, "given space", what) : 0;
 }
 
@@ -47,7 +48,8 @@ static void discard(struct sb__new_file *file)
 	file->fd = -1;
 }
 
-int sb__file_make(int dir, uint32_t slot, uint32_t generation, size_t size, const char *what, struct sb__new_file *ret)
+int sb__file_make(int dir, uint32_t slot, uint32_t generation, size_t size, const char *what,
+                  struct sb__new_file *ret)
 {
 	struct sb__new_file file = { .dir = dir, .size = size };
 	uint64_t number;
@@ -55,7 +57,8 @@ int sb__file_make(int dir, uint32_t slot, uint32_t generation, size_t size, cons
 
 	if (err)
 		return err;
-	snprintf(file.name, sizeof(file.name), ".new.%" PRIu32 ".%" PRIu32 ".%016" PRIx64, slot, generation, number);
+	snprintf(file.name, sizeof(file.name), ".new.%" PRIu32 ".%" PRIu32 ".%016" PRIx64, slot, generation,
+	         number);
 	file.fd = sb__os_openat(dir, file.name, O_RDWR | O_CREAT | O_EXCL, 0600);
 	if (file.fd < 0)
 		return sb__file_fail(file.fd, "created", what);
@@ -93,8 +96,8 @@ int sb__file_map(int fd, uint64_t offset, size_t len, bool writable, const char 
 	/* A touch beyond the end would raise SIGBUS, and files of ours only grow. */
 	if (!S_ISREG(st.st_mode) || st.st_size < 0 || (uint64_t)st.st_size < offset ||
 	    (uint64_t)st.st_size - offset < len)
-		return sb__fail(SB_EPROTOCOL, "%s is shorter than it says: %lld bytes, needed are %" PRIu64, what,
-		                (long long)st.st_size, offset + len);
+		return sb__fail(SB_EPROTOCOL, "%s is shorter than it says: %lld bytes, needed are %" PRIu64,
+		                what, (long long)st.st_size, offset + len);
 	err = sb__os_map(fd, (off_t)offset, len, writable, ret);
 	return err < 0 ? sb__file_fail(err, "mapped", what) : 0;
 }

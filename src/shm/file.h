@@ -18,10 +18,11 @@ struct sb__new_file {
 };
 
 /*
- * A zeroed file of size bytes (whole pages, real blocks) named ".new.<slot>.<generation>.<random>". what: for messages,
- * "the mailbox". SB_ENOSPACE, SB_ENOMEM, SB_ESYSTEM; leaves nothing behind then.
+ * A zeroed file of size bytes (whole pages, real blocks) named ".new.<slot>.<generation>.<random>". what:
+ * for messages, "the mailbox". SB_ENOSPACE, SB_ENOMEM, SB_ESYSTEM; leaves nothing behind then.
  */
-int sb__file_make(int dir, uint32_t slot, uint32_t generation, size_t size, const char *what, struct sb__new_file *ret);
+int sb__file_make(int dir, uint32_t slot, uint32_t generation, size_t size, const char *what,
+                  struct sb__new_file *ret);
 /* Renames it; the map is now the caller's. On failure everything is undone. */
 int sb__file_publish(struct sb__new_file *file, const char *name, const char *what);
 

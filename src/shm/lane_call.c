@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The caller's side of a lane: claim, publish, wait, take the reply, give back. It does not know what the bytes mean.
+ * The caller's side of a lane: claim, publish, wait, take the reply, give back. It does not know what the
+ * bytes mean.
  *
  * Locks: none held; a lane belongs to one thread.
  *
- * Crash: see the table of lanes in layout.h. Killed while claiming: one CAS, claimed or not. While writing the request:
- * IDLE. After READY: the owner runs it, and the reply stays DONE. In each case reclaim frees the lane, and nobody waits
- * for this caller at any step. A spilled request's block goes with the caller's arena.
+ * Crash: see the table of lanes in layout.h. Killed while claiming: one CAS, claimed or not. While writing
+ * the request: IDLE. After READY: the owner runs it, and the reply stays DONE. In each case reclaim frees
+ * the lane, and nobody waits for this caller at any step. A spilled request's block goes with the caller's
+ * arena.
  */
 #include "mailbox.h"
 
@@ -20,12 +22,12 @@
 #include "mailbox_impl.h"
 #include "os_linux.h"
 
-#define MS UINT64_C(1000000)
-#define FIRST_SLICE_NS (2 * MS)  /* then the owner is asked whether its leader hangs */
-#define SLICE_MAX_NS (100 * MS)
-#define POLL_MAX_NS (20 * MS)    /* where the kernel cannot wait for reply and death at once */
+#define MS             UINT64_C(1000000)
+#define FIRST_SLICE_NS (2 * MS) /* then the owner is asked whether its leader hangs */
+#define SLICE_MAX_NS   (100 * MS)
+#define POLL_MAX_NS    (20 * MS) /* where the kernel cannot wait for reply and death at once */
 #define ALIVE_EVERY_NS (100 * MS)
-#define CLOCK_EVERY 64u          /* spins between looks at the clock */
+#define CLOCK_EVERY    64u /* spins between looks at the clock */
 
 #define CLAIMED (UINT64_C(1) << 32) /* tells the claim of slot 0, generation 0 from none */
 
@@ -80,7 +82,8 @@ static bool is_ours(const struct sb__lane_notes *notes, uint64_t word)
 	return SB__WORD_STATE(word) != SB__LANE_FREE && (SB__WORD_CLAIM(word) | CLAIMED) == notes->claim;
 }
 
-/* Requests and replies may hold secrets: gone before the next claimer comes. In IDLE nobody else writes them. */
+/* Requests and replies may hold secrets: gone before the next claimer comes. In IDLE nobody else writes
+ * them. */
 static void wipe(struct sb__lane_shm *l, struct sb__lane_notes *notes)
 {
 	memset(l->request, 0, notes->request_high);
@@ -131,7 +134,8 @@ struct flight {
 	struct sb__lane_notes *notes;
 	uint32_t lane;
 	uint64_t ready; /* our word after publishing */
-	struct sb__spill_shm block; /* of a spilled request; len 0 if it is not. A copy: the lane may be lost */
+	struct sb__spill_shm
+		block; /* of a spilled request; len 0 if it is not. A copy: the lane may be lost */
 	uint64_t deadline_ns;
 	sb__alive_fn alive;
 	void *alive_arg;
@@ -146,7 +150,8 @@ static int spill_request(struct flight *f, const struct sb__buf *buf, struct sb_
 	int err;
 
 	if (!arena)
-		return sb__fail(SB_ETOOBIG, "a request of %zu bytes does not fit into a lane (%u), and there is no arena",
+		return sb__fail(SB_ETOOBIG,
+		                "a request of %zu bytes does not fit into a lane (%u), and there is no arena",
 		                buf->len, SB__INLINE_MAX);
 	err = sb__arena_alloc(arena, buf->len, &f->block, &to);
 	if (err)
@@ -164,8 +169,9 @@ static int write_request(struct flight *f, const struct sb__buf *buf, const stru
 	struct sb__lane_shm *l = f->l;
 
 	if (buf->error)
-		return buf->error == SB_ENOMEM ? sb__fail_memory("a request") :
-		                                 sb__fail(buf->error, "the request is bigger than %zu bytes", buf->limit);
+		return buf->error == SB_ENOMEM
+		               ? sb__fail_memory("a request")
+		               : sb__fail(buf->error, "the request is bigger than %zu bytes", buf->limit);
 	if (buf->len > SB__INLINE_MAX) {
 		int err = spill_request(f, buf, post->arena);
 
@@ -178,8 +184,9 @@ static int write_request(struct flight *f, const struct sb__buf *buf, const stru
 		l->request_spilled = 0;
 	}
 	/* A request that moved to the heap has filled the lane first. */
-	f->notes->request_high = buf->heap ? SB__INLINE_MAX :
-	                         buf->len > f->notes->request_high ? (uint32_t)buf->len : f->notes->request_high;
+	f->notes->request_high = buf->heap                           ? SB__INLINE_MAX
+	                         : buf->len > f->notes->request_high ? (uint32_t)buf->len
+	                                                             : f->notes->request_high;
 	sb__store(&l->deadline_ns, post->deadline_ns);
 	l->trace_id = post->trace_id;
 	l->published_ns = sb__now_coarse_ms() * MS;
@@ -194,7 +201,8 @@ static void announce(struct flight *f)
 	uint32_t w = f->lane / 64;
 	uint64_t bit = UINT64_C(1) << (f->lane % 64);
 
-	/* Called after a full barrier that followed READY; for the skipped ones see layout.h, law of the bits. */
+	/* Called after a full barrier that followed READY; for the skipped ones see layout.h, law of the
+	 * bits. */
 	if (!(sb__load_acquire(&control->ready[w]) & bit))
 		sb__or(&control->ready[w], bit);
 	bit = UINT64_C(1) << w;
@@ -210,7 +218,8 @@ enum why { DEADLINE, ENDED, DIED };
 /* There will be no waiting any more: makes the word say so, unless the reply is there. */
 static enum sb__lane_result settle(struct flight *f, enum why why)
 {
-	static const enum sb__lane_result not_started[] = { [DEADLINE] = SB__LANE_NOT_STARTED, [ENDED] = SB__LANE_ENDED,
+	static const enum sb__lane_result not_started[] = { [DEADLINE] = SB__LANE_NOT_STARTED,
+		                                            [ENDED] = SB__LANE_ENDED,
 		                                            [DIED] = SB__LANE_DIED_NOT_STARTED };
 	enum sb__lane_result maybe = why == DIED ? SB__LANE_DIED_MAYBE : SB__LANE_MAYBE;
 
@@ -220,8 +229,7 @@ static enum sb__lane_result settle(struct flight *f, enum why why)
 		if (SB__WORD_CALL(word) != SB__WORD_CALL(f->ready))
 			break; /* taken back by somebody who held us for dead: it may have run */
 		switch (SB__WORD_STATE(word)) {
-		case SB__LANE_DONE:
-			return SB__LANE_REPLIED;
+		case SB__LANE_DONE: return SB__LANE_REPLIED;
 		case SB__LANE_READY:
 			if (sb__cas(&f->l->word, word, SB__WORD_WITH(word, SB__LANE_IDLE)))
 				return not_started[why];
@@ -230,8 +238,7 @@ static enum sb__lane_result settle(struct flight *f, enum why why)
 			if (!sb__cas(&f->l->word, word, SB__WORD_WITH(word, SB__LANE_ABANDONED)))
 				continue;
 			break;
-		default:
-			break;
+		default: break;
 		}
 		break;
 	}
@@ -251,7 +258,8 @@ static bool spin_for_reply(struct flight *f)
 	uint64_t budget = sb__spin_budget(&f->notes->spin), begun = 0;
 
 	/* On the leader's CPU, or the only one, our spinning is what keeps it from replying. */
-	if (budget == 0 || f->m->one_cpu || sb__load32(&f->bell->shm->leader_cpu) == (unsigned int)sb__os_cpu())
+	if (budget == 0 || f->m->one_cpu ||
+	    sb__load32(&f->bell->shm->leader_cpu) == (unsigned int)sb__os_cpu())
 		return moved_on(f);
 	for (unsigned i = 1;; i++) {
 		if (moved_on(f)) {
@@ -298,7 +306,8 @@ static bool given_up(struct flight *f, uint64_t now, enum why *ret_why)
 	return false;
 }
 
-/* A slice passed without an answer: the leader may hang in another call, or a bit may have got lost with a thread. */
+/* A slice passed without an answer: the leader may hang in another call, or a bit may have got lost with a
+ * thread. */
 static void slice_passed(struct flight *f, bool polling)
 {
 	f->slices++;
@@ -315,8 +324,8 @@ static void slice_passed(struct flight *f, bool polling)
 		f->slice_ns = f->slice_ns * 2 < SLICE_MAX_NS ? f->slice_ns * 2 : SLICE_MAX_NS;
 }
 
-/* One slice of sleep, shorter if the deadline is nearer. Law: parked was set, full barrier; seen was read before the
- * word and the mailbox's state were looked at. */
+/* One slice of sleep, shorter if the deadline is nearer. Law: parked was set, full barrier; seen was read
+ * before the word and the mailbox's state were looked at. */
 static void sleep_slice(struct flight *f, unsigned int seen, uint64_t now)
 {
 	uint64_t ns = f->deadline_ns - now < f->slice_ns ? f->deadline_ns - now : f->slice_ns;
@@ -349,7 +358,8 @@ static enum sb__lane_result park_for_reply(struct flight *f)
 		uint64_t now;
 		enum why why;
 
-		/* Pairs with the owner's CAS to DONE, after which it reads caller_parked, and with sb__mailbox_end(). */
+		/* Pairs with the owner's CAS to DONE, after which it reads caller_parked, and with
+		 * sb__mailbox_end(). */
 		sb__barrier();
 		if (moved_on(f)) {
 			result = settle(f, DEADLINE); /* tells a reply from a lane that was taken from us */
@@ -363,7 +373,8 @@ static enum sb__lane_result park_for_reply(struct flight *f)
 		sleep_slice(f, seen, now);
 	}
 	if (result != SB__LANE_MAYBE && result != SB__LANE_DIED_MAYBE)
-		sb__store32(&f->l->caller_parked, 0); /* else the lane is not ours; its next claimer clears it */
+		sb__store32(&f->l->caller_parked,
+		            0); /* else the lane is not ours; its next claimer clears it */
 	return result;
 }
 
@@ -377,8 +388,13 @@ int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t l
                   const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
                   enum sb__lane_result *ret_result)
 {
-	struct flight f = { .m = mailbox, .bell = bell, .l = sb__lane_at(mailbox, lane), .lane = lane,
-		            .deadline_ns = post->deadline_ns, .alive = alive, .alive_arg = alive_arg };
+	struct flight f = { .m = mailbox,
+		            .bell = bell,
+		            .l = sb__lane_at(mailbox, lane),
+		            .lane = lane,
+		            .deadline_ns = post->deadline_ns,
+		            .alive = alive,
+		            .alive_arg = alive_arg };
 	uint64_t word = f.l ? sb__load_acquire(&f.l->word) : 0;
 	int err = 0;
 
@@ -400,8 +416,10 @@ int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t l
 	else if (sb__cas(&f.l->word, word, f.ready))
 		*ret_result = fly(&f);
 	else
-		err = sb__fail(SB_EBUG, "lane %" PRIu32 " was taken from this thread while it wrote a request", lane);
-	/* Also of an abandoned request that the owner copies at this moment: it rereads the word after the copy. */
+		err = sb__fail(SB_EBUG,
+		               "lane %" PRIu32 " was taken from this thread while it wrote a request", lane);
+	/* Also of an abandoned request that the owner copies at this moment: it rereads the word after the
+	 * copy. */
 	if (f.block.len)
 		sb__arena_free(post->arena, &f.block);
 	return err;
@@ -414,15 +432,16 @@ static int copy_inline(struct sb__lane_shm *l, struct sb__lane_notes *notes, str
 	uint32_t len = SB__ONCE(l->reply_len);
 
 	if (len > SB__INLINE_MAX)
-		return sb__fail(SB_EPROTOCOL, "a reply says that it has %" PRIu32 " bytes in a lane of %u", len,
-		                SB__INLINE_MAX);
+		return sb__fail(SB_EPROTOCOL, "a reply says that it has %" PRIu32 " bytes in a lane of %u",
+		                len, SB__INLINE_MAX);
 	if (len > notes->reply_high)
 		notes->reply_high = len;
 	sb__buf_append(ret, l->reply, len);
 	return ret->error ? sb__fail_memory("a reply") : 0;
 }
 
-int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_cache *peers, struct sb__buf *ret)
+int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_cache *peers,
+                   struct sb__buf *ret)
 {
 	struct sb__lane_shm *l = sb__lane_at(mailbox, lane);
 	uint64_t word = l ? sb__load_acquire(&l->word) : 0;
@@ -433,16 +452,17 @@ int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_
 		return sb_last_error()->code;
 	notes = sb__lane_notes(mailbox, lane);
 	if (SB__WORD_STATE(word) != SB__LANE_DONE || !is_ours(notes, word))
-		return sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING ?
-		               sb__mailbox_ended_error(mailbox) :
-		               sb__fail(SB_EBUG, "there is no reply in lane %" PRIu32, lane);
+		return sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING
+		               ? sb__mailbox_ended_error(mailbox)
+		               : sb__fail(SB_EBUG, "there is no reply in lane %" PRIu32, lane);
 	if (SB__ONCE(l->reply_spilled)) {
 		struct sb__spill_shm block = SB__ONCE(l->reply_spill);
 
 		err = sb__arena_copy(peers, &block, ret);
 		sb__barrier();
 		if (sb__load_acquire(&l->word) != word)
-			return sb__mailbox_ended_error(mailbox); /* the owner left and took the block: layout.h */
+			return sb__mailbox_ended_error(
+				mailbox); /* the owner left and took the block: layout.h */
 	} else {
 		err = copy_inline(l, notes, ret);
 	}

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The owner's side of lanes: find requests, copy them out, publish replies. Everything that a caller wrote is loaded
- * once, bounded and copied before anybody parses it.
+ * The owner's side of lanes: find requests, copy them out, publish replies. Everything that a caller wrote
+ * is loaded once, bounded and copied before anybody parses it.
  *
  * Lock order: replies_lock before the arena's. Neither is held over a system call that waits.
  *
- * Crash: killed after READY -> BUSY, the lane stays BUSY and its caller says "may have run". Killed between writing a
- * reply and DONE: the same. Killed between DONE and the wake: the caller's wait is bounded and rereads the word. Reply
- * blocks go with the owner's arena.
+ * Crash: killed after READY -> BUSY, the lane stays BUSY and its caller says "may have run". Killed between
+ * writing a reply and DONE: the same. Killed between DONE and the wake: the caller's wait is bounded and
+ * rereads the word. Reply blocks go with the owner's arena.
  */
 #include "mailbox.h"
 
@@ -33,8 +33,8 @@ static int bit_at_or_after(struct sb__mailbox *m, uint32_t word, uint32_t from)
 	return bits ? (int)(word * 64) + __builtin_ctzll(bits) : -1;
 }
 
-/* Looks into a word that the summary names (word 0 always): clears the summary bit if there is nothing, and looks
- * again, for a bit may have come before the clearing. */
+/* Looks into a word that the summary names (word 0 always): clears the summary bit if there is nothing, and
+ * looks again, for a bit may have come before the clearing. */
 static int bit_in_word(struct sb__mailbox *m, uint32_t word)
 {
 	uint64_t bit = UINT64_C(1) << word;
@@ -77,7 +77,8 @@ static void free_abandoned(struct sb__lane_shm *l, uint64_t busy)
 }
 
 /* The request's bytes, copied. 0 or a code: then there is nothing to run. */
-static int copy_request(struct sb__lane_shm *l, struct sb__arena_cache *peers, void *scratch, struct sb__buf *ret)
+static int copy_request(struct sb__lane_shm *l, struct sb__arena_cache *peers, void *scratch,
+                        struct sb__buf *ret)
 {
 	if (SB__ONCE(l->request_spilled)) {
 		struct sb__spill_shm block = {
@@ -94,8 +95,8 @@ static int copy_request(struct sb__lane_shm *l, struct sb__arena_cache *peers, v
 
 		sb__buf_init(ret, scratch, SB__INLINE_MAX);
 		if (len > SB__INLINE_MAX)
-			return sb__fail(SB_EPROTOCOL, "a request says that it has %u bytes in a lane of %u", len,
-			                SB__INLINE_MAX);
+			return sb__fail(SB_EPROTOCOL, "a request says that it has %u bytes in a lane of %u",
+			                len, SB__INLINE_MAX);
 		sb__buf_append(ret, l->request, len);
 		return 0;
 	}
@@ -118,7 +119,7 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 	uint64_t word, deadline_ns, now_ns = sb__now_coarse_ms() * MS;
 	int err;
 
-	if (!l) { /* no memory, or no such block: do not try that for each of its lanes; callers announce themselves again */
+	if (!l) { /* no memory, or no such block: not tried for each of its lanes; callers announce again */
 		sb__and(&m->control->ready[lane / 64], 0);
 		return false;
 	}
@@ -139,8 +140,9 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 		.trace_id = SB__ONCE(l->trace_id),
 	};
 	err = copy_request(l, peers, scratch, &ret->request);
-	/* Abandoned meanwhile? Then the block may have been used anew while we copied it (layout.h), and nobody wants the
-	 * reply. If the word still stands, the copy is whole: the caller touches the block only after it moved the word. */
+	/* Abandoned meanwhile? Then the block may have been used anew while we copied it (layout.h), and
+	 * nobody wants the reply. If the word still stands, the copy is whole: the caller touches the block
+	 * only after it moved the word. */
 	sb__barrier();
 	if (sb__load_acquire(&l->word) != ret->word) {
 		sb__buf_free(&ret->request);
@@ -152,8 +154,8 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 	return !err;
 }
 
-int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor, void *scratch,
-                       struct sb__accepted *ret)
+int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor,
+                       void *scratch, struct sb__accepted *ret)
 {
 	uint32_t lanes = sb__mailbox_lanes(mailbox);
 
@@ -207,7 +209,8 @@ static int spill_reply(struct sb__mailbox *m, const struct sb__accepted *call, s
 	int err;
 
 	if (!arena)
-		return sb__fail(SB_ETOOBIG, "a reply of %zu bytes does not fit into a lane (%u)", buf->len, SB__INLINE_MAX);
+		return sb__fail(SB_ETOOBIG, "a reply of %zu bytes does not fit into a lane (%u)", buf->len,
+		                SB__INLINE_MAX);
 	err = sb__arena_alloc(arena, buf->len, &block, &to);
 	if (err)
 		return err;
@@ -224,7 +227,8 @@ static int spill_reply(struct sb__mailbox *m, const struct sb__accepted *call, s
 	return 0;
 }
 
-/* Reply fields of a BUSY lane. False if the reply itself could not be had and the caller is told so instead. */
+/* Reply fields of a BUSY lane. False if the reply itself could not be had and the caller is told so
+ * instead. */
 static bool write_reply(struct sb__mailbox *m, const struct sb__accepted *call, struct sb__lane_shm *l,
                         struct sb__buf *buf, struct sb__arena *arena)
 {

@@ -15,8 +15,8 @@ static uint32_t mix(uint32_t hash, const uint32_t *numbers, size_t count)
 	return hash;
 }
 
-#define SIZE(type) (uint32_t)sizeof(type)
-#define AT(type, field) (uint32_t)offsetof(type, field)
+#define SIZE(type)      (uint32_t)sizeof(type)
+#define AT(type, field) (uint32_t) offsetof(type, field)
 
 uint32_t sb__layout_fingerprint(void)
 {

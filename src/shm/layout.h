@@ -23,19 +23,19 @@
 #include "snakebridge/ref.h"
 
 #define SB__LAYOUT_VERSION 1u
-#define SB__PAGE 4096u
-#define SB__INLINE_MAX 4096u      /* bytes of a request or reply inside the lane */
-#define SB__LANES_MAX 4096u
-#define SB__LANES_FIRST 4u        /* block 0; block k > 0 has 4 << (k - 1) lanes */
-#define SB__LANE_BLOCKS 11u       /* 4, 4, 8, 16 … 2048: 4096 lanes in all */
-#define SB__LABEL_MAX 48u
-#define SB__BELL_SESSIONS 16384u  /* sessions that one process can serve at a time */
+#define SB__PAGE           4096u
+#define SB__INLINE_MAX     4096u /* bytes of a request or reply inside the lane */
+#define SB__LANES_MAX      4096u
+#define SB__LANES_FIRST    4u  /* block 0; block k > 0 has 4 << (k - 1) lanes */
+#define SB__LANE_BLOCKS    11u /* 4, 4, 8, 16 … 2048: 4096 lanes in all */
+#define SB__LABEL_MAX      48u
+#define SB__BELL_SESSIONS  16384u /* sessions that one process can serve at a time */
 
 /*
  * ── Lane ──────────────────────────────────────────────────────────────────────────────────────────
  * One per calling thread and session. lane.word is {state:4 | sequence:28 | slot:16 | generation:16}:
- * claim, owner and progress in one word, so that every transition is one compare-and-swap and names who
- * did it. The sequence grows by one with each publish and each free, so no stale word ever matches.
+ * claim, owner and progress in one word, so that every transition is one compare-and-swap and names who did
+ * it. The sequence grows by one with each publish and each free, so no stale word ever matches.
  *
  *            claim              publish               accept               complete
  *   FREE ───────────▶ IDLE ───────────────▶ READY ───────────────▶ BUSY ───────────────▶ DONE
@@ -49,21 +49,22 @@
  * The reaper (or owner), knowing the claimer to be dead, frees IDLE, READY and DONE, and abandons BUSY;
  * only the owner frees what was BUSY.
  *
- * When a session ends while its owner process lives on, the owner takes back (frees) a DONE whose reply lies in its
- * arena, because it needs the block: the caller sees that after its copy.
+ * When a session ends while its owner process lives on, the owner takes back (frees) a DONE whose reply
+ * lies in its arena, because it needs the block: the caller sees that after its copy.
  *
- * A spill block is read under the word as under a sequence lock: the reader copies, full barrier, rereads the word, and
- * drops the copy if the word moved. So the writer may reuse a block as soon as the word has left BUSY (request: by
- * abandoning) or DONE (reply), and no side waits for the other to let go of one.
+ * A spill block is read under the word as under a sequence lock: the reader copies, full barrier, rereads
+ * the word, and drops the copy if the word moved. So the writer may reuse a block as soon as the word has
+ * left BUSY (request: by abandoning) or DONE (reply), and no side waits for the other to let go of one.
  *
- * field          | writer                  | reader        | ordering              | if the writer dies here
- * word           | CAS by the party above  | all           | full CAS              | state says whose move it is; owner or reaper frees it
- * reply_bell     | owner after DONE; ender | caller        | add (full)            | caller's wait is bounded; it rereads word
- * caller_parked  | caller                  | owner, ender  | full barrier after    | owner wakes nobody: harmless; the next claimer clears it
- * request fields | caller in IDLE          | owner in BUSY | published by word     | never READY, so never read
- * deadline_ns    | caller in IDLE          | owner in READY| none: a hint, the CAS | the same
- *                |                         |               | that follows decides  |
- * reply fields   | owner in BUSY           | caller in DONE| published by word     | stays BUSY: caller sees owner's death: unknown
+ * field          | writer                  | reader         | ordering           | if the writer dies here
+ * word           | CAS by the party above  | all            | full CAS           | it says whose move it is
+ * reply_bell     | owner after DONE; ender | caller         | add (full)         | caller's wait is bounded
+ * caller_parked  | caller                  | owner, ender   | full barrier after | next claimer clears it
+ * request fields | caller in IDLE          | owner in BUSY  | published by word  | never READY: never read
+ * deadline_ns    | caller in IDLE          | owner in READY | none: the CAS that | the same
+ *                |                         |                | follows decides    |
+ * reply fields   | owner in BUSY           | caller in DONE | published by word  | stays BUSY: caller learns
+ *                |                         |                |                    | of the death: unknown
  *
  * Inspect reads all of them at any time, copies, rereads word, and says "torn" if it moved.
  */
@@ -76,13 +77,13 @@ enum sb__lane_state {
 	SB__LANE_ABANDONED = 5
 };
 
-#define SB__WORD(state, seq, slot, gen)                                                                  \
-	(((uint64_t)(state) << 60) | ((uint64_t)((seq)&0xfffffffu) << 32) | ((uint64_t)((slot)&0xffffu) << 16) | \
-	 (uint64_t)((gen)&0xffffu))
+#define SB__WORD(state, seq, slot, gen)                                     \
+	(((uint64_t)(state) << 60) | ((uint64_t)((seq)&0xfffffffu) << 32) | \
+	 ((uint64_t)((slot)&0xffffu) << 16) | (uint64_t)((gen)&0xffffu))
 #define SB__WORD_STATE(w) ((unsigned)((w) >> 60))
-#define SB__WORD_SEQ(w) ((uint32_t)((w) >> 32) & 0xfffffffu)
-#define SB__WORD_SLOT(w) ((uint32_t)((w) >> 16) & 0xffffu)
-#define SB__WORD_GEN(w) ((uint32_t)(w)&0xffffu)
+#define SB__WORD_SEQ(w)   ((uint32_t)((w) >> 32) & 0xfffffffu)
+#define SB__WORD_SLOT(w)  ((uint32_t)((w) >> 16) & 0xffffu)
+#define SB__WORD_GEN(w)   ((uint32_t)(w)&0xffffu)
 
 /* Where a payload of more than SB__INLINE_MAX bytes lies: a block of the writer's arena file. */
 struct sb__spill_shm {
@@ -91,7 +92,7 @@ struct sb__spill_shm {
 };
 
 struct sb__lane_shm {
-	sb__word word;            /* line 0: both */
+	sb__word word; /* line 0: both */
 	sb__word32 reply_bell;
 	sb__word32 caller_parked;
 	uint8_t pad0[64 - 16];
@@ -101,17 +102,17 @@ struct sb__lane_shm {
 	sb__word deadline_ns;     /* CLOCK_MONOTONIC */
 	uint64_t trace_id;
 	struct sb__spill_shm request_spill;
-	uint64_t published_ns;    /* of a coarse clock: within 4 ms */
+	uint64_t published_ns; /* of a coarse clock: within 4 ms */
 	int32_t caller_pid;
 	uint8_t pad1[64 - 60];
 
 	char label[SB__LABEL_MAX]; /* line 2: caller; "method predict": what inspect shows; may lack a NUL */
 	uint8_t pad2[64 - SB__LABEL_MAX];
 
-	uint32_t reply_len;       /* line 3: owner writes, caller reads */
+	uint32_t reply_len; /* line 3: owner writes, caller reads */
 	uint32_t reply_spilled;
 	struct sb__spill_shm reply_spill;
-	uint64_t accepted_ns;     /* coarse, too */
+	uint64_t accepted_ns; /* coarse, too */
 	uint8_t pad3[64 - 40];
 
 	uint8_t request[SB__INLINE_MAX];
@@ -125,8 +126,8 @@ _Static_assert(offsetof(struct sb__lane_shm, reply_len) == 192, "layout");
 _Static_assert(offsetof(struct sb__lane_shm, request) == 256, "layout");
 _Static_assert(sizeof(struct sb__lane_shm) == 256 + 2 * SB__INLINE_MAX, "layout");
 
-/* Blocks of lanes follow the control page one after the other, each rounded up to whole pages. After block k the file
- * has SB__LANES_FIRST << k lanes, so lane_count is always a power of two. */
+/* Blocks of lanes follow the control page one after the other, each rounded up to whole pages. After block
+ * k the file has SB__LANES_FIRST << k lanes, so lane_count is always a power of two. */
 static inline uint32_t sb__block_of_lane(uint32_t lane)
 {
 	return lane < SB__LANES_FIRST ? 0 : 32u - (uint32_t)__builtin_clz(lane / SB__LANES_FIRST);
@@ -159,36 +160,38 @@ _Static_assert(SB__LANES_FIRST << (SB__LANE_BLOCKS - 1) == SB__LANES_MAX, "layou
  *
  * header: written before the rename that publishes the file; immutable after; read by all.
  *
- * control field  | writer                        | reader         | ordering            | if the writer dies here
- * state          | releaser, reaper: CAS from 1  | all            | full CAS            | one word: done or not
- * lane_count     | growing caller: CAS           | all            | after posix_fallocate | file longer than said: harmless
- * ready_summary  | caller or; owner and          | owner          | full                | hides only requests of the dead: see below
- * ready[]        | caller or; owner and          | owner          | full                | the same
- * last_access_ms | caller, owner: store          | reaper         | none                | a few ms off
- * counters       | owner: store (mirror)         | inspect        | none                | stale at worst
+ * control field  | writer                       | reader  | ordering         | if the writer dies here
+ * state          | releaser, reaper: CAS from 1 | all     | full CAS         | one word: done or not
+ * lane_count     | growing caller: CAS          | all     | after fallocate  | file longer than said: harmless
+ * ready_summary  | caller or; owner and         | owner   | full             | hides requests of the dead
+ * ready[]        | caller or; owner and         | owner   | full             | the same
+ * last_access_ms | caller, owner: store         | reaper  | none             | a few ms off
+ * counters       | owner: store (mirror)        | inspect | none             | stale at worst
  *
- * Law of the bits.   Publisher: word READY (full); its bit in ready[]; that word's bit in ready_summary (ready[0] needs
- *                    none: it is always looked at); ring. It may skip setting a bit that it reads as set.
- *                    Owner: clears the bit (full), then reads the lane's word. It clears a summary bit (full), then reads
- *                    ready[], and sets it again if there is something.
- * Skipping is sound: the publisher reads the bit after its READY with a full barrier between, and the owner reads the
- * word after clearing with one between. If the publisher read a set bit, the owner's clearing comes after that read, so
- * (both cannot read the past) the owner's read of the word sees READY.
- * A publisher killed between READY and its bits leaves a lane that nobody looks at and nobody waits for; reclaim frees
- * it. One that was stopped there goes on when it is continued. So no live request is ever hidden.
+ * Law of the bits
+ *   Publisher: word READY (full); its bit in ready[]; that word's bit in ready_summary (ready[0] needs none:
+ *              it is always looked at); ring. It may skip setting a bit that it reads as set.
+ *   Owner:     clears the bit (full), then reads the lane's word. Clears a summary bit (full), then reads
+ *              ready[], and sets it again if there is something.
+ *
+ * Skipping is sound: the publisher reads the bit after its READY with a full barrier between, and the owner
+ * reads the word after clearing with one between. If the publisher read a set bit, the owner's clearing
+ * comes after that read, so (both cannot read the past) the owner's read of the word sees READY.
+ * A publisher killed between READY and its bits leaves a lane that nobody looks at and nobody waits for;
+ * reclaim frees it. One that was stopped there goes on when continued. So no live request is ever hidden.
  */
 enum sb__mailbox_state { SB__MAILBOX_SERVING = 1, SB__MAILBOX_RELEASED = 2, SB__MAILBOX_EXPIRED = 3 };
 
 struct sb__mailbox_header_shm {
-	char magic[8];              /* "SBmail01" */
-	uint32_t version;           /* SB__LAYOUT_VERSION */
-	uint32_t fingerprint;       /* sb__layout_fingerprint() */
+	char magic[8];        /* "SBmail01" */
+	uint32_t version;     /* SB__LAYOUT_VERSION */
+	uint32_t fingerprint; /* sb__layout_fingerprint() */
 	uint64_t incarnation;
-	struct sb__identity owner;  /* designated owner */
-	uint32_t bell_index;        /* of this session in the owner's bell file */
-	uint32_t lanes_max;         /* ≤ SB__LANES_MAX */
-	uint64_t created_ms;        /* sb__now_ms() */
-	uint64_t ttl_ms;            /* 0 = never */
+	struct sb__identity owner; /* designated owner */
+	uint32_t bell_index;       /* of this session in the owner's bell file */
+	uint32_t lanes_max;        /* ≤ SB__LANES_MAX */
+	uint64_t created_ms;       /* sb__now_ms() */
+	uint64_t ttl_ms;           /* 0 = never */
 	uint32_t max_refs;
 	uint32_t session_id_len;
 	char session_id[SB_SESSION_ID_MAX + 1];
@@ -197,12 +200,12 @@ _Static_assert(sizeof(struct sb__mailbox_header_shm) <= SB__PAGE, "layout");
 
 struct sb__mailbox_control_shm {
 	sb__word state;
-	sb__word lane_count;        /* lanes that exist; a whole number of blocks */
+	sb__word lane_count; /* lanes that exist; a whole number of blocks */
 	uint8_t pad0[48];
-	sb__word ready_summary;     /* bit w: ready[w] may be non-zero; bit 0 is not used */
+	sb__word ready_summary; /* bit w: ready[w] may be non-zero; bit 0 is not used */
 	sb__word ready[SB__LANES_MAX / 64];
 	uint8_t pad1[56];
-	sb__word last_access_ms;    /* sb__now_coarse_ms() */
+	sb__word last_access_ms; /* sb__now_coarse_ms() */
 	uint8_t pad2[56];
 	sb__word calls, exceptions, refused; /* mirrors of the owner's private counters */
 	sb__word live_refs, evicted_refs, expired_refs, created_refs;
@@ -220,37 +223,39 @@ _Static_assert(sizeof(struct sb__mailbox_control_shm) <= SB__PAGE, "layout");
  * Law of the doorbell.   Publisher: lane READY; ready bits (full); session bits (full); read parked;
  *                        if parked: bell += 1, wake.
  *                        Sleeper: s = bell; parked = 1; full barrier; rescan; wait while bell == s.
- * field     | writer               | reader  | ordering | if the writer dies here
- * bell      | publisher: add       | leader  | full     | leader's wait is bounded and rescans
- * parked    | leader               | callers | full barrier after | owner dead: nobody to wake
- * leader_cpu | leader: store       | callers | none: a hint | spins where parking is better, for 20 µs
- * ringer_cpu | ringing caller: store | leader | none: a hint | the same
- * standby   | nudging caller: add  | standby | full     | another caller nudges
- * alive     | keeper thread holds it for life (robust, pshared) | callers | kernel sets FUTEX_OWNER_DIED | that is its purpose
- * summary, sessions | caller or; leader and | leader | full | as for ready[]: hides only requests of the dead
+ * field      | writer                | reader  | ordering           | if the writer dies here
+ * bell       | publisher: add        | leader  | full               | leader's wait is bounded and rescans
+ * parked     | leader                | callers | full barrier after | owner dead: nobody to wake
+ * leader_cpu | leader: store         | callers | none: a hint       | spins for 20 µs where parking is better
+ * ringer_cpu | ringing caller: store | leader  | none: a hint       | the same
+ * standby    | nudging caller: add   | standby | full               | another caller nudges
+ * alive      | keeper holds it for   | callers | kernel sets        | that is its purpose
+ *            | life (robust, pshared)|         | FUTEX_OWNER_DIED   |
+ * summary,   | caller or; leader and | leader  | full               | as for ready[]: hides only requests
+ * sessions   |                       |         |                    | of the dead
  *
- * The leader clears a summary bit (and rereads the word below) only when the bits below it are gone and it is about to
- * park, so that busy callers find it set and write one line, not two.
+ * The leader clears a summary bit (and rereads the word below) only when the bits below it are gone and it
+ * is about to park, so that busy callers find it set and write one line, not two.
  *
- * The first int of alive is the lock word of glibc's mutex: owner's thread id | FUTEX_WAITERS. The keeper sets
- * FUTEX_WAITERS so that the kernel, which wakes one waiter when the holder dies, always looks for one; the woken one
- * wakes the others. A word without a thread id: the keeper does not run (yet, any more) or the C library is another one;
- * then callers wait in short slices and ask.
+ * The first int of alive is glibc's lock word: the keeper's thread id, with FUTEX_WAITERS. The keeper sets
+ * FUTEX_WAITERS so that the kernel, which wakes one waiter when the holder dies, always looks for one; the
+ * woken one wakes the others. A word without a thread id: the keeper does not run (yet, any more) or the C
+ * library is another one; then callers wait in short slices and ask.
  */
 struct sb__bell_shm {
-	char magic[8];             /* "SBbell01" */
+	char magic[8]; /* "SBbell01" */
 	uint32_t version, fingerprint;
 	struct sb__identity owner;
 	uint8_t pad0[192 - 16 - sizeof(struct sb__identity)];
 
-	sb__word32 bell;           /* line 3 */
+	sb__word32 bell; /* line 3 */
 	sb__word32 parked;
-	sb__word32 leader_cpu;     /* where the leader last ran: a hint for spin or park */
-	sb__word32 ringer_cpu;     /* where the last caller that rang ran */
+	sb__word32 leader_cpu; /* where the leader last ran: a hint for spin or park */
+	sb__word32 ringer_cpu; /* where the last caller that rang ran */
 	uint8_t pad1[48];
-	sb__word32 standby;        /* line 4 */
+	sb__word32 standby; /* line 4 */
 	uint8_t pad2[60];
-	pthread_mutex_t alive;     /* line 5: its first word is the futex that dies with the owner */
+	pthread_mutex_t alive; /* line 5: its first word is the futex that dies with the owner */
 	uint8_t pad3[64 - sizeof(pthread_mutex_t)];
 	sb__word summary[SB__BELL_SESSIONS / 4096];
 	uint8_t pad4[64 - 8 * (SB__BELL_SESSIONS / 4096)];
@@ -270,9 +275,9 @@ _Static_assert(offsetof(struct sb__bell_shm, summary) == 384, "layout");
 struct sb__ref_row_shm {
 	sb__word32 generation; /* 0 while being written or empty; else the slot's generation */
 	int32_t creator_pid;
-	uint64_t created_ms;   /* sb__now_ms() */
+	uint64_t created_ms; /* sb__now_ms() */
 	sb__word used_ms;
-	char type_name[104];   /* NUL-terminated */
+	char type_name[104]; /* NUL-terminated */
 };
 _Static_assert(sizeof(struct sb__ref_row_shm) == 128, "layout");
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mailbox files: making, mapping, growing, ending, and taking back the lanes of the dead. What goes through a lane:
- * lane_call.c (caller) and lane_serve.c (owner).
+ * Mailbox files: making, mapping, growing, ending, and taking back the lanes of the dead. What goes through
+ * a lane: lane_call.c (caller) and lane_serve.c (owner).
  *
  * Lock order: map_lock is a leaf. No lock is taken in a forked child's detach.
  *
- * Crash: creation as in file.c. A kill while growing leaves a file longer than lane_count says, which the next to grow
- * uses. A kill in sb__mailbox_end() leaves some parked callers unwoken: they look at the state after their slice. A kill
- * in reclaim leaves lanes for the next pass; every step is one CAS on the exact word seen.
+ * Crash: creation as in file.c. A kill while growing leaves a file longer than lane_count says, which the
+ * next to grow uses. A kill in sb__mailbox_end() leaves some parked callers unwoken: they look at the state
+ * after their slice. A kill in reclaim leaves lanes for the next pass; every step is one CAS on the exact
+ * word seen.
  */
 #include "mailbox.h"
 
@@ -26,7 +27,7 @@
 #include "mailbox_impl.h"
 #include "os_linux.h"
 
-#define WHAT "the mailbox"
+#define WHAT       "the mailbox"
 #define FIRST_SIZE (2u * SB__PAGE + sb__block_size(0)) /* header, control, block 0 */
 
 static const char magic[8] = { 'S', 'B', 'm', 'a', 'i', 'l', '0', '1' };
@@ -39,7 +40,8 @@ static void mailbox_name(char name[SB__FILE_NAME_MAX], uint64_t incarnation)
 /* ── making and mapping ── */
 
 /* Takes over map, also on failure. */
-static int mailbox_new(int dir, uint8_t *map, const struct sb__mailbox_header_shm *header, struct sb__mailbox **ret)
+static int mailbox_new(int dir, uint8_t *map, const struct sb__mailbox_header_shm *header,
+                       struct sb__mailbox **ret)
 {
 	struct sb__mailbox *m = calloc(1, sizeof(*m));
 	struct sb__lane_notes *notes = calloc(sb__block_lanes(0), sizeof(*notes));
@@ -70,8 +72,10 @@ static int fill_header(const struct sb__mailbox_params *params, struct sb__mailb
 	size_t len = strlen(params->session_id);
 
 	if (len > SB_SESSION_ID_MAX || params->bell_index >= SB__BELL_SESSIONS)
-		return sb__fail(SB_EINVAL, "a mailbox for session \"%.32s…\" with doorbell index %" PRIu32
-		                " cannot be made", params->session_id, params->bell_index);
+		return sb__fail(SB_EINVAL,
+		                "a mailbox for session \"%.32s…\" with doorbell index %" PRIu32
+		                " cannot be made",
+		                params->session_id, params->bell_index);
 	*ret = (struct sb__mailbox_header_shm){
 		.version = SB__LAYOUT_VERSION,
 		.fingerprint = sb__layout_fingerprint(),
@@ -98,7 +102,8 @@ int sb__mailbox_create(int mailbox_dir, const struct sb__mailbox_params *params,
 	int err = fill_header(params, &header);
 
 	if (!err)
-		err = sb__file_make(mailbox_dir, params->owner.slot, params->owner.generation, FIRST_SIZE, WHAT, &file);
+		err = sb__file_make(mailbox_dir, params->owner.slot, params->owner.generation, FIRST_SIZE,
+		                    WHAT, &file);
 	if (err)
 		return err;
 	memcpy(file.map, &header, sizeof(header));
@@ -121,13 +126,18 @@ static int check_header(const struct sb__mailbox_header_shm *h, uint64_t incarna
 	if (memcmp(h->magic, magic, sizeof(magic)) != 0)
 		return sb__fail(SB_EPROTOCOL, "mailbox/%016" PRIx64 " is not a mailbox", incarnation);
 	if (h->version != SB__LAYOUT_VERSION || h->fingerprint != sb__layout_fingerprint())
-		return sb__fail(SB_EVERSION, "the mailbox of incarnation %" PRIu64 " has layout %" PRIu32 "/%08" PRIx32
+		return sb__fail(SB_EVERSION,
+		                "the mailbox of incarnation %" PRIu64 " has layout %" PRIu32 "/%08" PRIx32
 		                ", this library %" PRIu32 "/%08" PRIx32 ": use the same version everywhere",
-		                incarnation, h->version, h->fingerprint, SB__LAYOUT_VERSION, sb__layout_fingerprint());
-	if (h->incarnation != incarnation || h->bell_index >= SB__BELL_SESSIONS || h->lanes_max < SB__LANES_FIRST ||
-	    h->lanes_max > SB__LANES_MAX || h->session_id_len > SB_SESSION_ID_MAX ||
-	    strnlen(h->session_id, sizeof(h->session_id)) != h->session_id_len || h->owner.slot >= SB__SLOTS_MAX)
-		return sb__fail(SB_EPROTOCOL, "the header of mailbox/%016" PRIx64 " does not make sense", incarnation);
+		                incarnation, h->version, h->fingerprint, SB__LAYOUT_VERSION,
+		                sb__layout_fingerprint());
+	if (h->incarnation != incarnation || h->bell_index >= SB__BELL_SESSIONS ||
+	    h->lanes_max < SB__LANES_FIRST || h->lanes_max > SB__LANES_MAX ||
+	    h->session_id_len > SB_SESSION_ID_MAX ||
+	    strnlen(h->session_id, sizeof(h->session_id)) != h->session_id_len ||
+	    h->owner.slot >= SB__SLOTS_MAX)
+		return sb__fail(SB_EPROTOCOL, "the header of mailbox/%016" PRIx64 " does not make sense",
+		                incarnation);
 	return 0;
 }
 
@@ -218,7 +228,8 @@ uint32_t sb__mailbox_lanes(struct sb__mailbox *mailbox)
 {
 	uint64_t count = sb__load_acquire(&mailbox->control->lane_count);
 
-	/* Block 0 is always there; beyond it only whole blocks count. Whether the file has them, mapping checks. */
+	/* Block 0 is always there; beyond it only whole blocks count. Whether the file has them, mapping
+	 * checks. */
 	if (count <= SB__LANES_FIRST)
 		return SB__LANES_FIRST;
 	if (count > mailbox->header.lanes_max)
@@ -271,12 +282,15 @@ int sb__mailbox_grow(struct sb__mailbox *mailbox, uint32_t lanes_now)
 	int fd, err;
 
 	if (lanes_now >= mailbox->header.lanes_max)
-		return sb__fail(SB_ELANES, "all %" PRIu32 " lanes of session \"%s\" are taken: end threads or processes that "
-		                "use it, or run sb-reaper --once", lanes_now, mailbox->header.session_id);
+		return sb__fail(SB_ELANES,
+		                "all %" PRIu32
+		                " lanes of session \"%s\" are taken: end threads or processes that "
+		                "use it, or run sb-reaper --once",
+		                lanes_now, mailbox->header.session_id);
 	err = open_file(mailbox->dir, mailbox->header.incarnation, &fd);
 	if (err)
 		return err;
-	/* From the start: it costs nothing where blocks are there, and mends what a killed one left undone. */
+	/* From the start: it costs little where blocks are there, and mends what a killed one left. */
 	err = sb__file_extend(fd, 0, sb__block_offset(k) + sb__block_size(k), WHAT);
 	(void)sb__os_close(fd);
 	if (err)
@@ -314,7 +328,8 @@ bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state)
 
 	if (!sb__cas(&mailbox->control->state, SB__MAILBOX_SERVING, state))
 		return false;
-	/* Pairs with the caller's park: it sets parked, full barrier, reads the state; the CAS above is our barrier. */
+	/* Pairs with the caller's park: it sets parked, full barrier, reads the state; the CAS above is our
+	 * barrier. */
 	count = sb__mailbox_lanes(mailbox);
 	for (uint32_t i = 0; i < count; i++) {
 		struct sb__lane_shm *lane = sb__lane_at(mailbox, i);
@@ -330,7 +345,8 @@ void sb__mailbox_touch(struct sb__mailbox *mailbox)
 {
 	uint64_t now = sb__now_coarse_ms();
 
-	/* The clock moves every few milliseconds; a store each call would drag the line from CPU to CPU for nothing. */
+	/* The clock moves every few milliseconds; a store each call would drag the line from CPU to CPU for
+	 * nothing. */
 	if (sb__load(&mailbox->control->last_access_ms) != now)
 		sb__store(&mailbox->control->last_access_ms, now);
 }
@@ -343,14 +359,11 @@ static uint64_t reclaimed(uint64_t word, bool owner_dead)
 	switch (SB__WORD_STATE(word)) {
 	case SB__LANE_IDLE:
 	case SB__LANE_READY:
-	case SB__LANE_DONE:
-		return sb__word_freed(word);
+	case SB__LANE_DONE: return sb__word_freed(word);
 	case SB__LANE_BUSY:
 		return owner_dead ? sb__word_freed(word) : SB__WORD_WITH(word, SB__LANE_ABANDONED);
-	case SB__LANE_ABANDONED:
-		return owner_dead ? sb__word_freed(word) : word;
-	default:
-		return word;
+	case SB__LANE_ABANDONED: return owner_dead ? sb__word_freed(word) : word;
+	default: return word;
 	}
 }
 

@@ -20,13 +20,14 @@ struct sb__mailbox_params {
 	const char *session_id;
 };
 
-/* Owner. mailbox_dir: directory fd, borrowed: it must stay open as long as the mailbox is, which keeps no descriptor
- * of its own, so that sessions are not bounded by RLIMIT_NOFILE. SB_ENOSPACE, SB_ENOMEM, SB_ESYSTEM. */
+/* Owner. mailbox_dir: directory fd, borrowed: it must stay open as long as the mailbox is, which keeps no
+ * descriptor of its own, so that sessions are not bounded by RLIMIT_NOFILE. SB_ENOSPACE, SB_ENOMEM,
+ * SB_ESYSTEM. */
 int sb__mailbox_create(int mailbox_dir, const struct sb__mailbox_params *params, struct sb__mailbox **ret);
 /* Anyone. SB_ERELEASED if there is no such file (it is gone: ended), SB_EVERSION, SB_EPROTOCOL. */
 int sb__mailbox_attach(int mailbox_dir, uint64_t incarnation, struct sb__mailbox **ret);
-/* Unmaps. The owner, if there are replies in its arena that were not consumed, takes them back first: the arena must
- * still be there. In a forked child it only unmaps and frees. */
+/* Unmaps. The owner, if there are replies in its arena that were not consumed, takes them back first: the
+ * arena must still be there. In a forked child it only unmaps and frees. */
 void sb__mailbox_detach(struct sb__mailbox *mailbox);
 /* Removes the file and its ".refs"; idempotent. */
 int sb__mailbox_unlink(int mailbox_dir, uint64_t incarnation);
@@ -40,7 +41,8 @@ void sb__mailbox_touch(struct sb__mailbox *mailbox); /* last access = now */
 
 /* ── caller ── */
 
-/* Claims a lane for (slot, generation): a free one, else grows the file by a block. SB_ELANES, SB_ENOSPACE. */
+/* Claims a lane for (slot, generation): a free one, else the file grows by a block. SB_ELANES, SB_ENOSPACE,
+ * SB_ERELEASED, SB_EEXPIRED. */
 int sb__lane_claim(struct sb__mailbox *mailbox, uint32_t slot, uint32_t generation, uint32_t *ret_lane);
 /* Gives it back, whatever its state (a BUSY one is abandoned). */
 void sb__lane_unclaim(struct sb__mailbox *mailbox, uint32_t lane);
@@ -48,20 +50,20 @@ void sb__lane_unclaim(struct sb__mailbox *mailbox, uint32_t lane);
 void sb__lane_request(struct sb__mailbox *mailbox, uint32_t lane, struct sb__buf *buf);
 
 struct sb__lane_post {
-	uint64_t deadline_ns;  /* absolute, CLOCK_MONOTONIC */
+	uint64_t deadline_ns; /* absolute, CLOCK_MONOTONIC */
 	uint64_t trace_id;
 	const char *label;
 	struct sb__arena *arena; /* takes a request that outgrew the lane */
 };
 
 enum sb__lane_result {
-	SB__LANE_REPLIED,         /* the reply can be read; lane is ours until sb__lane_consume() */
-	SB__LANE_NOT_STARTED,     /* withdrawn at the deadline: nothing ran; lane is IDLE */
-	SB__LANE_MAYBE,           /* abandoned while running, the lane is no longer ours: the deadline passed, or the
+	SB__LANE_REPLIED,     /* the reply can be read; lane is ours until sb__lane_consume() */
+	SB__LANE_NOT_STARTED, /* withdrawn at the deadline: nothing ran; lane is IDLE */
+	SB__LANE_MAYBE, /* abandoned while running, the lane is no longer ours: the deadline passed, or the
 	                           * session ended (then sb__mailbox_state() is not SERVING) */
-	SB__LANE_DIED_NOT_STARTED,/* the owner died before it accepted the request; lane is IDLE */
-	SB__LANE_DIED_MAYBE,      /* the owner died while it ran; the lane is no longer ours */
-	SB__LANE_ENDED            /* session ended before it was accepted: nothing ran; lane is IDLE */
+	SB__LANE_DIED_NOT_STARTED, /* the owner died before it accepted the request; lane is IDLE */
+	SB__LANE_DIED_MAYBE,       /* the owner died while it ran; the lane is no longer ours */
+	SB__LANE_ENDED             /* session ended before it was accepted: nothing ran; lane is IDLE */
 };
 
 /* Called by a parked caller between slices: is the owner still alive? Slow check (life token). */
@@ -69,15 +71,16 @@ typedef bool (*sb__alive_fn)(void *arg);
 
 /*
  * Publishes the request in buf (which was initialised by sb__lane_request and is freed here), rings the
- * bell and waits for the reply. 0 and *ret_result, or SB_ETOOBIG / SB_ENOSPACE / SB_ENOMEM when nothing was sent
- * (SB_EBUG: the lane is not IDLE and ours). alive may be NULL.
+ * bell and waits for the reply. 0 and *ret_result, or SB_ETOOBIG / SB_ENOSPACE / SB_ENOMEM when nothing was
+ * sent (SB_EBUG: the lane is not IDLE and ours). alive may be NULL.
  */
 int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane, struct sb__buf *buf,
                   const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
                   enum sb__lane_result *ret_result);
-/* Copies the reply out: small ones into the buffer's own memory, larger ones onto its heap. SB_EPROTOCOL, SB_ENOMEM,
- * SB_ERELEASED (the session ended and its owner took the reply back: it did run). */
-int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_cache *peers, struct sb__buf *ret);
+/* Copies the reply out: small ones into the buffer's own memory, larger ones onto its heap. SB_EPROTOCOL,
+ * SB_ENOMEM, SB_ERELEASED (the session ended and its owner took the reply back: it did run). */
+int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_cache *peers,
+                   struct sb__buf *ret);
 void sb__lane_consume(struct sb__mailbox *mailbox, uint32_t lane); /* DONE -> IDLE */
 
 /* ── designated owner ── */
@@ -85,23 +88,24 @@ void sb__lane_consume(struct sb__mailbox *mailbox, uint32_t lane); /* DONE -> ID
 /* A request as accepted: everything copied out of shared memory. */
 struct sb__accepted {
 	uint32_t lane;
-	uint64_t word;         /* the BUSY word, to complete by CAS */
+	uint64_t word; /* the BUSY word, to complete by CAS */
 	uint32_t caller_slot, caller_generation;
 	int32_t caller_pid;
 	uint64_t deadline_ns, trace_id;
 	struct sb__buf request;
 };
 
-/* Accepts the next READY lane of this mailbox: 1 and *ret, 0 if none is left. scratch (SB__INLINE_MAX bytes)
- * is where small requests are copied. Requests past their deadline are passed over (their caller withdraws). *cursor as in
- * sb__bell_take. Requests whose bytes cannot be had (bad spill) are completed with a refusal inside. */
-int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor, void *scratch,
-                       struct sb__accepted *ret);
+/* Accepts the next READY lane of this mailbox: 1 and *ret, 0 if none is left. scratch (SB__INLINE_MAX
+ * bytes) is where small requests are copied. Requests past their deadline are passed over (their caller
+ * withdraws). *cursor as in sb__bell_take. Requests whose bytes cannot be had (bad spill) are completed
+ * with a refusal inside. */
+int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor,
+                       void *scratch, struct sb__accepted *ret);
 /* Where to write the reply: buf starts inside the lane. */
 void sb__accepted_reply(struct sb__mailbox *mailbox, const struct sb__accepted *call, struct sb__buf *buf);
 /* Publishes the reply (buf and call->request are freed); wakes the caller. Returns false if the caller had
- * abandoned it (the lane was freed), or if the reply did not fit anywhere and the caller was told so instead: then the
- * refs created for it are nobody's. Spills through arena, which must outlive the mailbox. */
+ * abandoned it (the lane was freed), or if the reply did not fit anywhere and the caller was told so
+ * instead: then the refs created for it are nobody's. Spills through arena, which must outlive the mailbox. */
 bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *call, struct sb__buf *buf,
                            struct sb__arena *arena);
 /* Frees reply blocks whose caller has consumed them or died. Called now and then. */
@@ -109,9 +113,11 @@ void sb__mailbox_sweep_replies(struct sb__mailbox *mailbox, struct sb__arena *ar
 
 /* ── owner, reaper ── */
 
-/* Takes back every lane claimed by (slot, generation), known to be dead: frees or abandons by CAS on the exact
- * word seen. Returns how many. owner_dead: the mailbox's owner is known to be dead, so BUSY may be freed. */
-uint32_t sb__mailbox_reclaim(struct sb__mailbox *mailbox, uint32_t slot, uint32_t generation, bool owner_dead);
+/* Takes back every lane claimed by (slot, generation), known to be dead: frees or abandons by CAS on the
+ * exact word seen. Returns how many. owner_dead: the mailbox's owner is known to be dead, so BUSY may be
+ * freed. */
+uint32_t sb__mailbox_reclaim(struct sb__mailbox *mailbox, uint32_t slot, uint32_t generation,
+                             bool owner_dead);
 
 /* ── inspect ── */
 

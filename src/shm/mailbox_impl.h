@@ -8,12 +8,13 @@
 #include "mailbox.h"
 #include "spin.h"
 
-/* Loads a plain shared field exactly once, so that what was checked is what is used (HAZARDS, double fetch). */
+/* Loads a plain shared field exactly once, so that what was checked is what is used (HAZARDS, double
+ * fetch). */
 #define SB__ONCE(field) (*(const volatile __typeof__(field) *)&(field))
 
 /* This process's notes about a lane: private, so no peer can spoil them. */
 struct sb__lane_notes {
-	uint64_t claim;      /* ours: slot and generation, with a bit that makes it not 0; by the lane's thread */
+	uint64_t claim; /* ours: slot and generation, with a bit that makes it not 0; by the lane's thread */
 	struct sb__spin spin;
 	uint32_t request_high, reply_high; /* bytes to wipe when it is given back */
 	/* Owner, under replies_lock: the block of the lane's last reply, until the caller is done with it. */
@@ -28,10 +29,10 @@ struct sb__lane_block {
 };
 
 struct sb__mailbox {
-	int dir;        /* borrowed */
+	int dir; /* borrowed */
 	bool one_cpu;
-	int32_t pid;    /* ours, for inspect */
-	uint64_t epoch; /* sb__fork_epoch() of the process that attached */
+	int32_t pid;                          /* ours, for inspect */
+	uint64_t epoch;                       /* sb__fork_epoch() of the process that attached */
 	struct sb__mailbox_header_shm header; /* private copy */
 	uint8_t *map;                         /* header, control and block 0 */
 	struct sb__mailbox_control_shm *control;
@@ -42,8 +43,8 @@ struct sb__mailbox {
 };
 
 /* Everything of a word but its state. */
-#define SB__WORD_CALL(w) ((w) & ~(UINT64_C(0xf) << 60))
-#define SB__WORD_CLAIM(w) ((w)&UINT64_C(0xffffffff))
+#define SB__WORD_CALL(w)        ((w) & ~(UINT64_C(0xf) << 60))
+#define SB__WORD_CLAIM(w)       ((w)&UINT64_C(0xffffffff))
 #define SB__WORD_WITH(w, state) (SB__WORD_CALL(w) | ((uint64_t)(state) << 60))
 /* The FREE word that follows w. */
 static inline uint64_t sb__word_freed(uint64_t w)
@@ -55,9 +56,10 @@ static inline uint64_t sb__word_freed(uint64_t w)
 uint32_t sb__mailbox_lanes(struct sb__mailbox *mailbox);
 /* Maps the lane's block if need be; NULL with the error record set. */
 struct sb__lane_shm *sb__lane_map(struct sb__mailbox *mailbox, uint32_t lane);
-int sb__mailbox_grow(struct sb__mailbox *mailbox, uint32_t lanes_now); /* by a block; 0 also if another was quicker */
-int sb__mailbox_ended_error(struct sb__mailbox *mailbox);              /* SB_ERELEASED or SB_EEXPIRED, record set */
-void sb__lane_wake(struct sb__lane_shm *lane);                         /* if its caller is parked */
+int sb__mailbox_grow(struct sb__mailbox *mailbox,
+                     uint32_t lanes_now);                 /* by a block; 0 also if another was quicker */
+int sb__mailbox_ended_error(struct sb__mailbox *mailbox); /* SB_ERELEASED or SB_EEXPIRED, record set */
+void sb__lane_wake(struct sb__lane_shm *lane);            /* if its caller is parked */
 /* Owner leaving a mailbox: takes back the replies whose blocks it needs. */
 void sb__mailbox_revoke_replies(struct sb__mailbox *mailbox);
 

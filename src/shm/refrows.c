@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ref rows: the owner writes, anybody reads at any time. Rows are for people; the truth about refs is the owner's
- * private table, so a row that cannot be had is dropped without a word.
+ * Ref rows: the owner writes, anybody reads at any time. Rows are for people; the truth about refs is the
+ * owner's private table, so a row that cannot be had is dropped without a word.
  *
- * The file has no header, is valid at any length, and is made under its own name: zeroes mean "no ref here".
+ * The file has no header, is valid at any length, and is made under its own name: zeroes mean "no ref
+ * here".
  *
  * Locks: rows->lock, a leaf, for growing. A row has one writer at a time (the engine's table).
  *
@@ -25,8 +26,8 @@
 #include "mailbox_impl.h"
 #include "os_linux.h"
 
-#define WHAT "the ref rows"
-#define ROW sizeof(struct sb__ref_row_shm)
+#define WHAT       "the ref rows"
+#define ROW        sizeof(struct sb__ref_row_shm)
 #define ROWS_FIRST (SB__PAGE / ROW) /* block 0; block k > 0 has ROWS_FIRST << (k - 1) */
 #define ROW_BLOCKS 24u
 
@@ -129,7 +130,8 @@ static struct sb__ref_row_shm *row_at(struct sb__refrows *rows, uint32_t slot, b
 
 			rows->failed = err != 0;
 			if (err)
-				sb__log(SB_LOG_DEBUG, "refs will not be listed: %s", sb_last_error()->message);
+				sb__log(SB_LOG_DEBUG, "refs will not be listed: %s",
+				        sb_last_error()->message);
 			block = atomic_load_explicit(&rows->blocks[k], memory_order_relaxed);
 		}
 		pthread_mutex_unlock(&rows->lock);
@@ -137,7 +139,8 @@ static struct sb__ref_row_shm *row_at(struct sb__refrows *rows, uint32_t slot, b
 	return block ? &block[slot - block_first(k)] : NULL;
 }
 
-void sb__refrows_set(void *rows, uint32_t slot, uint32_t generation, const char *type_name, int32_t creator_pid)
+void sb__refrows_set(void *rows, uint32_t slot, uint32_t generation, const char *type_name,
+                     int32_t creator_pid)
 {
 	struct sb__ref_row_shm *row = row_at(rows, slot, true);
 	size_t len = strnlen(type_name, sizeof(row->type_name) - 1);
@@ -194,8 +197,9 @@ static int read_row(struct sb__ref_row_shm *row, uint32_t slot, struct sb__ref_v
 	return sb__load32(&row->generation) == generation ? 1 : -1;
 }
 
-int sb__refrows_visit(int mailbox_dir, uint64_t incarnation, void (*visit)(void *arg, const struct sb__ref_view *view),
-                      void *arg, uint32_t *ret_torn)
+int sb__refrows_visit(int mailbox_dir, uint64_t incarnation,
+                      void (*visit)(void *arg, const struct sb__ref_view *view), void *arg,
+                      uint32_t *ret_torn)
 {
 	struct stat st = { .st_size = 0 };
 	char name[SB__FILE_NAME_MAX];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How long to spin before parking: doubles when spinning paid, halves when it did not, and tries again now and then.
- * Plain memory of one thread at a time. Internal to this folder.
+ * How long to spin before parking: doubles when spinning paid, halves when it did not, and tries again now
+ * and then. Plain memory of one thread at a time. Internal to this folder.
  */
 #ifndef SB_SHM_SPIN_H
 #define SB_SHM_SPIN_H

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Callers and owners in processes of their own: echo, big messages, killed callers, killed owners, forked children. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+/* Callers and owners in processes of their own: echo, big messages, killed callers, killed owners, forked
+ * children. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +62,8 @@ static int teardown(void **state)
 	return failed != NULL;
 }
 
-static pid_t fork_child(int (*fn)(struct shm_world *world, uint32_t slot), struct shm_world *world, uint32_t slot)
+static pid_t fork_child(int (*fn)(struct shm_world *world, uint32_t slot), struct shm_world *world,
+                        uint32_t slot)
 {
 	pid_t pid = fork();
 
@@ -209,7 +211,8 @@ static void killed_callers_leak_nothing_and_disturb_nobody(void **state)
 
 /* ── owners that end ── */
 
-/* An owner process that accepts what it is sent (or not) and never answers. Calls exit() once *exits is true. */
+/* An owner process that accepts what it is sent (or not) and never answers. Calls exit() once *exits is
+ * true. */
 static pid_t fork_mute_owner(struct shm_world *world, bool accepts, _Atomic bool *exits)
 {
 	int ready[2];
@@ -226,7 +229,8 @@ static pid_t fork_mute_owner(struct shm_world *world, bool accepts, _Atomic bool
 		uint32_t cursor = 0;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (world_join(world, 1, &mine) != 0 || sb__bell_alive_hold(&mine.bell) != 0 || write(ready[1], "", 1) != 1)
+		if (world_join(world, 1, &mine) != 0 || sb__bell_alive_hold(&mine.bell) != 0 ||
+		    write(ready[1], "", 1) != 1)
 			_exit(1);
 		while (!accepts)
 			pause();
@@ -264,7 +268,8 @@ static void *wait_for_death(void *arg)
 
 #define WAITERS 3
 
-/* Several callers wait, parked, in the state given; then the owner dies. The slowest notice in ns, or 0 if wrong. */
+/* Several callers wait, parked, in the state given; then the owner dies. The slowest notice in ns, or 0 if
+ * wrong. */
 static uint64_t notice_of_death(unsigned state, enum sb__lane_result expected)
 {
 	struct waiter waiters[WAITERS];
@@ -300,7 +305,8 @@ static uint64_t notice_of_death(unsigned state, enum sb__lane_result expected)
 			slowest = waiters[i].ended_ns - begun;
 	}
 	waitpid(owner, NULL, 0);
-	if (sb__mailbox_reclaim(world.mailbox, 20, 1, true) != 1) /* withdrawn or abandoned, but still claimed */
+	if (sb__mailbox_reclaim(world.mailbox, 20, 1, true) !=
+	    1) /* withdrawn or abandoned, but still claimed */
 		slowest = 0;
 	world_close(&world);
 	return slowest;
@@ -374,7 +380,8 @@ static void an_owner_that_exits_without_closing_counts_as_dead(void **state)
 	assert_int_equal(w.err, 0);
 	assert_int_equal(w.result, SB__LANE_DIED_MAYBE);
 	assert_int_equal(sb__lane_claim(world.mailbox, 20, 1, &w.lane), 0);
-	assert_int_equal(world_call(&world, w.lane, 1, 16, MINUTE_NS, &result), 0); /* does not wait any more */
+	assert_int_equal(world_call(&world, w.lane, 1, 16, MINUTE_NS, &result),
+	                 0); /* does not wait any more */
 	assert_int_equal(result, SB__LANE_DIED_NOT_STARTED);
 	world_close(&world);
 	munmap(exits, 4096);

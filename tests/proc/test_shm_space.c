@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* On a file system without room: an error each time, never a SIGBUS, and nothing half-made. Needs root for the mount. */
+/* On a file system without room: an error each time, never a SIGBUS, and nothing half-made. Needs root for
+ * the mount. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -109,7 +110,9 @@ static void big_requests_are_refused_unsent(void **state)
 static void nothing_is_left_of_what_could_not_be_made(void **state)
 {
 	struct small *s = *state;
-	struct sb__mailbox_params params = { .incarnation = 50, .owner = s->world.owner, .session_id = "full" };
+	struct sb__mailbox_params params = { .incarnation = 50,
+		                             .owner = s->world.owner,
+		                             .session_id = "full" };
 	struct sb__identity other = { .slot = 2, .generation = 1 };
 	struct sb__refrows *rows;
 	struct sb__mailbox *mailbox;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A caller killed at every instruction of claim, publish and what follows, by single-stepping it under ptrace, while an
- * owner serves. After each kill: reclaim leaves no lane claimed, the owner never read a request that nobody wrote, and a
- * bystander's call works.
+ * A caller killed at every instruction of claim, publish and what follows, by single-stepping it under
+ * ptrace, while an owner serves. After each kill: reclaim leaves no lane claimed, the owner never read a
+ * request that nobody wrote, and a bystander's call works.
  */
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,10 +24,10 @@
 #include "mailbox_impl.h"
 #include "shm_world.h"
 
-#define VICTIM 12
+#define VICTIM    12
 #define MINUTE_NS UINT64_C(60000000000)
 #define STEPS_MAX 4000 /* beyond it, a caller under ptrace only spins or sleeps */
-#define BEYOND 60      /* kills after a phase has done what it is about */
+#define BEYOND    60   /* kills after a phase has done what it is about */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STRIDE 17 /* a sanitizer makes many instructions out of one */
@@ -40,7 +40,9 @@ enum phase { CLAIM, PUBLISH_AND_WAIT, REPLY_AND_GIVE_BACK, PHASES };
 
 static int victim(struct shm_world *world, enum phase phase)
 {
-	struct sb__lane_post post = { .deadline_ns = sb__now_ns() + MINUTE_NS, .label = "victim", .arena = world->arena };
+	struct sb__lane_post post = { .deadline_ns = sb__now_ns() + MINUTE_NS,
+		                      .label = "victim",
+		                      .arena = world->arena };
 	enum sb__lane_result result;
 	uint8_t memory[512];
 	struct sb__buf buf;
@@ -85,7 +87,8 @@ static bool kill_after(struct shm_world *world, enum phase phase, unsigned steps
 	if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
 		return false;
 	for (unsigned i = 0; i < steps; i++) {
-		if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) != 0 || waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status)) {
+		if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) != 0 || waitpid(pid, &status, 0) != pid ||
+		    !WIFSTOPPED(status)) {
 			if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
 				print_message("victim failed with %d\n", WEXITSTATUS(status));
 			return false;
@@ -101,7 +104,8 @@ static unsigned step_through(struct shm_world *world, enum phase phase, uint32_t
 {
 	unsigned beyond = 0, kills = 0;
 
-	for (unsigned steps = 0; steps < STEPS_MAX && beyond < BEYOND && kill_after(world, phase, steps); steps += STRIDE) {
+	for (unsigned steps = 0; steps < STEPS_MAX && beyond < BEYOND && kill_after(world, phase, steps);
+	     steps += STRIDE) {
 		unsigned state = SB__WORD_STATE(sb__load(&sb__lane_at(world->mailbox, 1)->word));
 
 		states[state & 7]++;
@@ -142,9 +146,9 @@ static void a_caller_may_be_killed_at_any_instruction(void **state)
 	assert_int_equal(lane, 0); /* the victim's is then lane 1 */
 	for (enum phase phase = 0; phase < PHASES; phase++)
 		kills += step_through(&world, phase, lane, states);
-	print_message("%u kill points; the lane was free %u, idle %u, ready %u, busy %u, done %u times\n", kills,
-	              states[SB__LANE_FREE], states[SB__LANE_IDLE], states[SB__LANE_READY], states[SB__LANE_BUSY],
-	              states[SB__LANE_DONE]);
+	print_message("%u kill points; the lane was free %u, idle %u, ready %u, busy %u, done %u times\n",
+	              kills, states[SB__LANE_FREE], states[SB__LANE_IDLE], states[SB__LANE_READY],
+	              states[SB__LANE_BUSY], states[SB__LANE_DONE]);
 	assert_true(states[SB__LANE_IDLE] > 0 && states[SB__LANE_FREE] > 0);
 	assert_true(states[SB__LANE_READY] + states[SB__LANE_BUSY] + states[SB__LANE_DONE] > 0);
 	kill(server, SIGKILL);

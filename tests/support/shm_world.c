@@ -58,8 +58,10 @@ static void close_dirs(struct shm_world *world)
 
 int world_open(struct shm_world *world, const char *under)
 {
-	struct sb__mailbox_params params = { .incarnation = WORLD_INCARNATION, .bell_index = WORLD_BELL_INDEX,
-		                             .max_refs = 100, .session_id = "world" };
+	struct sb__mailbox_params params = { .incarnation = WORLD_INCARNATION,
+		                             .bell_index = WORLD_BELL_INDEX,
+		                             .max_refs = 100,
+		                             .session_id = "world" };
 	int err;
 
 	memset(world, 0, sizeof(*world));
@@ -78,7 +80,8 @@ int world_open(struct shm_world *world, const char *under)
 	if (!err)
 		err = sb__mailbox_create(world->mailbox_dir, &params, &world->mailbox);
 	if (!err)
-		err = sb__arena_create(world->arena_dir, world->owner.slot, world->owner.generation, &world->arena);
+		err = sb__arena_create(world->arena_dir, world->owner.slot, world->owner.generation,
+		                       &world->arena);
 	if (!err)
 		err = sb__arena_cache_create(world->arena_dir, &world->peers);
 	return err;
@@ -234,8 +237,8 @@ int world_fork_server(struct shm_world *world)
 	pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (world_join(world, world->owner.slot, &mine) != 0 || sb__bell_alive_hold(&mine.bell) != 0 ||
-		    write(ready[1], "", 1) != 1)
+		if (world_join(world, world->owner.slot, &mine) != 0 ||
+		    sb__bell_alive_hold(&mine.bell) != 0 || write(ready[1], "", 1) != 1)
 			_exit(1);
 		world_serve(&mine);
 		_exit(0);
@@ -252,8 +255,11 @@ int world_fork_server(struct shm_world *world)
 int world_call(struct shm_world *world, uint32_t lane, uint64_t number, size_t bytes, uint64_t timeout_ns,
                enum sb__lane_result *ret)
 {
-	struct sb__lane_post post = { .deadline_ns = timeout_ns == FOREVER_NS ? FOREVER_NS : sb__now_ns() + timeout_ns,
-		                      .trace_id = number, .label = "echo", .arena = world->arena };
+	struct sb__lane_post post = { .deadline_ns = timeout_ns == FOREVER_NS ? FOREVER_NS
+		                                                              : sb__now_ns() + timeout_ns,
+		                      .trace_id = number,
+		                      .label = "echo",
+		                      .arena = world->arena };
 	enum sb__lane_result result;
 	uint8_t memory[512];
 	struct sb__buf buf;

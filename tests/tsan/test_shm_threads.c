@@ -11,7 +11,7 @@
 #include "shm_world.h"
 
 #define CALLERS 8
-#define CALLS 200000 /* in all */
+#define CALLS   200000 /* in all */
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SLOWER 5
@@ -53,7 +53,9 @@ static void run(unsigned calls_each, size_t bytes_max, unsigned servers)
 	assert_int_equal(world_open(&world, NULL), 0);
 	assert_int_equal(pthread_create(&server[0], NULL, world_serve_thread, &world), 0);
 	for (unsigned i = 0; i < CALLERS; i++) {
-		callers[i] = (struct caller){ .world = &world, .slot = 10 + i, .calls = calls_each, .bytes_max = bytes_max };
+		callers[i] = (struct caller){
+			.world = &world, .slot = 10 + i, .calls = calls_each, .bytes_max = bytes_max
+		};
 		assert_int_equal(pthread_create(&callers[i].thread, NULL, call_many, &callers[i]), 0);
 	}
 	if (servers > 1) { /* beside the leader, as a service thread in a batch would */
@@ -106,7 +108,8 @@ static void *claim_call_unclaim(void *arg)
 
 		c->err = sb__lane_claim(c->world->mailbox, c->slot, 1, &lane);
 		if (c->err == 0)
-			c->err = world_call(c->world, lane, i, 16, i % 3 ? UINT64_C(60000000000) : i * 100, &result);
+			c->err = world_call(c->world, lane, i, 16, i % 3 ? UINT64_C(60000000000) : i * 100,
+			                    &result);
 		sb__lane_unclaim(c->world->mailbox, lane);
 	}
 	return NULL;
@@ -123,7 +126,8 @@ static void giving_up_leaks_no_lane(void **state)
 	assert_int_equal(pthread_create(&server, NULL, world_serve_thread, &world), 0);
 	for (unsigned i = 0; i < CALLERS; i++) {
 		callers[i] = (struct caller){ .world = &world, .slot = 10 + i, .calls = 2000 / SLOWER };
-		assert_int_equal(pthread_create(&callers[i].thread, NULL, claim_call_unclaim, &callers[i]), 0);
+		assert_int_equal(pthread_create(&callers[i].thread, NULL, claim_call_unclaim, &callers[i]),
+		                 0);
 	}
 	for (unsigned i = 0; i < CALLERS; i++) {
 		pthread_join(callers[i].thread, NULL);

@@ -71,7 +71,8 @@ static void makes_no_file_before_the_first_block(void **state)
 static void reuses_freed_blocks_and_merges_them(void **state)
 {
 	struct shm_world *world = *state;
-	struct sb__spill_shm a = take(world, 300000, 1), b = take(world, 300000, 2), c = take(world, 300000, 3);
+	struct sb__spill_shm a = take(world, 300000, 1), b = take(world, 300000, 2),
+			     c = take(world, 300000, 3);
 	size_t size = sb__arena_file_size(world->arena);
 
 	assert_true(holds(world, &a, 1) && holds(world, &b, 2) && holds(world, &c, 3));
@@ -122,7 +123,8 @@ static void random_use_never_overlaps(void **state)
 			sb__arena_free(world->arena, &blocks[k]);
 			blocks[k].len = 0;
 		} else {
-			blocks[k] = take(world, 1 + (size_t)rand_r(&seed) % (1u << (rand_r(&seed) % 17)), (uint8_t)(k + 1));
+			blocks[k] = take(world, 1 + (size_t)rand_r(&seed) % (1u << (rand_r(&seed) % 17)),
+			                 (uint8_t)(k + 1));
 			in_use += (blocks[k].len + 63) / 64 * 64;
 		}
 		assert_int_equal(sb__arena_in_use(world->arena), in_use);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Garbage in everything that a peer can write, while the owner accepts, replies, reclaims and is looked at: nothing may
- * crash (the sanitizers see to the rest), and a clean mailbox in the same process works afterwards.
+ * Garbage in everything that a peer can write, while the owner accepts, replies, reclaims and is looked at:
+ * nothing may crash (the sanitizers see to the rest), and a clean mailbox in the same process works
+ * afterwards.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -32,28 +33,45 @@ static uint64_t next_random(void)
 /* Values that break what is not checked: bounds, one beyond them, the largest. */
 static uint64_t nasty(void)
 {
-	static const uint64_t values[] = { 0, 1, 63, 64, 65, 4095, 4096, 4097, SB__MESSAGE_MAX, SB__MESSAGE_MAX + 1,
-		                           INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX, UINT64_MAX - 63 };
+	static const uint64_t values[] = { 0,
+		                           1,
+		                           63,
+		                           64,
+		                           65,
+		                           4095,
+		                           4096,
+		                           4097,
+		                           SB__MESSAGE_MAX,
+		                           SB__MESSAGE_MAX + 1,
+		                           INT32_MAX,
+		                           UINT32_MAX,
+		                           INT64_MAX,
+		                           UINT64_MAX,
+		                           UINT64_MAX - 63 };
 
-	return next_random() % 3 ? values[next_random() % (sizeof(values) / sizeof(values[0]))] : next_random();
+	return next_random() % 3 ? values[next_random() % (sizeof(values) / sizeof(values[0]))]
+	                         : next_random();
 }
 
 static void scribble_lane(struct sb__lane_shm *l)
 {
-	static const unsigned states[] = { SB__LANE_READY, SB__LANE_READY, SB__LANE_READY, SB__LANE_BUSY, SB__LANE_DONE, 9 };
+	static const unsigned states[] = { SB__LANE_READY, SB__LANE_READY, SB__LANE_READY,
+		                           SB__LANE_BUSY,  SB__LANE_DONE,  9 };
 
 	l->request_len = (uint32_t)nasty();
 	l->request_spilled = (uint32_t)(next_random() % 2 ? 1 : nasty());
 	sb__store(&l->deadline_ns, next_random() % 4 ? UINT64_MAX : nasty());
 	l->trace_id = nasty();
 	l->request_spill = (struct sb__spill_shm){ (uint32_t)(next_random() % 2 ? 1 : nasty()),
-		                                   (uint32_t)(next_random() % 2 ? 1 : nasty()), nasty(), nasty() };
+		                                   (uint32_t)(next_random() % 2 ? 1 : nasty()), nasty(),
+		                                   nasty() };
 	l->caller_pid = (int32_t)nasty();
 	memset(l->label, (int)next_random(), sizeof(l->label));
 	l->reply_len = (uint32_t)nasty();
 	l->reply_spilled = (uint32_t)nasty();
 	sb__store32(&l->caller_parked, (unsigned int)nasty());
-	sb__store(&l->word, SB__WORD(states[next_random() % 6], nasty(), next_random() % 3, next_random() % 3));
+	sb__store(&l->word,
+	          SB__WORD(states[next_random() % 6], nasty(), next_random() % 3, next_random() % 3));
 }
 
 static void scribble_control(struct sb__mailbox_control_shm *c)
@@ -100,8 +118,8 @@ static void the_owner_survives_garbage_in_its_mailbox(void **state)
 			cursor = (uint32_t)nasty();
 		accept_and_answer(&world, &cursor);
 		(void)sb__mailbox_view(world.mailbox, views, 8);
-		(void)sb__mailbox_reclaim(world.mailbox, (uint32_t)next_random() % 3, (uint32_t)next_random() % 3,
-		                          next_random() % 2);
+		(void)sb__mailbox_reclaim(world.mailbox, (uint32_t)next_random() % 3,
+		                          (uint32_t)next_random() % 3, next_random() % 2);
 		sb__mailbox_sweep_replies(world.mailbox, world.arena);
 		if (i % 1000 == 0)
 			(void)sb__mailbox_touch(world.mailbox);
@@ -124,7 +142,8 @@ static void a_caller_survives_garbage_for_a_reply(void **state)
 
 		l->reply_len = (uint32_t)nasty();
 		l->reply_spilled = (uint32_t)(next_random() % 2 ? 0 : nasty());
-		l->reply_spill = (struct sb__spill_shm){ (uint32_t)nasty(), (uint32_t)nasty(), nasty(), nasty() };
+		l->reply_spill = (struct sb__spill_shm){ (uint32_t)nasty(), (uint32_t)nasty(), nasty(),
+			                                 nasty() };
 		sb__store(&l->word, SB__WORD(SB__LANE_DONE, nasty(), 1, 1));
 		sb__buf_init(&buf, memory, sizeof(memory));
 		(void)sb__lane_reply(world.mailbox, lane, world.peers, &buf);

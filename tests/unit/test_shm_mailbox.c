@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lanes and mailbox files in one process: every transition of a lane, growth, ending, reclaim, and bad files. */
+/* Lanes and mailbox files in one process: every transition of a lane, growth, ending, reclaim, and bad
+ * files. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -77,7 +78,9 @@ static void *call_thread(void *arg)
 
 static void call_begin(struct call *c, struct shm_world *world, uint32_t lane, size_t bytes)
 {
-	*c = (struct call){ .world = world, .lane = lane, .bytes = bytes, .timeout_ns = UINT64_C(60000000000) };
+	*c = (struct call){
+		.world = world, .lane = lane, .bytes = bytes, .timeout_ns = UINT64_C(60000000000)
+	};
 	assert_int_equal(pthread_create(&c->thread, NULL, call_thread, c), 0);
 }
 
@@ -157,7 +160,7 @@ static void patch_file(struct shm_world *world, off_t at, const void *bytes, siz
 	close(fd);
 }
 
-#define HEADER_AT(field) (off_t)offsetof(struct sb__mailbox_header_shm, field)
+#define HEADER_AT(field) (off_t) offsetof(struct sb__mailbox_header_shm, field)
 
 static void bad_files_are_refused_each_with_its_code(void **state)
 {
@@ -173,7 +176,8 @@ static void bad_files_are_refused_each_with_its_code(void **state)
 	patch_file(world, HEADER_AT(magic), &wrong, 4);
 	assert_int_equal(sb__mailbox_attach(world->mailbox_dir, WORLD_INCARNATION, &m), SB_EPROTOCOL);
 	close(openat(world->mailbox_dir, "000000000000002b", O_RDWR | O_CREAT, 0600));
-	assert_int_equal(sb__mailbox_attach(world->mailbox_dir, 43, &m), SB_EPROTOCOL); /* shorter than a header */
+	assert_int_equal(sb__mailbox_attach(world->mailbox_dir, 43, &m),
+	                 SB_EPROTOCOL); /* shorter than a header */
 	assert_int_equal(symlinkat("000000000000002a", world->mailbox_dir, "000000000000002c"), 0);
 	assert_int_equal(sb__mailbox_attach(world->mailbox_dir, 44, &m), SB_ESYSTEM);
 	assert_string_not_equal(sb_last_error()->message, "");
@@ -196,7 +200,8 @@ static void touching_moves_the_last_access(void **state)
 
 	sb__store(&sb__mailbox_control(world->mailbox)->last_access_ms, 5);
 	sb__mailbox_touch(world->mailbox);
-	assert_in_range(sb__load(&sb__mailbox_control(world->mailbox)->last_access_ms), sb__now_ms() - 1000, sb__now_ms());
+	assert_in_range(sb__load(&sb__mailbox_control(world->mailbox)->last_access_ms), sb__now_ms() - 1000,
+	                sb__now_ms());
 }
 
 /* ── claiming ── */
@@ -215,7 +220,8 @@ static void lanes_are_claimed_and_given_back(void **state)
 	sb__lane_unclaim(world->mailbox, a);
 	sb__lane_unclaim(world->mailbox, a);
 	assert_int_equal(world_claimed(world), 1);
-	assert_int_equal(sb__load(&lane_of(world, a)->word), SB__WORD(SB__LANE_FREE, SB__WORD_SEQ(word) + 1, 0, 0));
+	assert_int_equal(sb__load(&lane_of(world, a)->word),
+	                 SB__WORD(SB__LANE_FREE, SB__WORD_SEQ(word) + 1, 0, 0));
 	assert_int_equal(claim(world), a);
 }
 
@@ -373,10 +379,12 @@ static void what_fits_nowhere_is_refused_before_it_is_sent(void **state)
 
 	sb__lane_request(world->mailbox, lane, &buf);
 	message_write(&buf, 1, SB__INLINE_MAX);
-	assert_int_equal(sb__lane_call(world->mailbox, &world->bell, lane, &buf, &post, NULL, NULL, &result), SB_ETOOBIG);
+	assert_int_equal(sb__lane_call(world->mailbox, &world->bell, lane, &buf, &post, NULL, NULL, &result),
+	                 SB_ETOOBIG);
 	sb__lane_request(world->mailbox, lane, &buf);
 	buf.error = SB_ENOMEM;
-	assert_int_equal(sb__lane_call(world->mailbox, &world->bell, lane, &buf, &post, NULL, NULL, &result), SB_ENOMEM);
+	assert_int_equal(sb__lane_call(world->mailbox, &world->bell, lane, &buf, &post, NULL, NULL, &result),
+	                 SB_ENOMEM);
 	assert_int_equal(state_of(world, lane), SB__LANE_IDLE);
 }
 
@@ -397,7 +405,9 @@ static void the_slow_question_is_asked_and_believed(void **state)
 
 	sb__lane_request(world->mailbox, lane, &buf);
 	message_write(&buf, 1, 10);
-	assert_int_equal(sb__lane_call(world->mailbox, &world->bell, lane, &buf, &post, never_alive, &asked, &result), 0);
+	assert_int_equal(
+		sb__lane_call(world->mailbox, &world->bell, lane, &buf, &post, never_alive, &asked, &result),
+		0);
 	assert_int_equal(result, SB__LANE_DIED_NOT_STARTED);
 	assert_int_equal(asked, 1);
 	assert_int_equal(state_of(world, lane), SB__LANE_IDLE);
@@ -516,7 +526,8 @@ static void reclaim_follows_the_table(void **state)
 		assert_int_equal(sb__mailbox_reclaim(world->mailbox, CALLER, 2, table[i].owner_dead), 0);
 		assert_int_equal(sb__mailbox_reclaim(world->mailbox, CALLER + 1, 1, table[i].owner_dead), 0);
 		assert_int_equal(sb__load(&l->word), word);
-		assert_int_equal(sb__mailbox_reclaim(world->mailbox, CALLER, 1, table[i].owner_dead), table[i].counted);
+		assert_int_equal(sb__mailbox_reclaim(world->mailbox, CALLER, 1, table[i].owner_dead),
+		                 table[i].counted);
 		assert_int_equal(state_of(world, 1), table[i].after);
 		if (table[i].after == SB__LANE_FREE)
 			assert_int_equal(sb__load(&l->word), SB__WORD(SB__LANE_FREE, 101 + i, 0, 0));

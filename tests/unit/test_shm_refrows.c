@@ -25,7 +25,8 @@ static int setup(void **state)
 	struct rows_test *t = malloc(sizeof(*t));
 
 	*state = t;
-	return world_open(&t->world, NULL) || sb__refrows_create(t->world.mailbox_dir, WORLD_INCARNATION, 10000, &t->rows);
+	return world_open(&t->world, NULL) ||
+	       sb__refrows_create(t->world.mailbox_dir, WORLD_INCARNATION, 10000, &t->rows);
 }
 
 static int teardown(void **state)
@@ -141,7 +142,9 @@ static void *flip(void *arg)
 
 	for (uint32_t i = 1; !atomic_load(&f->stop); i++) {
 		sb__refrows_clear(f->t->rows, 5);
-		sb__refrows_set(f->t->rows, 5, i, i % 2 ? "aaaaaaaaaaaaaaaaaaaaaaaa" : "bbbbbbbbbbbbbbbbbbbbbbbb", (int32_t)(i % 2));
+		sb__refrows_set(f->t->rows, 5, i,
+		                i % 2 ? "aaaaaaaaaaaaaaaaaaaaaaaa" : "bbbbbbbbbbbbbbbbbbbbbbbb",
+		                (int32_t)(i % 2));
 	}
 	return NULL;
 }
@@ -166,7 +169,9 @@ static void readers_see_whole_rows_while_they_change(void **state)
 
 	assert_int_equal(pthread_create(&thread, NULL, flip, &f), 0);
 	for (int i = 0; i < 2000; i++)
-		assert_int_equal(sb__refrows_visit(f.t->world.mailbox_dir, WORLD_INCARNATION, whole, &mixed, &torn), 0);
+		assert_int_equal(
+			sb__refrows_visit(f.t->world.mailbox_dir, WORLD_INCARNATION, whole, &mixed, &torn),
+			0);
 	atomic_store(&f.stop, true);
 	pthread_join(thread, NULL);
 	assert_int_equal(mixed, 0);
