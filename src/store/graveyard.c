@@ -124,17 +124,25 @@ int sb__bury(struct sb__txn *txn, const struct sb__session_rec *rec, enum sb__en
 /* ── looking ── */
 
 struct look {
-	enum sb__db db;
-	MDB_val key;
+	uint64_t incarnation;
+	const char *session_id; /* or NULL: by incarnation */
 	struct sb__grave_rec grave;
 };
 
 static int look_at_grave(struct sb__txn *txn, void *arg)
 {
 	struct look *look = arg;
+	struct sb__key key = sb__key_uid(look->incarnation);
 	uint64_t order;
+	int rc;
 
-	return load_grave(txn, look->db, look->key, &look->grave, &order);
+	if (!look->session_id)
+		return load_grave(txn, SB__DB_GRAVES, sb__val_key(&key), &look->grave, &order);
+	rc = load_grave(txn, SB__DB_GRAVES_BY_ID, sb__val_text(look->session_id), &look->grave, &order);
+	if (rc == 1 && strcmp(look->grave.session_id, look->session_id) != 0)
+		return sb__corrupt(SB__DB_GRAVES_BY_ID, sb__val_text(look->session_id),
+		                   "it is of another session");
+	return rc;
 }
 
 static int run_look(struct sb__store *store, struct look *look, struct sb__grave_rec *ret)
@@ -148,17 +156,17 @@ static int run_look(struct sb__store *store, struct look *look, struct sb__grave
 
 int sb__store_grave(struct sb__store *store, uint64_t incarnation, struct sb__grave_rec *ret)
 {
-	struct sb__key key = sb__key_uid(incarnation);
-	struct look look = { .db = SB__DB_GRAVES, .key = sb__val_key(&key) };
+	struct look look = { .incarnation = incarnation };
 
 	return run_look(store, &look, ret);
 }
 
 int sb__store_grave_of(struct sb__store *store, const char *session_id, struct sb__grave_rec *ret)
 {
-	struct look look = { .db = SB__DB_GRAVES_BY_ID, .key = sb__val_text(session_id) };
+	struct look look = { .session_id = session_id };
+	size_t len = strnlen(session_id, SB_SESSION_ID_MAX + 1);
 
-	if (look.key.mv_size == 0 || look.key.mv_size > SB_SESSION_ID_MAX)
-		return 0;
+	if (len == 0 || len > SB_SESSION_ID_MAX)
+		return 0; /* nothing can have such a key */
 	return run_look(store, &look, ret);
 }

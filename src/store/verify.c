@@ -75,9 +75,12 @@ static int has_entry(struct sb__txn *txn, enum sb__db db, struct sb__key key, co
 static int find_session(struct sb__txn *txn, uint64_t uid, struct sb__session_rec *ret)
 {
 	struct sb__key key = sb__key_uid(uid);
+	char text[SB_SESSION_ID_MAX + 1];
 	MDB_val id, val;
 	int rc = sb__txn_get(txn, SB__DB_UIDS, sb__val_key(&key), &id);
 
+	if (rc == 1 && !sb__parse_id(id, text)) /* not even fit to be a key */
+		return 0;
 	if (rc == 1)
 		rc = sb__txn_get(txn, SB__DB_SESSIONS, id, &val);
 	if (rc != 1)
@@ -236,13 +239,19 @@ static int verify_grave(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val
 
 static int verify_order(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
 {
-	uint64_t order, incarnation;
+	struct sb__grave_rec grave;
+	uint64_t order, incarnation, at = 0;
+	struct sb__key grave_key;
+	MDB_val found;
 	int rc;
 
 	if (!sb__parse_u64(key, &order) || !sb__parse_u64(val, &incarnation))
 		return note_key(arg, SB__DB_GRAVE_ORDER, key, "it is of another form");
-	rc = has_entry(txn, SB__DB_GRAVES, sb__key_uid(incarnation), NULL);
-	return note_unless(rc, arg, SB__DB_GRAVE_ORDER, key, "there is no such grave");
+	grave_key = sb__key_uid(incarnation);
+	rc = sb__txn_get(txn, SB__DB_GRAVES, sb__val_key(&grave_key), &found);
+	if (rc == 1)
+		rc = !sb__decode_grave(found, &grave, &at) && at == order;
+	return note_unless(rc, arg, SB__DB_GRAVE_ORDER, key, "no grave has that place");
 }
 
 static int verify_newest_grave(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
@@ -252,6 +261,9 @@ static int verify_newest_grave(struct sb__txn *txn, void *arg, MDB_val key, MDB_
 	const char *why = sb__decode_grave(val, &grave, &order);
 	int rc;
 
+	if (!why && (key.mv_size != strlen(grave.session_id) ||
+	             memcmp(key.mv_data, grave.session_id, key.mv_size) != 0))
+		why = "it is of another session";
 	if (why)
 		return note_key(arg, SB__DB_GRAVES_BY_ID, key, why);
 	rc = has_entry(txn, SB__DB_GRAVES, sb__key_uid(grave.incarnation), NULL);
