@@ -174,19 +174,42 @@ static int expire_session(struct sweep *s, const struct sb__verdict *v)
 	return r;
 }
 
+/* Tells by the grave why an incarnation is over. One whose owner died keeps its state: callers see the
+ * death. */
+static void tell_by_grave(struct sweep *s, uint64_t incarnation)
+{
+	struct sb__grave_rec grave;
+	int r = sb__store_grave(s->store, incarnation, &grave);
+
+	if (r != 1 || grave.reason != SB__END_OWNER_DIED)
+		tell_end(s->dir, incarnation,
+		         r == 1 && grave.reason == SB__END_EXPIRED ? SB__MAILBOX_EXPIRED
+		                                                   : SB__MAILBOX_RELEASED);
+}
+
+/*
+ * A verdict came too late: somebody else did it, and may have died before removing the mailbox. That is not
+ * rare after a kill: LMDB shows a commit to readers a moment after it is durable, so what a killed writer
+ * committed may come to light only with the next write, which is ours, when the snapshot that does not have
+ * it was made before.
+ */
+static void finish_others(struct sweep *s, const struct sb__verdict *v)
+{
+	struct sb__grave_rec grave;
+
+	if (v->incarnation == 0 || sb__store_grave(s->store, v->incarnation, &grave) != 1)
+		return;
+	tell_by_grave(s, v->incarnation);
+	sb__mailbox_unlink(s->dir->mailbox, v->incarnation);
+}
+
 static int remove_file(struct sweep *s, const struct sb__verdict *v)
 {
 	const struct sb__bridge_file *file = v->file;
-	struct sb__grave_rec grave;
 	int r;
 
-	if (file->kind == SB__FILE_MAILBOX) {
-		r = sb__store_grave(s->store, file->incarnation, &grave);
-		if (r != 1 || grave.reason != SB__END_OWNER_DIED)
-			tell_end(s->dir, file->incarnation,
-			         r == 1 && grave.reason == SB__END_EXPIRED ? SB__MAILBOX_EXPIRED
-			                                                   : SB__MAILBOX_RELEASED);
-	}
+	if (file->kind == SB__FILE_MAILBOX)
+		tell_by_grave(s, file->incarnation);
 	r = sb__os_unlinkat(sb__folder_fd(s->dir, file->folder), file->name, 0);
 	if (r == -ENOENT)
 		return 0;
@@ -261,6 +284,12 @@ static int execute(struct sweep *s, struct sb__verdict *v)
 
 /* ── */
 
+static bool is_of_session(enum sb__verdict_kind kind)
+{
+	return kind == SB__VERDICT_OWNER_REMOVED || kind == SB__VERDICT_SESSION_RELEASED ||
+	       kind == SB__VERDICT_SESSION_ORPHANED || kind == SB__VERDICT_SESSION_EXPIRED;
+}
+
 static void execute_plan(struct sweep *s, struct sb__plan *plan)
 {
 	for (size_t i = 0; i < plan->count; i++) {
@@ -279,6 +308,8 @@ static void execute_plan(struct sweep *s, struct sb__plan *plan)
 			v->code = r;
 		if (r != 0)
 			report(s, v);
+		else if (is_of_session(v->kind))
+			finish_others(s, v);
 	}
 }
 

@@ -757,6 +757,43 @@ static void test_reapers_at_once(void **state)
 	}
 }
 
+struct interference {
+	struct hand *hand;
+	unsigned actions;
+};
+
+/* Between two actions of the sweep another process ends all sessions and dies before it removes their files.
+ * */
+static void end_all(void *arg, const struct sb__verdict *v)
+{
+	struct interference *other = arg;
+
+	(void)v;
+	if (other->actions++ > 0)
+		return;
+	sb__store_session_end(other->hand->store, "x", 0, SB__END_RELEASED, NULL);
+	sb__store_session_end(other->hand->store, "y", 0, SB__END_RELEASED, NULL);
+}
+
+static void test_too_late(void **state)
+{
+	struct bench *b = *state;
+	struct child x = start(b, act_serve, "x"), y = start(b, act_serve, "y"), bare = start(b, NULL, NULL);
+	uint64_t incarnations[] = { get_session(b, "x").incarnation, get_session(b, "y").incarnation };
+	struct interference other = { .hand = &b->hand };
+	struct sb__sweep_options options = { .files = true, .report = end_all, .arg = &other };
+	struct sb__sweep_result result;
+
+	child_kill(&x, true);
+	child_kill(&y, true);
+	child_kill(&bare, true);
+	assert_ok(sb__reaper_sweep(b->hand.store, &b->hand.dir, &options, &result));
+	assert_int_equal(result.failed, 0);
+	assert_false(has_mailbox(b, incarnations[0]));
+	assert_false(has_mailbox(b, incarnations[1]));
+	assert_clean(b);
+}
+
 /* A sweep is killed after a random part of the time that one takes; the next one finishes it. */
 static void test_killed_reaper(void **state)
 {
@@ -825,6 +862,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_dry_run, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_small_budget, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reapers_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_too_late, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_killed_reaper, setup, teardown),
 	};
 
