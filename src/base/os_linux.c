@@ -122,6 +122,11 @@ int sb__os_fallocate(int fd, off_t offset, off_t len)
 	return -errnum;
 }
 
+int sb__os_reserve(int fd, off_t offset, off_t len)
+{
+	return (int)RETRY(fallocate(fd, 0, offset, len));
+}
+
 int sb__os_close(int fd)
 {
 	/* Never retried: Linux has freed the descriptor even when it says EINTR. */

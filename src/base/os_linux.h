@@ -22,6 +22,9 @@ int sb__os_fstat(int fd, struct stat *st);
 int sb__os_statat(int dirfd, const char *path, struct stat *st); /* follows links: for /proc/self/ns/… */
 ssize_t sb__os_readlinkat(int dirfd, const char *path, char *buf, size_t size); /* NUL-terminated; cut if longer */
 int sb__os_fallocate(int fd, off_t offset, off_t len); /* posix_fallocate: real blocks or -ENOSPC */
+/* fallocate(2) itself: where the file system lacks it, -EOPNOTSUPP, and no emulation that writes over what
+ * others are writing. */
+int sb__os_reserve(int fd, off_t offset, off_t len);
 int sb__os_close(int fd);
 int sb__os_map(int fd, off_t offset, size_t len, bool writable, void **ret); /* MAP_SHARED, MADV_DONTDUMP */
 int sb__os_unmap(void *addr, size_t len);

@@ -90,7 +90,7 @@ int sb__store_owner_add(struct sb__store *store, const char *session_id, const s
 {
 	struct add add = { .session_id = session_id, .owner = owner };
 
-	return sb__txn_write(store, add_owner, &add);
+	return sb__txn_write_more(store, add_owner, &add);
 }
 
 struct remove {

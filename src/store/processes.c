@@ -188,7 +188,7 @@ int sb__store_process_add(struct sb__store *store, struct sb__identity *self,
 		if (rc < 0)
 			return sb__fail_errno(SB_ESYSTEM, -rc, "cannot take the life token of slot %u",
 			                      take.slot);
-		rc = sb__txn_write(store, take_slot, &take);
+		rc = sb__txn_write_more(store, take_slot, &take);
 		if (rc == 1) {
 			*self = take.self;
 			return 0;

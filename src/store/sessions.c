@@ -314,7 +314,7 @@ int sb__store_session_create(struct sb__store *store, struct sb__session_rec *re
 
 	if (rc < 0)
 		return rc;
-	rc = sb__txn_write(store, create_session, &create);
+	rc = sb__txn_write_more(store, create_session, &create);
 	if (rc >= 0)
 		*rec = create.rec;
 	return rc;
@@ -324,30 +324,26 @@ int sb__store_session_create(struct sb__store *store, struct sb__session_rec *re
 
 struct change {
 	const char *session_id;
-	uint64_t incarnation; /* or 0: whichever */
-	uint64_t uid;         /* or 0: whichever */
+	uint64_t incarnation;
+	uint64_t uid; /* sb__store_session_end(): 0 = whichever */
 	enum sb__end_reason reason;
 	const struct sb__identity *designated;
 	uint64_t live_refs;
 	struct sb__session_rec rec;
 };
 
-/* Loads the session that is meant: 1, 0 if it is not that any more. */
-static int load_meant(struct sb__txn *txn, struct change *change)
+/* Loads the session if it is still of the incarnation that is meant: 1, or 0. */
+static int load_incarnation(struct sb__txn *txn, struct change *change)
 {
 	int rc = sb__session_load(txn, change->session_id, &change->rec);
 
-	if (rc == 1 && change->incarnation != 0 && change->rec.incarnation != change->incarnation)
-		return 0;
-	if (rc == 1 && change->uid != 0 && change->rec.uid != change->uid)
-		return 0;
-	return rc;
+	return rc == 1 ? change->rec.incarnation == change->incarnation : rc;
 }
 
 static int activate_session(struct sb__txn *txn, void *arg)
 {
 	struct change *change = arg;
-	int rc = load_meant(txn, change);
+	int rc = load_incarnation(txn, change);
 
 	if (rc != 1 || change->rec.state != SB_SESSION_STARTING)
 		return rc < 0 ? rc : 0;
@@ -366,7 +362,7 @@ int sb__store_session_activate(struct sb__store *store, const char *session_id, 
 static int orphan_session(struct sb__txn *txn, void *arg)
 {
 	struct change *change = arg;
-	int rc = load_meant(txn, change);
+	int rc = load_incarnation(txn, change);
 
 	if (rc != 1 || change->rec.state == SB_SESSION_ORPHANED)
 		return rc < 0 ? rc : 0;
@@ -392,7 +388,7 @@ static int elect_owner(struct sb__txn *txn, void *arg)
 {
 	struct change *change = arg;
 	struct sb__session_rec *rec = &change->rec;
-	int rc = load_meant(txn, change);
+	int rc = load_incarnation(txn, change);
 
 	if (rc != 1 || rec->state == SB_SESSION_ACTIVE)
 		return rc < 0 ? rc : 0;
@@ -428,10 +424,10 @@ int sb__store_session_elect(struct sb__store *store, const char *session_id, uin
 static int end_session(struct sb__txn *txn, void *arg)
 {
 	struct change *change = arg;
-	int rc = load_meant(txn, change);
+	int rc = sb__session_load(txn, change->session_id, &change->rec);
 
-	if (rc != 1)
-		return rc;
+	if (rc != 1 || (change->uid != 0 && change->rec.uid != change->uid))
+		return rc < 0 ? rc : 0;
 	rc = sb__session_remove(txn, &change->rec, change->reason);
 	return rc < 0 ? rc : 1;
 }
@@ -450,7 +446,7 @@ int sb__store_session_end(struct sb__store *store, const char *session_id, uint6
 static int mirror_refs(struct sb__txn *txn, void *arg)
 {
 	struct change *change = arg;
-	int rc = load_meant(txn, change);
+	int rc = load_incarnation(txn, change);
 
 	if (rc != 1 || change->rec.live_refs == change->live_refs)
 		return rc;

@@ -72,6 +72,7 @@ struct sb__store {
 	int guard;             /* lock.mdb, an OFD read lock on byte 0; -1 in a child that dropped it */
 	pthread_rwlock_t lock; /* see the lock order above */
 	size_t map_size;       /* under lock */
+	atomic_uint_least64_t reserved_to; /* bytes of data.mdb known to have real blocks */
 	atomic_bool broken;    /* a change of the map's size left no map */
 };
 
@@ -92,6 +93,8 @@ struct sb__txn {
 typedef int (*sb__txn_fn)(struct sb__txn *txn, void *arg);
 int sb__txn_read(struct sb__store *store, sb__txn_fn fn, void *arg);
 int sb__txn_write(struct sb__store *store, sb__txn_fn fn, void *arg);
+/* The same for what makes the store larger: refused while there is still room for what makes it smaller. */
+int sb__txn_write_more(struct sb__store *store, sb__txn_fn fn, void *arg);
 
 /* Notes an LMDB error for the end of the transaction; returns a negative number to pass up. */
 int sb__txn_fail(struct sb__txn *txn, int mdb_error, const char *what);

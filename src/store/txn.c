@@ -6,6 +6,10 @@
  *   MDB_MAP_FULL      the same (dead readers keep old pages), then double the map
  *   MDB_MAP_RESIZED   another process doubled it: map as much, with every transaction of this process out
  *
+ * A store that is full must still be able to end sessions, or nobody could ever make room; and in LMDB a
+ * deletion needs free pages, too. So what adds records (sb__txn_write_more) keeps blocks in reserve behind the
+ * last page and fails when it cannot, and may grow the map only to half of what the rest may.
+ *
  * A transaction is run from its beginning again after each of these, so its body is written to be rerun.
  * A body never calls other layers, waits, or does I/O.
  *
@@ -28,7 +32,8 @@
 #define FULL_BELOW   (64u * 1024u) /* bytes: a file system with less is taken for full */
 #define MIB          (1024u * 1024u)
 #define MAP_BOUND    ((size_t)16 * 1024u * MIB)
-#define FAILED       (-1000) /* sb__txn_fail(): the message is still to be made */
+#define RESERVE      (256 * 1024) /* bytes; a transaction here dirties some 20 pages */
+#define FAILED       (-1000)      /* sb__txn_fail(): the message is still to be made */
 
 static size_t map_bound = MAP_BOUND;
 
@@ -128,13 +133,13 @@ static bool set_map_size(struct sb__store *store, size_t size)
 }
 
 /* The store is full: doubles the map, unless somebody did since a transaction saw it as `seen`. */
-static bool grow_map(struct sb__store *store, size_t seen)
+static bool grow_map(struct sb__store *store, size_t seen, size_t bound)
 {
 	bool grown = true;
 
 	(void)pthread_rwlock_wrlock(&store->lock);
 	if (store->map_size <= seen)
-		grown = store->map_size <= map_bound / 2 && set_map_size(store, store->map_size * 2);
+		grown = store->map_size <= bound / 2 && set_map_size(store, store->map_size * 2);
 	(void)pthread_rwlock_unlock(&store->lock);
 	return grown;
 }
@@ -162,8 +167,10 @@ static bool follow_map(struct sb__store *store)
 	return fits;
 }
 
+enum mode { READ, WRITE, WRITE_MORE };
+
 /* Could the failure be healed, so that it is worth another try? */
-static bool recover(const struct sb__txn *txn, unsigned attempt, size_t seen)
+static bool recover(const struct sb__txn *txn, unsigned attempt, size_t seen, enum mode mode)
 {
 	struct sb__store *store = txn->store;
 	int dead = 0;
@@ -173,7 +180,7 @@ static bool recover(const struct sb__txn *txn, unsigned attempt, size_t seen)
 	case MDB_MAP_FULL:
 		if (attempt == 0)
 			return mdb_reader_check(store->env, &dead) == 0;
-		return grow_map(store, seen);
+		return grow_map(store, seen, mode == WRITE_MORE ? map_bound : 2 * map_bound);
 	case MDB_MAP_RESIZED: return follow_map(store);
 	default: return false;
 	}
@@ -181,15 +188,38 @@ static bool recover(const struct sb__txn *txn, unsigned attempt, size_t seen)
 
 /* ── running ── */
 
-static int run_once(struct sb__txn *txn, unsigned flags, sb__txn_fn fn, void *arg)
+/* Real blocks behind the last page. 0 or LMDB's way of saying errno. */
+static int keep_reserve(struct sb__store *store)
 {
-	int mdb_rc = mdb_txn_begin(txn->store->env, NULL, flags, &txn->mdb);
+	mdb_filehandle_t fd;
+	MDB_envinfo info;
+	MDB_stat stat;
+	uint64_t end;
 	int rc;
 
+	if (mdb_env_info(store->env, &info) != 0 || mdb_env_stat(store->env, &stat) != 0 ||
+	    mdb_env_get_fd(store->env, &fd) != 0)
+		return 0;
+	end = (info.me_last_pgno + 1) * (uint64_t)stat.ms_psize;
+	if (end + RESERVE / 2 <= atomic_load(&store->reserved_to))
+		return 0;
+	rc = sb__os_reserve(fd, (off_t)end, RESERVE);
+	if (rc == 0)
+		atomic_store(&store->reserved_to, end + RESERVE);
+	return rc == -ENOSPC || rc == -EDQUOT ? -rc : 0; /* others: a file system that cannot */
+}
+
+static int run_once(struct sb__txn *txn, enum mode mode, sb__txn_fn fn, void *arg)
+{
+	int mdb_rc = mode == WRITE_MORE ? keep_reserve(txn->store) : 0;
+	int rc;
+
+	if (mdb_rc == 0)
+		mdb_rc = mdb_txn_begin(txn->store->env, NULL, mode == READ ? MDB_RDONLY : 0, &txn->mdb);
 	if (mdb_rc != 0)
 		return sb__txn_fail(txn, mdb_rc, "begin a transaction of the session store");
 	rc = fn(txn, arg);
-	if (rc < 0 || (flags & MDB_RDONLY)) {
+	if (rc < 0 || mode == READ) {
 		mdb_txn_abort(txn->mdb);
 		return rc;
 	}
@@ -197,7 +227,7 @@ static int run_once(struct sb__txn *txn, unsigned flags, sb__txn_fn fn, void *ar
 	return mdb_rc == 0 ? rc : sb__txn_fail(txn, mdb_rc, "commit to the session store");
 }
 
-static int run(struct sb__store *store, unsigned flags, sb__txn_fn fn, void *arg)
+static int run(struct sb__store *store, enum mode mode, sb__txn_fn fn, void *arg)
 {
 	for (unsigned attempt = 0;; attempt++) {
 		struct sb__txn txn = { .store = store };
@@ -207,28 +237,33 @@ static int run(struct sb__store *store, unsigned flags, sb__txn_fn fn, void *arg
 		if (store->epoch != sb__fork_epoch())
 			return sb__fail(SB_EBUG, "a session store was used across fork()");
 		if (atomic_load(&store->broken))
-			return sb__fail(SB_ESTORE,
-			                "the session store could not be mapped again after it grew; "
-			                "raise RLIMIT_AS and restart the process");
+			return sb__fail(SB_ESTORE, "the session store could not be mapped again after it "
+			                           "grew; raise RLIMIT_AS and "
+			                           "restart the process");
 		(void)pthread_rwlock_rdlock(&store->lock);
 		seen = store->map_size;
-		rc = run_once(&txn, flags, fn, arg);
+		rc = run_once(&txn, mode, fn, arg);
 		(void)pthread_rwlock_unlock(&store->lock);
 		if (txn.mdb_error == 0)
 			return rc;
-		if (attempt == ATTEMPTS_MAX || !recover(&txn, attempt, seen))
+		if (attempt == ATTEMPTS_MAX || !recover(&txn, attempt, seen, mode))
 			return report(&txn);
 	}
 }
 
 int sb__txn_read(struct sb__store *store, sb__txn_fn fn, void *arg)
 {
-	return run(store, MDB_RDONLY, fn, arg);
+	return run(store, READ, fn, arg);
 }
 
 int sb__txn_write(struct sb__store *store, sb__txn_fn fn, void *arg)
 {
-	return run(store, 0, fn, arg);
+	return run(store, WRITE, fn, arg);
+}
+
+int sb__txn_write_more(struct sb__store *store, sb__txn_fn fn, void *arg)
+{
+	return run(store, WRITE_MORE, fn, arg);
 }
 
 /* ── inside ── */
