@@ -60,8 +60,6 @@ static void bell_init(struct sb__bell *bell, struct sb__bell_shm *shm, const str
                       bool mine)
 {
 	*bell = (struct sb__bell){ .shm = shm, .owner = *owner, .mine = mine };
-	bell->one_cpu = sb__os_cpu_count() == 1;
-	sb__spin_init(&bell->spin);
 }
 
 int sb__bell_create(int bell_dir, const struct sb__identity *self, struct sb__bell *ret)
@@ -226,7 +224,7 @@ static void set_bit(sb__word *word, uint64_t bit)
 		sb__or(word, bit);
 }
 
-void sb__bell_ring(struct sb__bell *bell, uint32_t session_index)
+bool sb__bell_ring(struct sb__bell *bell, uint32_t session_index)
 {
 	struct sb__bell_shm *shm = bell->shm;
 	uint32_t word = session_index / 64 % (SB__BELL_SESSIONS / 64);
@@ -236,10 +234,12 @@ void sb__bell_ring(struct sb__bell *bell, uint32_t session_index)
 	set_bit(&shm->summary[word / 64], UINT64_C(1) << (word % 64));
 	if (sb__load32(&shm->ringer_cpu) != cpu)
 		sb__store32(&shm->ringer_cpu, cpu);
-	if (sb__load32(&shm->parked)) {
-		sb__add32(&shm->bell, 1);
-		(void)sb__os_futex_wake((unsigned int *)&shm->bell, 1);
-	}
+	if (!sb__load32(&shm->parked))
+		return false;
+	sb__store(&shm->rung_ns, sb__now_ns());
+	sb__add32(&shm->bell, 1);
+	(void)sb__os_futex_wake((unsigned int *)&shm->bell, 1);
+	return true;
 }
 
 void sb__bell_nudge(struct sb__bell *bell)
@@ -324,49 +324,45 @@ static bool pending(struct sb__bell *bell)
 	return next_word(bell->shm, 0, SB__BELL_SESSIONS / 64, &stale) >= 0;
 }
 
+/* Spins for at most spin_ns; false: nothing came. */
 static bool spin_for_work(struct sb__bell *bell, uint64_t spin_ns)
 {
-	uint64_t budget = sb__spin_budget(&bell->spin), begun = 0;
-	unsigned int cpu = (unsigned int)sb__os_cpu();
+	uint64_t begun = 0;
 
-	if (sb__load32(&bell->shm->leader_cpu) != cpu)
-		sb__store32(&bell->shm->leader_cpu, cpu);
-	/* On the CPU of whoever rings, our spinning is what keeps it from ringing. */
-	if (bell->one_cpu || sb__load32(&bell->shm->ringer_cpu) == cpu || budget == 0)
-		return false;
-	if (budget > spin_ns)
-		budget = spin_ns;
-	for (unsigned i = 1; budget; i++) {
-		if (pending(bell) || __atomic_load_n(&bell->ending, __ATOMIC_RELAXED)) {
-			sb__spin_paid(&bell->spin);
+	for (unsigned i = 1;; i++) {
+		if (pending(bell) || __atomic_load_n(&bell->ending, __ATOMIC_RELAXED))
 			return true;
-		}
 		sb__pause();
 		if (i % CLOCK_EVERY == 0) {
 			uint64_t now = sb__now_ns();
 
 			if (!begun)
 				begun = now;
-			else if (now - begun >= budget)
-				break;
+			else if (now - begun >= spin_ns)
+				return false;
 		}
 	}
-	sb__spin_failed(&bell->spin);
-	return false;
 }
 
-bool sb__bell_sleep(struct sb__bell *bell, uint64_t timeout_ns, uint64_t spin_ns)
+static bool spins(struct sb__bell *bell)
+{
+	unsigned int cpu = (unsigned int)sb__os_cpu();
+
+	if (sb__load32(&bell->shm->leader_cpu) != cpu)
+		sb__store32(&bell->shm->leader_cpu, cpu);
+	/* On the CPU of whoever rings, our spinning is what keeps it from ringing. */
+	return sb__load32(&bell->shm->ringer_cpu) != cpu && sb__spin_try(&bell->spin);
+}
+
+/* Waits on the futex. Pairs with sb__bell_ring(): it sets bits, then reads parked; here parked is set, then
+ * the bits are read, each with a full barrier between. So either we see its bit, or it sees us parked and
+ * changes bell, which we read before. */
+static bool park(struct sb__bell *bell, uint64_t timeout_ns)
 {
 	struct sb__bell_shm *shm = bell->shm;
-	unsigned int seen;
+	unsigned int seen = sb__load32(&shm->bell);
 	bool work;
 
-	if (pending(bell) || (spin_ns && spin_for_work(bell, spin_ns)))
-		return true;
-	/* Pairs with sb__bell_ring(): it sets bits, then reads parked; here parked is set, then the bits
-	 * are read, each with a full barrier between. So either we see its bit or it sees us parked and
-	 * changes bell, which we read before. */
-	seen = sb__load32(&shm->bell);
 	sb__store32(&shm->parked, 1);
 	sb__barrier();
 	for (unsigned i = 0; i < SUMMARY_WORDS; i++)
@@ -378,6 +374,33 @@ bool sb__bell_sleep(struct sb__bell *bell, uint64_t timeout_ns, uint64_t spin_ns
 		work = pending(bell) || sb__load32(&shm->bell) != seen;
 	}
 	sb__store32(&shm->parked, 0);
+	return work;
+}
+
+bool sb__bell_sleep(struct sb__bell *bell, uint64_t timeout_ns, uint64_t spin_ns)
+{
+	uint64_t spent_ns = 0, parked_ns;
+	bool work;
+
+	if (pending(bell))
+		return true;
+	if (spin_ns == 0)
+		return park(bell, timeout_ns);
+	if (spins(bell)) {
+		if (spin_for_work(bell, spin_ns)) {
+			sb__spin_paid(&bell->spin);
+			return true;
+		}
+		spent_ns = spin_ns;
+	}
+	parked_ns = sb__now_ns();
+	work = park(bell, timeout_ns);
+	/* Learn from when the ring came, not from when we woke: waking may take longer than a whole busy
+	 * pause lasts, and then both sides would go on waking each other for ever where both could spin. */
+	if (sb__load(&bell->shm->rung_ns) - parked_ns + spent_ns <= spin_ns)
+		sb__spin_paid(&bell->spin);
+	else
+		sb__spin_failed(&bell->spin);
 	return work;
 }
 

@@ -17,7 +17,6 @@ struct sb__bell {
 	bool ending;               /* sb__bell_wake_all() was called */
 	unsigned int nudges_seen;  /* standby threads: nudges already answered */
 	struct sb__spin spin;      /* the leader's */
-	bool one_cpu;
 };
 
 /* Owner. bell_dir: directory fd. Made whole, then renamed to "<slot>.<generation>". */
@@ -44,10 +43,10 @@ sb__word32 *sb__bell_alive_word(struct sb__bell *bell, unsigned int *ret_expecte
  * others. */
 void sb__bell_pass_on(struct sb__bell *bell);
 
-/* Caller: session has work. Rings if the leader sleeps. A full barrier must lie between making the work
- * visible and this (every read-modify-write of atomics.h is one). Also for the owner itself, to put a
- * session back. */
-void sb__bell_ring(struct sb__bell *bell, uint32_t session_index);
+/* Caller: session has work. Rings if the leader sleeps; true if it did. A full barrier must lie between
+ * making the work visible and this (every read-modify-write of atomics.h is one). Also for the owner
+ * itself, to put a session back. */
+bool sb__bell_ring(struct sb__bell *bell, uint32_t session_index);
 /* Caller: its request was not picked up for a while; wakes a standby thread. */
 void sb__bell_nudge(struct sb__bell *bell);
 

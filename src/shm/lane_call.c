@@ -44,7 +44,7 @@ static bool try_claim(struct sb__mailbox *m, uint32_t lane, struct sb__lane_shm 
 	notes = sb__lane_notes(m, lane);
 	notes->claim = claim | CLAIMED;
 	notes->request_high = notes->reply_high = 0;
-	sb__spin_init(&notes->spin);
+	notes->spin = notes->spin_woken = (struct sb__spin){ 0 };
 	sb__store32(&l->caller_parked, 0); /* of a caller that died parked */
 	l->label[0] = '\0';
 	l->caller_pid = m->pid;
@@ -142,6 +142,7 @@ struct flight {
 	uint64_t next_alive_ns;
 	uint64_t slice_ns;
 	unsigned slices;
+	bool woke; /* the leader was parked when we rang */
 };
 
 static int spill_request(struct flight *f, const struct sb__buf *buf, struct sb__arena *arena)
@@ -208,7 +209,7 @@ static void announce(struct flight *f)
 	bit = UINT64_C(1) << w;
 	if (w > 0 && !(sb__load_acquire(&control->ready_summary) & bit))
 		sb__or(&control->ready_summary, bit);
-	sb__bell_ring(f->bell, f->m->header.bell_index);
+	f->woke = sb__bell_ring(f->bell, f->m->header.bell_index);
 }
 
 /* ── waiting ── */
@@ -253,31 +254,41 @@ static bool moved_on(const struct flight *f)
 	return word != f->ready && word != SB__WORD_WITH(f->ready, SB__LANE_BUSY);
 }
 
-static bool spin_for_reply(struct flight *f)
+static bool spin(const struct flight *f, uint64_t spin_ns)
 {
-	uint64_t budget = sb__spin_budget(&f->notes->spin), begun = 0;
+	uint64_t begun = 0;
 
-	/* On the leader's CPU, or the only one, our spinning is what keeps it from replying. */
-	if (budget == 0 || f->m->one_cpu ||
-	    sb__load32(&f->bell->shm->leader_cpu) == (unsigned int)sb__os_cpu())
-		return moved_on(f);
 	for (unsigned i = 1;; i++) {
-		if (moved_on(f)) {
-			sb__spin_paid(&f->notes->spin);
+		if (moved_on(f))
 			return true;
-		}
 		sb__pause();
 		if (i % CLOCK_EVERY == 0) {
 			uint64_t now = sb__now_ns();
 
 			if (!begun)
 				begun = now;
-			else if (now - begun >= budget)
-				break;
+			else if (now - begun >= spin_ns)
+				return false;
 		}
 	}
-	sb__spin_failed(&f->notes->spin);
-	return false;
+}
+
+static bool spin_for_reply(struct flight *f)
+{
+	struct sb__spin *learnt = f->woke ? &f->notes->spin_woken : &f->notes->spin;
+
+	/* On the leader's CPU our spinning is what keeps it from replying. That covers a machine with one
+	 * CPU. */
+	if (sb__load32(&f->bell->shm->leader_cpu) == (unsigned int)sb__os_cpu() || !sb__spin_try(learnt))
+		return moved_on(f);
+	if (!spin(f, f->woke ? SB__SPIN_WOKEN_NS : SB__SPIN_NS)) {
+		sb__spin_failed(learnt);
+		return false;
+	}
+	/* In time though the leader had to be woken: all the more so when it is awake. */
+	sb__spin_paid(&f->notes->spin);
+	sb__spin_paid(learnt);
+	return true;
 }
 
 /* Between slices: is there a reason to stop waiting? */

@@ -228,6 +228,7 @@ _Static_assert(sizeof(struct sb__mailbox_control_shm) <= SB__PAGE, "layout");
  * parked     | leader                | callers | full barrier after | owner dead: nobody to wake
  * leader_cpu | leader: store         | callers | none: a hint       | spins for 20 µs where parking is better
  * ringer_cpu | ringing caller: store | leader  | none: a hint       | the same
+ * rung_ns    | ringing caller: store | leader  | none: a hint       | the same
  * standby    | nudging caller: add   | standby | full               | another caller nudges
  * alive      | keeper holds it for   | callers | kernel sets        | that is its purpose
  *            | life (robust, pshared)|         | FUTEX_OWNER_DIED   |
@@ -252,7 +253,8 @@ struct sb__bell_shm {
 	sb__word32 parked;
 	sb__word32 leader_cpu; /* where the leader last ran: a hint for spin or park */
 	sb__word32 ringer_cpu; /* where the last caller that rang ran */
-	uint8_t pad1[48];
+	sb__word rung_ns;      /* CLOCK_MONOTONIC, when the parked leader was rung for last */
+	uint8_t pad1[40];
 	sb__word32 standby; /* line 4 */
 	uint8_t pad2[60];
 	pthread_mutex_t alive; /* line 5: its first word is the futex that dies with the owner */

@@ -53,7 +53,6 @@ static int mailbox_new(int dir, uint8_t *map, const struct sb__mailbox_header_sh
 		return sb__fail_memory(WHAT);
 	}
 	m->dir = dir;
-	m->one_cpu = sb__os_cpu_count() == 1;
 	m->pid = (int32_t)getpid();
 	m->epoch = sb__fork_epoch();
 	m->header = *header;

@@ -15,7 +15,7 @@
 /* This process's notes about a lane: private, so no peer can spoil them. */
 struct sb__lane_notes {
 	uint64_t claim; /* ours: slot and generation, with a bit that makes it not 0; by the lane's thread */
-	struct sb__spin spin;
+	struct sb__spin spin, spin_woken;  /* what waiting for an awake, and a woken, leader has taught */
 	uint32_t request_high, reply_high; /* bytes to wipe when it is given back */
 	/* Owner, under replies_lock: the block of the lane's last reply, until the caller is done with it. */
 	struct sb__arena *reply_arena;
@@ -29,8 +29,7 @@ struct sb__lane_block {
 };
 
 struct sb__mailbox {
-	int dir; /* borrowed */
-	bool one_cpu;
+	int dir;                              /* borrowed */
 	int32_t pid;                          /* ours, for inspect */
 	uint64_t epoch;                       /* sb__fork_epoch() of the process that attached */
 	struct sb__mailbox_header_shm header; /* private copy */

@@ -1,46 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How long to spin before parking: doubles when spinning paid, halves when it did not, and tries again now
- * and then. Plain memory of one thread at a time. Internal to this folder.
+ * Whether to spin before parking: yes until it was in vain a few times in a row, then only now and then, until it
+ * pays again. Plain memory of one thread at a time. Internal to this folder.
  */
 #ifndef SB_SHM_SPIN_H
 #define SB_SHM_SPIN_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
-#define SB__SPIN_MAX_NS 20000u
+#define SB__SPIN_NS       20000u /* for a peer that is awake */
+#define SB__SPIN_WOKEN_NS 60000u /* for a peer that was just woken, which takes longer than its work */
+#define SB__SPIN_FAILURES 4u     /* in a row, then park at once */
+#define SB__SPIN_TRY      64u    /* one wait in so many tries again */
 
 struct sb__spin {
-	uint32_t budget_ns;
-	uint32_t declined; /* waits since the last try */
+	uint32_t failures; /* in a row */
+	uint32_t declined; /* waits without spinning since then */
 };
 
-static inline void sb__spin_init(struct sb__spin *spin)
+/* Worth it for this wait? */
+static inline _Bool sb__spin_try(struct sb__spin *spin)
 {
-	*spin = (struct sb__spin){ .budget_ns = SB__SPIN_MAX_NS };
-}
-
-/* For this wait; 0: park at once. */
-static inline uint32_t sb__spin_budget(struct sb__spin *spin)
-{
-	if (spin->budget_ns)
-		return spin->budget_ns;
-	if (++spin->declined % 64 == 0)
-		return SB__SPIN_MAX_NS / 4;
-	return 0;
+	return spin->failures < SB__SPIN_FAILURES || ++spin->declined % SB__SPIN_TRY == 0;
 }
 
 static inline void sb__spin_paid(struct sb__spin *spin)
 {
-	uint32_t more = spin->budget_ns * 2 + SB__SPIN_MAX_NS / 8;
-
-	spin->budget_ns = more < SB__SPIN_MAX_NS ? more : SB__SPIN_MAX_NS;
+	spin->failures = 0;
 }
 
 static inline void sb__spin_failed(struct sb__spin *spin)
 {
-	spin->budget_ns = spin->budget_ns > SB__SPIN_MAX_NS / 16 ? spin->budget_ns / 2 : 0;
+	if (spin->failures < SB__SPIN_FAILURES)
+		spin->failures++;
 }
 
 #endif
