@@ -300,7 +300,7 @@ static bool given_up(struct flight *f, uint64_t now, enum why *ret_why)
 		return true;
 	}
 	if (sb__mailbox_state(f->m) != SB__MAILBOX_SERVING) {
-		*ret_why = ENDED;
+		*ret_why = sb__mailbox_state(f->m) == SB__MAILBOX_ORPHANED ? DIED : ENDED;
 		return true;
 	}
 	if (now >= f->deadline_ns) {
@@ -420,10 +420,10 @@ int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t l
 	if (err)
 		return err;
 	f.ready = SB__WORD(SB__LANE_READY, SB__WORD_SEQ(word) + 1, 0, 0) | SB__WORD_CLAIM(word);
-	if (sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING)
-		*ret_result = SB__LANE_ENDED;
-	else if (sb__bell_owner_died(bell))
+	if (sb__bell_owner_died(bell) || sb__mailbox_state(mailbox) == SB__MAILBOX_ORPHANED)
 		*ret_result = SB__LANE_DIED_NOT_STARTED;
+	else if (sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING)
+		*ret_result = SB__LANE_ENDED;
 	else if (sb__cas(&f.l->word, word, f.ready))
 		*ret_result = fly(&f);
 	else

@@ -161,7 +161,7 @@ _Static_assert(SB__LANES_FIRST << (SB__LANE_BLOCKS - 1) == SB__LANES_MAX, "layou
  * header: written before the rename that publishes the file; immutable after; read by all.
  *
  * control field  | writer                       | reader  | ordering         | if the writer dies here
- * state          | releaser, reaper: CAS from 1 | all     | full CAS         | one word: done or not
+ * state          | ender: CAS from SERVING      | all     | full CAS         | one word: done or not
  * lane_count     | growing caller: CAS          | all     | after fallocate  | file longer than said: harmless
  * ready_summary  | caller or; owner and         | owner   | full             | hides requests of the dead
  * ready[]        | caller or; owner and         | owner   | full             | the same
@@ -180,7 +180,13 @@ _Static_assert(SB__LANES_FIRST << (SB__LANE_BLOCKS - 1) == SB__LANES_MAX, "layou
  * A publisher killed between READY and its bits leaves a lane that nobody looks at and nobody waits for;
  * reclaim frees it. One that was stopped there goes on when continued. So no live request is ever hidden.
  */
-enum sb__mailbox_state { SB__MAILBOX_SERVING = 1, SB__MAILBOX_RELEASED = 2, SB__MAILBOX_EXPIRED = 3 };
+enum sb__mailbox_state {
+	SB__MAILBOX_SERVING = 1,
+	SB__MAILBOX_RELEASED = 2,
+	SB__MAILBOX_EXPIRED = 3,
+	SB__MAILBOX_ORPHANED =
+		4 /* its owner let go of it but lives on: for callers the same as if it had died */
+};
 
 struct sb__mailbox_header_shm {
 	char magic[8];        /* "SBmail01" */

@@ -308,9 +308,14 @@ unsigned sb__mailbox_state(struct sb__mailbox *mailbox)
 
 int sb__mailbox_ended_error(struct sb__mailbox *mailbox)
 {
-	if (sb__mailbox_state(mailbox) == SB__MAILBOX_EXPIRED)
-		return sb__fail(SB_EEXPIRED, "session \"%s\" expired", mailbox->header.session_id);
-	return sb__fail(SB_ERELEASED, "session \"%s\" was released", mailbox->header.session_id);
+	const char *id = mailbox->header.session_id;
+
+	switch (sb__mailbox_state(mailbox)) {
+	case SB__MAILBOX_EXPIRED: return sb__fail(SB_EEXPIRED, "session \"%s\" expired", id);
+	case SB__MAILBOX_ORPHANED:
+		return sb__fail(SB_EOWNERDIED, "the designated owner of session \"%s\" is gone", id);
+	default: return sb__fail(SB_ERELEASED, "session \"%s\" was released", id);
+	}
 }
 
 void sb__lane_wake(struct sb__lane_shm *lane)

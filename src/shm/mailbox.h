@@ -42,7 +42,7 @@ void sb__mailbox_touch(struct sb__mailbox *mailbox); /* last access = now */
 /* ── caller ── */
 
 /* Claims a lane for (slot, generation): a free one, else the file grows by a block. SB_ELANES, SB_ENOSPACE,
- * SB_ERELEASED, SB_EEXPIRED. */
+ * SB_ERELEASED, SB_EEXPIRED, SB_EOWNERDIED. */
 int sb__lane_claim(struct sb__mailbox *mailbox, uint32_t slot, uint32_t generation, uint32_t *ret_lane);
 /* Gives it back, whatever its state (a BUSY one is abandoned). */
 void sb__lane_unclaim(struct sb__mailbox *mailbox, uint32_t lane);

@@ -57,7 +57,7 @@ uint32_t sb__mailbox_lanes(struct sb__mailbox *mailbox);
 struct sb__lane_shm *sb__lane_map(struct sb__mailbox *mailbox, uint32_t lane);
 int sb__mailbox_grow(struct sb__mailbox *mailbox,
                      uint32_t lanes_now);                 /* by a block; 0 also if another was quicker */
-int sb__mailbox_ended_error(struct sb__mailbox *mailbox); /* SB_ERELEASED or SB_EEXPIRED, record set */
+int sb__mailbox_ended_error(struct sb__mailbox *mailbox); /* SB_ERELEASED …; record set */
 void sb__lane_wake(struct sb__lane_shm *lane);            /* if its caller is parked */
 /* Owner leaving a mailbox: takes back the replies whose blocks it needs. */
 void sb__mailbox_revoke_replies(struct sb__mailbox *mailbox);

@@ -362,6 +362,28 @@ static void an_ended_session_lets_everybody_go(void **state)
 	assert_int_equal(sb__lane_claim(world->mailbox, CALLER, 1, &other), SB_ERELEASED);
 }
 
+static void an_owner_that_lets_go_counts_as_dead(void **state)
+{
+	struct shm_world *world = *state;
+	uint32_t waiting = claim(world), running = claim(world), other;
+	uint8_t scratch[SB__INLINE_MAX];
+	struct sb__accepted accepted;
+	enum sb__lane_result result;
+	struct call w, r;
+
+	call_begin(&r, world, running, 16);
+	accept_one(world, scratch, &accepted);
+	call_begin(&w, world, waiting, 16);
+	wait_for(world, waiting, SB__LANE_READY);
+	assert_true(sb__mailbox_end(world->mailbox, SB__MAILBOX_ORPHANED));
+	assert_int_equal(call_end(&w), SB__LANE_DIED_NOT_STARTED);
+	assert_int_equal(call_end(&r), SB__LANE_DIED_MAYBE);
+	assert_false(answer(world, &accepted, 16));
+	assert_int_equal(world_call(world, waiting, 1, 16, FOREVER_NS, &result), 0);
+	assert_int_equal(result, SB__LANE_DIED_NOT_STARTED);
+	assert_int_equal(sb__lane_claim(world->mailbox, CALLER, 1, &other), SB_EOWNERDIED);
+}
+
 static void a_call_on_a_lane_of_others_is_refused(void **state)
 {
 	struct shm_world *world = *state;
@@ -597,6 +619,7 @@ int main(void)
 		TEST(a_request_past_its_deadline_is_passed_over),
 		TEST(a_running_call_is_abandoned_at_its_deadline),
 		TEST(an_ended_session_lets_everybody_go),
+		TEST(an_owner_that_lets_go_counts_as_dead),
 		TEST(a_call_on_a_lane_of_others_is_refused),
 		TEST(what_fits_nowhere_is_refused_before_it_is_sent),
 		TEST(the_slow_question_is_asked_and_believed),
