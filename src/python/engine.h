@@ -4,15 +4,15 @@
  * (snakebridge-python.so, src/python/embed) that is loaded only in a process that becomes a designated
  * owner, so that callers, the reaper and inspect never load Python.
  *
- * A table holds one session incarnation's objects. execute() takes a request's bytes (codec/message.h)
- * and appends the reply's bytes. All functions may be called from any thread; they take the GIL
- * themselves. The caller never holds one of its own locks that a fork hook needs while calling in.
+ * A table holds one session incarnation's objects. execute() takes a request's bytes (codec/message.h) and
+ * appends the reply's bytes. All functions may be called from any thread; they take the GIL themselves. The
+ * caller never holds one of its own locks that a fork hook needs while calling in.
  *
- * Fork: the loader's pthread_atfork handlers call the engine's, which take the GIL around a plain fork(), so in
- * the child the engine works for new tables. A table that was made before the fork belongs to the parent: execute() on
- * it refuses, expire() drops nothing, table_destroy() frees the table's own memory and nothing of Python's.
- * Python code run by execute() may itself fork and return in the child: whoever calls execute() compares
- * sb__fork_epoch() before it publishes the reply.
+ * Fork: the loader's pthread_atfork handlers call the engine's, which take the GIL around a plain fork(),
+ * so in the child the engine works for new tables. A table that was made before the fork belongs to the
+ * parent: execute() on it refuses, expire() drops nothing, table_destroy() frees the table's own memory and
+ * nothing of Python's. Python code run by execute() may itself fork and return in the child: whoever calls
+ * execute() compares sb__fork_epoch() before it publishes the reply.
  */
 #ifndef SB_PYTHON_ENGINE_H
 #define SB_PYTHON_ENGINE_H
@@ -28,13 +28,14 @@
 struct sb__table; /* opaque to everyone but the engine */
 
 /*
- * One row per ref for inspect, in shared memory or not; written by the engine only, read by anyone at any
- * time. The engine calls rows->at() for a slot's row; NULL means no row can be had (no space) and is fine.
+ * One row per ref for inspect, in shared memory or not (shm/refrows.h); written by the engine only, through
+ * these functions, read by anyone at any time. Any of them may be NULL. They are called with the GIL held,
+ * so they take no lock whose holder may wait for it; table_destroy() calls none.
  */
-struct sb__ref_row; /* shm/refrows.h; the engine fills it through these functions */
 struct sb__row_writer {
 	void *arg;
-	void (*set)(void *arg, uint32_t slot, uint32_t generation, const char *type_name, int32_t creator_pid);
+	void (*set)(void *arg, uint32_t slot, uint32_t generation, const char *type_name,
+	            int32_t creator_pid);
 	void (*touch)(void *arg, uint32_t slot);
 	void (*clear)(void *arg, uint32_t slot);
 };
@@ -65,7 +66,8 @@ struct sb__engine_options {
 struct sb__engine {
 	uint32_t abi;
 	/* Starts the interpreter, or attaches to a host's. Idempotent. 0 or SB_ENOPYTHON with a sentence in
-	 * error (size bytes). After it returns, the calling thread does not hold the GIL. */
+	 * error (size bytes). After it returns, the calling thread holds the GIL only if it did before (a
+	 * thread of a host's Python). */
 	int (*start)(const struct sb__engine_options *options, char *error, size_t size);
 	/* 0 or SB_ENOMEM. */
 	int (*table_create)(const struct sb__table_options *options, struct sb__table **ret);
@@ -79,8 +81,9 @@ struct sb__engine {
 	uint32_t (*expire)(struct sb__table *table, uint64_t now_ms);
 	/* Lock-free copy of the counts. */
 	void (*counts)(const struct sb__table *table, struct sb__table_counts *ret);
-	/* Brackets a batch: keeps the GIL between executes, giving it up for a moment every few milliseconds so
-	 * that other threads run. Optional to call; nests not. No wait and no fork() inside. */
+	/* Brackets a batch: keeps the GIL between executes, giving it up for a moment every few
+	 * milliseconds so that other threads run. Optional to call; nests not. No wait and no fork()
+	 * inside. */
 	void (*batch_begin)(void);
 	void (*batch_end)(void);
 	/* For the loader's fork handlers, all three on the forking thread. */

@@ -4,12 +4,12 @@
  * tell whether and which Python is in the process; starting it is the plugin's job.
  *
  * A Python that is in the process already is the only one that may be used: a second libpython would be a
- * second runtime with the same symbols (HAZARDS 4). libpython is opened RTLD_GLOBAL because extension modules leave
- * its symbols undefined, and nothing is ever closed: Python keeps pointers into the plugin, and threads and
- * fork handlers do too.
+ * second runtime with the same symbols (HAZARDS 4). libpython is opened RTLD_GLOBAL because extension
+ * modules leave its symbols undefined, and nothing is ever closed: Python keeps pointers into the plugin,
+ * and threads and fork handlers do too.
  *
- * Locks: load_lock, held while the dynamic linker is at work, which a fork waits for: glibc does not bring its linker
- * through a fork in the middle of it. Nothing else is locked under it.
+ * Locks: load_lock, held while the dynamic linker is at work, which a fork waits for: glibc does not bring
+ * its linker through a fork in the middle of it. Nothing else is locked under it.
  * Crash story: nothing outside the process is touched.
  */
 #include "engine.h"
@@ -202,11 +202,11 @@ static _Thread_local struct {
 } forking;
 
 /*
- * Two sets of handlers, because those before a fork run last registered first, and those after it first registered
- * first. The engine's set is registered with the load: so the GIL is taken before the locks of whoever registered
- * earlier, in the order in which a thread of Python's that calls into this library takes them, and given up after
- * them. The gate is there from the beginning. It keeps forks out of a load, and stands in where a fork had passed by
- * the other's place when that was not registered yet.
+ * Two sets of handlers, because those before a fork run last registered first, and those after it first
+ * registered first. The engine's set is registered with the load: so the GIL is taken before the locks of
+ * whoever registered earlier, in the order in which a thread of Python's that calls into this library takes
+ * them, and given up after them. The gate is there from the beginning. It keeps forks out of a load, and
+ * stands in where a fork had passed by the other's place when that was not registered yet.
  */
 static void engine_before(void)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fork() around a running interpreter: from C, from Python, while other threads are in Python. Children use no
- * CMocka assertion and leave by _exit().
+ * fork() around a running interpreter: from C, from Python, while other threads are in Python. Children use
+ * no CMocka assertion and leave by _exit().
  */
 #include <pthread.h>
 #include <setjmp.h>

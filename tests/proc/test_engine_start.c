@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Starting Python: what it leaves alone, what it sees, what it says when it cannot start. Python starts once per
- * process, so each test starts it in a child of its own; the parent never does.
+ * Starting Python: what it leaves alone, what it sees, what it says when it cannot start. Python starts
+ * once per process, so each test starts it in a child of its own; the parent never does.
  */
 #include <dlfcn.h>
 #include <fcntl.h>

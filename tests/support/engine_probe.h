@@ -12,7 +12,8 @@
 int probe_start(void **state);
 const struct sb__engine *probe_engine(void);
 
-/* A table of an incarnation of its own; NULL options: 1000 refs, evict, no TTL. Options' incarnation is set. */
+/* A table of an incarnation of its own; NULL options: 1000 refs, evict, no TTL. Options' incarnation is
+ * set. */
 struct sb__table *probe_table(const struct sb__table_options *options);
 void probe_table_free(struct sb__table *table);
 
@@ -24,12 +25,12 @@ int probe_method(struct sb__table *table, const sb_ref *target, const char *name
                  sb_value **ret);
 
 /*
- * A value as Python would print it, with refs as <module.Type>. Static memory of the calling thread, overwritten by
- * the next call but one.
+ * A value as Python would print it, with refs as <module.Type>. Static memory of the calling thread,
+ * overwritten by the next call but one.
  */
 const char *probe_show(const sb_value *value);
-/* What a call gives as probe_show() has it; the error's name and Python type ("SB_EPYTHON builtins.ValueError"), or
- * name alone, if it fails. */
+/* What a call gives as probe_show() has it; the error's name and Python type ("SB_EPYTHON
+ * builtins.ValueError"), or name alone, if it fails. */
 const char *probe_ask(struct sb__table *table, const char *path, sb_args *args);
 /* The same for Python source, evaluated with nothing but builtins and sbprobe's own names. */
 const char *probe_eval(struct sb__table *table, const char *source);

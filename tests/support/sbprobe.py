@@ -239,6 +239,13 @@ def spin():
     return n
 
 
+def hold(*held):
+    """Keeps a call with these objects running until stop is set."""
+    spinning.set()
+    stop.wait(30)
+    return len(held)
+
+
 def wait_spinning():
     return spinning.wait(30)
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * References to Python objects: LeakSanitizer overlooks libpython, so Python's own count of allocated blocks is what
- * must stand still while each kind of request is repeated.
+ * References to Python objects: LeakSanitizer overlooks libpython, so Python's own count of allocated
+ * blocks is what must stand still while each kind of request is repeated.
  */
 #include <setjmp.h>
 #include <stdarg.h>

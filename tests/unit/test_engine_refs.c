@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The object table: identity, reasons why refs are stale, eviction, expiry, what failed results leave behind. */
+/* The object table: identity, reasons why refs are stale, eviction, expiry, what failed results leave
+ * behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

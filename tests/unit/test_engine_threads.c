@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "clock.h"
 #include "engine_probe.h"
 
 #define THREADS 4
@@ -206,11 +207,48 @@ static void test_release_while_in_use(void **state)
 		}
 		assert_int_equal(SB_EREFRELEASED,
 		                 probe_call(table, "sbprobe:same", sb_args("r", &ref), NULL));
-		/* A call that had the object when it was released has named it anew, if it was the last to. */
+		/* A call that had the object when it was released may have named it anew. */
 		probe_engine()->counts(table, &counts);
 		assert_in_range(counts.live, 0, 1);
 		probe_table_free(table);
 	}
+}
+
+static void *hold(void *arg)
+{
+	struct worker *w = arg;
+
+	w->failures += probe_call(w->table, "sbprobe:hold", sb_args("r", &w->ref), NULL) != 0;
+	return NULL;
+}
+
+/* What a running call uses is neither evicted nor expires, however long the call takes. */
+static void test_running_calls_keep_their_refs(void **state)
+{
+	const uint64_t ttl_ms = 3600 * 1000;
+	struct worker w = { .table = probe_table(
+				    &(struct sb__table_options){ .max_refs = 1, .ttl_ms = ttl_ms }) };
+	struct sb__table *other = probe_table(NULL);
+	sb_value *box = NULL;
+
+	(void)state;
+	assert_string_equal("[None, None]", probe_eval(other, "[stop.clear(), spinning.clear()]"));
+	assert_int_equal(0, probe_call(w.table, "sbprobe:Box", NULL, &box));
+	w.ref = *sb_value_ref(box);
+	sb_value_free(box);
+	assert_int_equal(0, pthread_create(&w.thread, NULL, hold, &w));
+	assert_string_equal("True", probe_ask(other, "sbprobe:wait_spinning", NULL));
+	assert_int_equal(SB_EREFSFULL, probe_call(w.table, "sbprobe:Box", NULL, NULL));
+	assert_int_equal(0, probe_engine()->expire(w.table, sb__now_ms() + 2 * ttl_ms));
+	assert_string_equal("None", probe_eval(other, "stop.set()"));
+	pthread_join(w.thread, NULL);
+	assert_int_equal(0, w.failures);
+	assert_int_equal(0, probe_method(w.table, &w.ref, "get", NULL, NULL));
+	/* Now it is idle. */
+	assert_int_equal(1, probe_engine()->expire(w.table, sb__now_ms() + 2 * ttl_ms));
+	assert_int_equal(SB_EREFEXPIRED, probe_method(w.table, &w.ref, "get", NULL, NULL));
+	probe_table_free(w.table);
+	probe_table_free(other);
 }
 
 int main(void)
@@ -222,6 +260,7 @@ int main(void)
 		cmocka_unit_test(test_a_batch_lets_others_in),
 		cmocka_unit_test(test_ended_threads_leave_nothing),
 		cmocka_unit_test(test_release_while_in_use),
+		cmocka_unit_test(test_running_calls_keep_their_refs),
 	};
 
 	return cmocka_run_group_tests_name("engine threads", tests, probe_start, NULL);

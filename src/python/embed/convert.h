@@ -61,8 +61,8 @@ int sb__encode(struct sb__call *call, PyObject *object, bool as_ref, struct sb__
 /* ── resolve.c ── */
 
 /*
- * What a name means. A new reference; or NULL with *ret_code: SB_EINVAL and the reason in why (not a name), else a
- * Python exception is set and the code says what it means: SB_EMODULE, SB_EATTRIBUTE or SB_EPYTHON.
+ * What a name means. A new reference; or NULL with *ret_code: SB_EINVAL and the reason in why (not a name),
+ * else a Python exception is set and the code says what it means: SB_EMODULE, SB_EATTRIBUTE or SB_EPYTHON.
  */
 PyObject *sb__resolve_path(const char *path, size_t len, bool for_call, int *ret_code, struct sb__why *why);
 PyObject *sb__resolve_attr(PyObject *object, const char *name, size_t len, int *ret_code,

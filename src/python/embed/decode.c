@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Arguments: bytes → Python objects. Whatever fails here, nothing of the call has run: it is refused, and the reason
- * says which argument was at fault.
+ * Arguments: bytes → Python objects. Whatever fails here, nothing of the call has run: it is refused, and
+ * the reason says which argument was at fault.
  *
- * The bytes were written by another process and may be anything; the cursor checks each item, this file checks what
- * they mean together. Refs are looked up, and pinned for the call, as they come.
+ * The bytes were written by another process and may be anything; the cursor checks each item, this file
+ * checks what they mean together. Refs are looked up, and pinned for the call, as they come.
  *
  * Locks: none of its own; needs the GIL, which hashing a dict's key may give up.
  * Crash story: nothing is shared.

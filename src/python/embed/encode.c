@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Results: Python objects → bytes. What has a plain form becomes a value, anything else a ref, at the level of leaves:
- * exact list, tuple and dict keep their shape. Exact types only, because a subclass has more to it than its base.
+ * Results: Python objects → bytes. What has a plain form becomes a value, anything else a ref, at the level
+ * of leaves: exact list, tuple and dict keep their shape. Exact types only, because a subclass has more to
+ * it than its base.
  *
- * A container that is on the way to itself, and one nested too deeply, end in a ref to that container. Containers that
- * are shared without a cycle are written once for each occurrence.
+ * A container that is on the way to itself, and one nested too deeply, end in a ref to that container.
+ * Containers that are shared without a cycle are written once for each occurrence.
  *
- * While a result is encoded other threads may change it, wherever the GIL is given up (NumPy's item() may): every
- * item is held while it is encoded, sizes are read anew, and counts are written last.
+ * While a result is encoded other threads may change it, wherever the GIL is given up (NumPy's item() may):
+ * every item is held while it is encoded, sizes are read anew, and counts are written last.
  *
  * Locks: none of its own; needs the GIL.
  * Crash story: nothing is shared.
@@ -87,8 +88,8 @@ static int put_str(struct encoding *e, PyObject *object, PyObject *original)
 }
 
 /*
- * None, bool, int, float, str, bytes, exactly: 1 if it was one of them, 0 if not, or an error. One that has no
- * plain form after all becomes a ref to original.
+ * None, bool, int, float, str, bytes, exactly: 1 if it was one of them, 0 if not, or an error. One that has
+ * no plain form after all becomes a ref to original.
  */
 static int put_scalar(struct encoding *e, PyObject *object, PyObject *original)
 {
@@ -202,7 +203,8 @@ static bool is_numpy_scalar(const PyTypeObject *type)
 	return false;
 }
 
-/* The plain value of a NumPy scalar if it has one (longdouble, datetime64 and complex have not), else a ref. */
+/* The plain value of a NumPy scalar if it has one (longdouble, datetime64 and complex have not), else a
+ * ref. */
 static int put_numpy_scalar(struct encoding *e, PyObject *object)
 {
 	PyObject *item = PyObject_CallMethod(object, "item", NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Python exceptions → bytes, bounded in every direction: message, frames, causes. SystemExit and KeyboardInterrupt
- * are exceptions like others here; nothing is printed, and nothing ends the process.
+ * Python exceptions → bytes, bounded in every direction: message, frames, causes. SystemExit and
+ * KeyboardInterrupt are exceptions like others here; nothing is printed, and nothing ends the process.
  *
  * str() of an exception is Python code: it may raise, take long or return anything.
  *

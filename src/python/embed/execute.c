@@ -2,9 +2,9 @@
 /*
  * One request from bytes to bytes: read it, find what it names, run it, write the reply.
  *
- * There is always a whole reply: a value; the exception that Python raised; refused, where nothing ran; or failed,
- * where it ran and its result cannot be delivered. Only in the last two and for an exception are the refs dropped again
- * that were made for it.
+ * There is always a whole reply: a value; the exception that Python raised; refused, where nothing ran; or
+ * failed, where it ran and its result cannot be delivered. Only in the last two and for an exception are
+ * the refs dropped again that were made for it.
  *
  * Locks: the GIL. The bytes of the request are the caller's and private.
  * Crash story: the caller's lane says BUSY, so a caller learns that it may have run.

@@ -2,14 +2,14 @@
 /*
  * The GIL, and the thread states that threads need to hold it.
  *
- * A thread that Python does not know gets a thread state at its first entry and keeps it until it ends: making one
- * per entry costs ten times what taking the GIL does. The kept state is an extra count of PyGILState_Ensure(), so
- * extension modules that use PyGILState_* in the same thread see what they expect.
+ * A thread that Python does not know gets a thread state at its first entry and keeps it until it ends:
+ * making one per entry costs ten times what taking the GIL does. The kept state is an extra count of
+ * PyGILState_Ensure(), so extension modules that use PyGILState_* in the same thread see what they expect.
  *
- * At the thread's end a pthread key's destructor clears the state. glibc clears keys in the order of their numbers,
- * and those without destructor too: if Python's key comes first, PyGILState_* no longer knows this thread, hence
- * two ways in forget_thread(). Keys of a process that ends by exit() are not destroyed, so an exit never waits for
- * the GIL here.
+ * At the thread's end a pthread key's destructor clears the state. glibc clears keys in the order of their
+ * numbers, and those without destructor too: if Python's key comes first, PyGILState_* no longer knows this
+ * thread, hence two ways in forget_thread(). Keys of a process that ends by exit() are not destroyed, so an
+ * exit never waits for the GIL here.
  *
  * Locks: the GIL only.
  * Crash story: nothing outside the process is touched.
@@ -72,7 +72,8 @@ struct sb__gil sb__gil_enter(void)
 
 	gil.state = PyGILState_Ensure();
 	if (unknown) {
-		/* One count more than leave() takes back. Without memory for the key it is lost at the thread's end. */
+		/* One count more than leave() takes back. Without memory for the key it is lost at the
+		 * thread's end. */
 		(void)PyGILState_Ensure();
 		(void)pthread_setspecific(kept_key, PyGILState_GetThisThreadState());
 	}

@@ -2,12 +2,13 @@
 /*
  * Names → Python objects: "module:path.to.name", "module.path.name", and attribute paths.
  *
- * Without a colon the longest importable prefix is the module. It is found from the left: a name that is a module in
- * sys.modules is taken; else one that its parent already has as an attribute ends the search; else an import is tried.
- * So a path that has worked before costs no failing import.
+ * Without a colon the longest importable prefix is the module. It is found from the left: a name that is a
+ * module in sys.modules is taken; else one that its parent already has as an attribute ends the search;
+ * else an import is tried. So a path that has worked before costs no failing import.
  *
- * What a failure means is told by the exception itself: a ModuleNotFoundError about the module asked for (or a parent
- * of it), or an AttributeError about this very lookup. The same errors out of code that ran meanwhile are that code's.
+ * What a failure means is told by the exception itself: a ModuleNotFoundError about the module asked for
+ * (or a parent of it), or an AttributeError about this very lookup. The same errors out of code that ran
+ * meanwhile are that code's.
  *
  * Locks: none of its own; needs the GIL, which importing and looking up may give up.
  * Crash story: nothing is shared.
@@ -203,8 +204,8 @@ static PyObject *import_named(const char *name, size_t len, int *ret_code)
 }
 
 /*
- * Imports the longest prefix of *path that is a module and moves *path behind it; leaves a last name that is to be
- * called, for no module can be.
+ * Imports the longest prefix of *path that is a module and moves *path behind it; leaves a last name that
+ * is to be called, for no module can be.
  */
 static PyObject *import_prefix(const char **path, size_t *len, bool keep_last, int *ret_code)
 {

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Starts the interpreter, or attaches to the one that a host program runs, and keeps it right across fork().
+ * Starts the interpreter, or attaches to the one that a host program runs, and keeps it right across
+ * fork().
  *
- * Started here it is isolated: no environment variables, no user site directory, nothing of the current directory in
- * sys.path, no signal handlers, the locale untouched. It is in UTF-8 mode whatever the host's locale is. It is never
- * finalized: extension modules do not survive that, and threads may be inside (HAZARDS 4). A host's interpreter is
- * used as it is.
+ * Started here it is isolated: no environment variables, no user site directory, nothing of the current
+ * directory in sys.path, no signal handlers, the locale untouched. It is in UTF-8 mode whatever the host's
+ * locale is. It is never finalized: extension modules do not survive that, and threads may be inside
+ * (HAZARDS 4). A host's interpreter is used as it is.
  *
- * Locks: start_lock, then the GIL. A fork handler holds start_lock across a fork while there is no interpreter
- * yet, so a child never inherits one half-started; once there is one, nobody waits for start_lock any more, and the
- * handler lets go of it before it takes the GIL. The lock is recursive because site code that runs during the start
- * may fork.
+ * Locks: start_lock, then the GIL. A fork handler holds start_lock across a fork while there is no
+ * interpreter yet, so a child never inherits one half-started; once there is one, nobody waits for
+ * start_lock any more, and the handler lets go of it before it takes the GIL. The lock is recursive because
+ * site code that runs during the start may fork.
  * Crash story: nothing outside the process is touched.
  */
 #include "gil.h"

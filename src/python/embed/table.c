@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The object table of one session incarnation: a slot map with generations, an index by object so that an object has
- * one ref however often it is returned, and a list in order of last use.
+ * The object table of one session incarnation: a slot map with generations, an index by object so that an
+ * object has one ref however often it is returned, and a list in order of last use.
  *
  * What it does not do: it knows nothing of requests, values or why an object should get a ref.
  *
- * The law of this file: dropping a Python object may run any code, which may give up the GIL and come back here. So
- * an object that leaves the table goes onto the call's list of drops first, and is dropped when the table is in order
- * and nobody holds an index or a pointer into it. Nothing else here gives the GIL up, so under the GIL every function
- * is atomic.
+ * The law of this file: dropping a Python object may run any code, which may give up the GIL and come back
+ * here. So an object that leaves the table goes onto the call's list of drops first, and is dropped when
+ * the table is in order and nobody holds an index or a pointer into it. Nothing else here gives the GIL up,
+ * so under the GIL every function is atomic.
  *
- * A slot's generation is that of the ref it holds, or of the next one it will hold. It never comes again: a slot whose
- * generations are used up is retired. Two bits for each of the last 16 generations tell how it ended.
+ * A slot's generation is that of the ref it holds, or of the next one it will hold. It never comes again: a
+ * slot whose generations are used up is retired. Two bits for each of the last 16 generations tell how it
+ * ended.
  *
  * Locks: the GIL guards everything but the counts, which are atomics.
  * Crash story: private memory; it dies with the process, and every ref with it.
@@ -575,8 +576,8 @@ void sb__table_destroy(struct sb__table *table)
 {
 	if (!table)
 		return;
-	/* The objects of a table that a child inherited are its parent's matter; those of a Python that has ended are
-	 * gone. */
+	/* The objects of a table that a child inherited are its parent's matter; those of a Python that has
+	 * ended are gone. */
 	if (sb__table_is_ours(table) && !sb__python_unusable()) {
 		struct sb__gil gil = sb__gil_enter();
 

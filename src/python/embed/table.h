@@ -43,14 +43,14 @@ void sb__call_begin(struct sb__call *call, struct sb__table *table, int32_t pid)
 void sb__call_end(struct sb__call *call, bool delivered);
 
 /*
- * The object of a ref, as a new reference in *ret, pinned for the call. Errors: SB_EREFSESSION, SB_EREFUNKNOWN,
- * SB_EREFRELEASED, SB_EREFEXPIRED, SB_EREFEVICTED, SB_ENOMEM.
+ * The object of a ref, as a new reference in *ret, pinned for the call. Errors: SB_EREFSESSION,
+ * SB_EREFUNKNOWN, SB_EREFRELEASED, SB_EREFEXPIRED, SB_EREFEVICTED, SB_ENOMEM.
  */
 int sb__table_find(struct sb__call *call, const sb_ref *ref, PyObject **ret);
 
 /*
- * The ref of an object: the one it has, else a new one; pinned for the call. Fills all of *ret but session id and type
- * name. Errors: SB_EREFSFULL, SB_ENOMEM, SB_ESYSTEM.
+ * The ref of an object: the one it has, else a new one; pinned for the call. Fills all of *ret but session
+ * id and type name. Errors: SB_EREFSFULL, SB_ENOMEM, SB_ESYSTEM.
  */
 int sb__table_name(struct sb__call *call, PyObject *object, const char *type_name, sb_ref *ret);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Text for people out of Python objects, and reasons for refusals: bounded, valid UTF-8, without NUL. Python's own
- * strings may be none of this.
+ * Text for people out of Python objects, and reasons for refusals: bounded, valid UTF-8, without NUL.
+ * Python's own strings may be none of this.
  *
  * Locks: none of its own; needs the GIL.
  * Crash story: nothing is shared.
