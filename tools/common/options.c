@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manual.h"
 #include "report.h"
 
 #define OPTIONS_MAX 64
@@ -28,6 +29,13 @@ struct flat {
 	int count;
 };
 
+static int argument_kind(const struct tool_option *o)
+{
+	if (o->type == TOOL_HELP)
+		return optional_argument;
+	return o->argument ? required_argument : no_argument;
+}
+
 static void flatten(const struct tool *tool, struct flat *flat)
 {
 	char *s = flat->shorts;
@@ -38,7 +46,7 @@ static void flatten(const struct tool *tool, struct flat *flat)
 	*s++ = ':'; /* tell a missing argument from an unknown option, and print nothing */
 	for (const struct tool_group *g = tool->groups; g->title; g++)
 		for (const struct tool_option *o = g->options; o->name && flat->count < OPTIONS_MAX; o++) {
-			int has_arg = o->argument ? required_argument : no_argument;
+			int has_arg = argument_kind(o);
 
 			flat->options[flat->count] = o;
 			/* Values from 256: they cannot be taken for a letter. */
@@ -48,7 +56,7 @@ static void flatten(const struct tool *tool, struct flat *flat)
 			if (!o->letter)
 				continue;
 			*s++ = o->letter;
-			if (o->argument)
+			if (has_arg == required_argument)
 				*s++ = ':';
 		}
 }
@@ -113,6 +121,16 @@ static bool take_item(const struct tool_option *o, const char *text, char *error
 	return true;
 }
 
+static bool take_help(const struct tool_option *o, const char *text, char *error)
+{
+	if (text && strcmp(text, o->argument) != 0) {
+		snprintf(error, ERROR_MAX, "--%s takes nothing or =%s, not '%s'", o->name, o->argument, text);
+		return false;
+	}
+	*(enum tool_help *)o->target = text ? TOOL_HELP_MANUAL : TOOL_HELP_TEXT;
+	return true;
+}
+
 static bool take(const struct tool_option *o, const char *text, char *error)
 {
 	switch (o->type) {
@@ -121,6 +139,7 @@ static bool take(const struct tool_option *o, const char *text, char *error)
 	case TOOL_WHOLE: return take_whole(o, text, error);
 	case TOOL_SECONDS: return take_seconds(o, text, error);
 	case TOOL_LIST: return take_item(o, text, error);
+	case TOOL_HELP: return take_help(o, text, error);
 	}
 	return false;
 }
@@ -173,7 +192,8 @@ static void help_option(const struct tool_option *o)
 	n = o->letter ? snprintf(left, sizeof(left), "  -%c, --%s", o->letter, o->name)
 	              : snprintf(left, sizeof(left), "      --%s", o->name);
 	if (o->argument && n > 0 && (size_t)n < sizeof(left))
-		n += snprintf(left + n, sizeof(left) - (size_t)n, " %s", o->argument);
+		n += snprintf(left + n, sizeof(left) - (size_t)n, o->type == TOOL_HELP ? "[=%s]" : " %s",
+		              o->argument);
 	printf("%s", left);
 	if (n >= HELP_COLUMN - 1)
 		printf("\n%*s", HELP_COLUMN, "");
@@ -216,6 +236,7 @@ static void help(const struct tool *tool)
 	}
 	help_lines("Exit status", tool->exits);
 	help_lines("Environment", tool->environment);
+	help_lines("Examples", tool->examples);
 }
 
 /* ── */
@@ -239,7 +260,9 @@ bool tool_parse(const struct tool *tool, int argc, char **argv, int *ret_status)
 			complaint(value, argv, &flat, message);
 	}
 	*ret_status = TOOL_EXIT_OK;
-	if (tool->common->help)
+	if (tool->common->help == TOOL_HELP_MANUAL)
+		tool_manual(tool);
+	else if (tool->common->help)
 		help(tool);
 	else if (tool->common->version)
 		printf("%s %s\n", tool->name, SB_VERSION_STRING);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Command lines. A tool describes itself and its options once, in tables; parsing and --help both read them,
- * so neither can drift.
+ * Command lines. A tool describes itself and its options once, in tables; parsing, --help and the manual page
+ * (--help=man) read them, so none can drift.
  *
  *	static struct tool_common common = TOOL_COMMON_INIT;
  *	static bool once;
@@ -43,8 +43,11 @@ enum tool_type {
 	TOOL_TEXT,    /* const char *: points into argv */
 	TOOL_WHOLE,   /* int64_t: min to max */
 	TOOL_SECONDS, /* int64_t in milliseconds: "1.5" gives 1500; min and max are in milliseconds */
-	TOOL_LIST     /* struct tool_list: may be given several times */
+	TOOL_LIST,    /* struct tool_list: may be given several times */
+	TOOL_HELP     /* enum tool_help: "--help" or "--help=ARGUMENT" */
 };
+
+enum tool_help { TOOL_HELP_NONE, TOOL_HELP_TEXT, TOOL_HELP_MANUAL };
 
 struct tool_list {
 	const char **items; /* malloc'ed; the strings are argv's */
@@ -73,7 +76,8 @@ struct tool_common {
 	bool no_legend;
 	bool quiet;
 	int64_t timeout_ms; /* 0: not given */
-	bool help, version; /* handled by tool_parse() */
+	enum tool_help help; /* these two are handled by tool_parse() */
+	bool version;
 };
 /* Tables: a line is an entry. */
 /* clang-format off */
@@ -91,7 +95,8 @@ struct tool_common {
 	  .type = TOOL_SECONDS, .target = &(common).timeout_ms, .min = 1, .max = UINT32_MAX },               \
 	{ .name = "quiet", .letter = 'q', .help = "write nothing but errors", .type = TOOL_FLAG,             \
 	  .target = &(common).quiet },                                                                       \
-	{ .name = "help", .letter = 'h', .help = "show this help and exit", .type = TOOL_FLAG,               \
+	{ .name = "help", .letter = 'h', .argument = "man",                                                  \
+	  .help = "show this help and exit; =man: as a manual page", .type = TOOL_HELP,                      \
 	  .target = &(common).help },                                                                        \
 	{ .name = "version", .letter = 'V', .help = "show the version and exit", .type = TOOL_FLAG,          \
 	  .target = &(common).version }
@@ -108,6 +113,7 @@ struct tool {
 	const struct tool_group *groups;
 	const char *exits;       /* lines "0  fine\n" */
 	const char *environment; /* lines, begins with TOOL_ENVIRONMENT */
+	const char *examples;    /* lines to type; may be NULL */
 	struct tool_common *common;
 	bool options_first; /* the first operand ends the options, so that operands may begin with '-' */
 };
