@@ -188,10 +188,8 @@ static void tell_by_grave(struct sweep *s, uint64_t incarnation)
 }
 
 /*
- * A verdict came too late: somebody else did it, and may have died before removing the mailbox. That is not
- * rare after a kill: LMDB shows a commit to readers a moment after it is durable, so what a killed writer
- * committed may come to light only with the next write, which is ours, when the snapshot that does not have
- * it was made before.
+ * A verdict came too late: somebody else did it, and may have died before removing the mailbox. The file pass
+ * cannot know, because its snapshot still had the session.
  */
 static void finish_others(struct sweep *s, const struct sb__verdict *v)
 {
@@ -343,6 +341,14 @@ static void clear_readers(struct sweep *s)
 	report(s, &v);
 }
 
+/* A write transaction that changes nothing. LMDB shows a commit to readers a moment after it was made, so
+ * what a killed writer committed may come to light only with the next write: better now than after the
+ * snapshot. */
+static void settle(struct sweep *s)
+{
+	sb__store_session_activate(s->store, "", 0); /* no session has that id */
+}
+
 int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
                      const struct sb__sweep_options *options, struct sb__sweep_result *ret)
 {
@@ -358,6 +364,8 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
 		s.deadline_ms = start_ms + options->budget_ms;
 		collect.deadline_ms = start_ms + options->budget_ms / 2;
 	}
+	if (options->files && !options->dry_run)
+		settle(&s);
 	r = sb__reaper_collect(store, dir, &collect, &snapshot, &ret->complete);
 	if (r == 0)
 		r = sb__reaper_plan(&snapshot, &plan);

@@ -236,6 +236,8 @@ static void owners_text(const struct sb__session_detail *d)
 	struct render_table table;
 	char joined[32];
 
+	if (d->owner_count == 0)
+		return;
 	render_table_init(&table, titles);
 	for (size_t i = 0; i < d->owner_count; i++) {
 		const struct sb__owner_view *v = &d->owners[i];
