@@ -143,7 +143,7 @@ static int view_get(struct sb__arena_cache *cache, const struct sb__spill_shm *b
 	at = find_locked(cache, block->slot, block->generation);
 	if (!*at || !within(*at, block->offset, block->len)) {
 		err = view_open(cache->dir, block->slot, block->generation, &view);
-		if (!err) {
+		if (view) {
 			if (*at)
 				old = drop_locked(at);
 			view->next = cache->views;

@@ -28,7 +28,8 @@
 #include "os_linux.h"
 
 #define WHAT       "the mailbox"
-#define FIRST_SIZE (2u * SB__PAGE + sb__block_size(0)) /* header, control, block 0 */
+#define LANES_AT   ((size_t)2 * SB__PAGE)         /* after header and control */
+#define FIRST_SIZE (LANES_AT + sb__block_size(0)) /* with block 0 */
 
 static const char magic[8] = { 'S', 'B', 'm', 'a', 'i', 'l', '0', '1' };
 
@@ -59,7 +60,7 @@ static int mailbox_new(int dir, uint8_t *map, const struct sb__mailbox_header_sh
 	m->map = map;
 	m->control = (struct sb__mailbox_control_shm *)(map + SB__PAGE);
 	m->blocks[0].notes = notes;
-	atomic_init(&m->blocks[0].lanes, (struct sb__lane_shm *)(map + 2u * SB__PAGE));
+	atomic_init(&m->blocks[0].lanes, (struct sb__lane_shm *)(map + LANES_AT));
 	pthread_mutex_init(&m->map_lock, NULL);
 	pthread_mutex_init(&m->replies_lock, NULL);
 	*ret = m;
@@ -159,7 +160,7 @@ int sb__mailbox_attach(int mailbox_dir, uint64_t incarnation, struct sb__mailbox
 {
 	struct sb__mailbox_header_shm header;
 	void *map;
-	int fd, err = open_file(mailbox_dir, incarnation, &fd);
+	int fd = -1, err = open_file(mailbox_dir, incarnation, &fd);
 
 	if (err)
 		return err;
@@ -240,7 +241,7 @@ static struct sb__lane_shm *map_block_locked(struct sb__mailbox *m, uint32_t k)
 {
 	struct sb__lane_notes *notes;
 	void *map;
-	int fd;
+	int fd = -1;
 
 	if (open_file(m->dir, m->header.incarnation, &fd) != 0)
 		return NULL;
@@ -278,7 +279,8 @@ int sb__mailbox_grow(struct sb__mailbox *mailbox, uint32_t lanes_now)
 {
 	uint32_t k = sb__block_of_lane(lanes_now);
 	uint64_t seen = sb__load_acquire(&mailbox->control->lane_count);
-	int fd, err;
+	uint32_t lanes_then = lanes_now * 2;
+	int fd = -1, err;
 
 	if (lanes_now >= mailbox->header.lanes_max)
 		return sb__fail(SB_ELANES,
@@ -294,8 +296,8 @@ int sb__mailbox_grow(struct sb__mailbox *mailbox, uint32_t lanes_now)
 	(void)sb__os_close(fd);
 	if (err)
 		return err;
-	if (seen < lanes_now * 2u)
-		(void)sb__cas(&mailbox->control->lane_count, seen, lanes_now * 2u);
+	if (seen < lanes_then)
+		(void)sb__cas(&mailbox->control->lane_count, seen, lanes_then);
 	return 0;
 }
 
