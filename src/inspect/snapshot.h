@@ -40,7 +40,7 @@ int sb__inspect_processes(struct sb__inspect *inspect, struct sb__process_view *
 
 struct sb__mailbox_facts {
 	bool present;
-	int error; /* SB_E… where it is there and cannot be read */
+	int error;      /* SB_E… where it is there and cannot be read */
 	unsigned state; /* enum sb__mailbox_state */
 	uint32_t lanes, lanes_claimed, lanes_of_dead;
 	uint64_t calls, exceptions, refused, in_flight;

@@ -31,7 +31,7 @@ enum sb__verdict_kind {
 #define SB__VERDICT_ENUM(constant, name, what) constant,
 	SB__VERDICT_MAP(SB__VERDICT_ENUM)
 #undef SB__VERDICT_ENUM
-	SB__VERDICT_KINDS
+		SB__VERDICT_KINDS
 };
 const char *sb__verdict_kind_name(enum sb__verdict_kind kind);
 
@@ -86,7 +86,7 @@ struct sb__reaper_snapshot {
 	size_t lanes_count;
 	struct sb__bridge_file *files; /* none when the file pass is left out */
 	size_t file_count;
-	struct sb__known *known;       /* NULL without files */
+	struct sb__known *known; /* NULL without files */
 	char (*boots)[SB__BOOT_NAME_SIZE];
 	size_t boot_count;
 	struct sb__seen_trouble *troubles;
@@ -105,11 +105,11 @@ struct sb__verdict {
 	uint64_t uid, incarnation; /* session; mailbox and refs files */
 	const char *session_id;    /* "" if none */
 	const struct sb__identity *identity; /* process */
-	uint64_t last_access_ms;   /* expired */
-	uint32_t count;            /* lanes, readers */
+	uint64_t last_access_ms;             /* expired */
+	uint32_t count;                      /* lanes, readers */
 	const struct sb__bridge_file *file;
 	const char *boot;
-	int code;                  /* record-unreadable: SB_E…; in a report: why it failed, or 0 */
+	int code; /* record-unreadable: SB_E…; in a report: why it failed, or 0 */
 	char evidence[128];
 };
 

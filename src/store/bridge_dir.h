@@ -17,11 +17,11 @@
 #include <stdint.h>
 
 struct sb__bridge_dir {
-	int root;       /* <dir> */
-	int boot;       /* this boot's folder: what sb__store_open() and sb__life_hold() take */
+	int root; /* <dir> */
+	int boot; /* this boot's folder: what sb__store_open() and sb__life_hold() take */
 	int mailbox, bell, arena;
-	int life_fd;    /* holds no lock: for asking (sb__liveness_check) */
-	char path[4096]; /* of root, absolute, without trailing slash */
+	int life_fd;       /* holds no lock: for asking (sb__liveness_check) */
+	char path[4096];   /* of root, absolute, without trailing slash */
 	uint64_t dev, ino; /* of boot: two handles with the same pair are the same bridge */
 };
 
