@@ -21,13 +21,17 @@ typedef struct sb_bridge_options {
 	size_t size;
 	const char *python_executable; /* venv/bin/python3 whose packages the embedded Python sees;
 	                                  default $SNAKEBRIDGE_PYTHON, else the Python built against */
-	uint32_t timeout_ms;           /* default deadline of calls in this process; 0 = 120 000 */
+	uint32_t timeout_ms;           /* default deadline of calls in this process; 0: see config.h */
+	/* Quotas. A designated owner's say what each process that calls it may use; see config.h for what 0 means. */
+	uint32_t max_lanes_per_process; /* threads of one process that may use one session at a time */
+	uint64_t max_request_bytes;     /* of one call; in a caller also: what it sends at most */
 } sb_bridge_options;
-#define SB_BRIDGE_OPTIONS_INIT { sizeof(sb_bridge_options), 0, 0 }
+#define SB_BRIDGE_OPTIONS_INIT { sizeof(sb_bridge_options), 0, 0, 0, 0 }
 
 /*
  * Opens a bridge. dir: its directory, created with mode 0700 if its parent exists; NULL takes
- * $SNAKEBRIDGE_DIR, else $XDG_RUNTIME_DIR/snakebridge, else /run/snakebridge. options may be NULL.
+ * $SNAKEBRIDGE_DIR, else $XDG_RUNTIME_DIR/snakebridge, else /run/snakebridge. options may be NULL; what they leave
+ * out comes from sb_config_set(), the environment or the defaults (snakebridge/config.h).
  * The handle becomes the caller's. Starts no Python and no thread. Opening the same directory twice
  * in a process shares everything behind the handles.
  *

@@ -5,6 +5,7 @@
 
 #include "snakebridge/bridge.h"
 #include "snakebridge/call.h"
+#include "snakebridge/config.h"
 #include "snakebridge/error.h"
 #include "snakebridge/owner.h"
 #include "snakebridge/ref.h"

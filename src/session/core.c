@@ -173,10 +173,14 @@ static int core_new(struct sb__bridge_dir *dir, struct sb__core **ret)
 
 	if (!core)
 		return sb__fail_memory("a bridge");
+	err = sb__config_read(&core->config);
+	if (err) {
+		free(core);
+		return err;
+	}
 	core->dir = *dir;
 	pthread_mutex_init(&core->lock, NULL);
 	pthread_mutex_init(&core->rejoin_lock, NULL);
-	core->timeout_ms = SB__TIMEOUT_DEFAULT_MS;
 	/* Opened here, so that a bridge of another version or a full file system is known at once. */
 	err = sb__store_open(core->dir.boot, true, sb__layout_fingerprint(), &core->store);
 	if (err) {
@@ -190,8 +194,19 @@ static int core_new(struct sb__bridge_dir *dir, struct sb__core **ret)
 	return 0;
 }
 
+static int apply_number(struct sb__core *core, enum sb__config_number knob, uint64_t value)
+{
+	int err = value ? sb__config_check(knob, value) : 0;
+
+	if (value && !err)
+		core->config.numbers[knob] = value;
+	return err;
+}
+
 static int apply_options(struct sb__core *core, const sb_bridge_options *options)
 {
+	int err;
+
 	if (!options)
 		return 0;
 	if (options->python_executable) {
@@ -202,9 +217,12 @@ static int apply_options(struct sb__core *core, const sb_bridge_options *options
 		free(core->python_executable);
 		core->python_executable = copy;
 	}
-	if (options->timeout_ms)
-		core->timeout_ms = options->timeout_ms;
-	return 0;
+	err = apply_number(core, SB__CONFIG_TIMEOUT_MS, options->timeout_ms);
+	if (!err)
+		err = apply_number(core, SB__CONFIG_MAX_LANES, options->max_lanes_per_process);
+	if (!err)
+		err = apply_number(core, SB__CONFIG_MAX_REQUEST_BYTES, options->max_request_bytes);
+	return err;
 }
 
 static int registry_get_locked(const char *dir, struct sb__core **ret)

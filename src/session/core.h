@@ -18,15 +18,13 @@
 #include "arena.h"
 #include "bell.h"
 #include "bridge_dir.h"
+#include "config.h"
 #include "identity.h"
 #include "mailbox.h"
 #include "ops.h"
 #include "snakebridge/call.h"
 #include "snakebridge/session.h"
 #include "store.h"
-
-#define SB__TIMEOUT_DEFAULT_MS 120000u
-#define SB__START_TIMEOUT_MS 60000u /* how long a designated owner may take to get ready */
 
 struct sb__host;
 struct sb__hosted;
@@ -75,7 +73,7 @@ struct sb__core {
 	struct sb_session *sessions;
 	uint32_t next_handle;
 	char *python_executable;
-	uint32_t timeout_ms;
+	struct sb__config config; /* as this process had it when the bridge was opened, and the bridge's options */
 };
 
 struct sb_bridge {
@@ -107,6 +105,11 @@ int sb__core_enter(struct sb__core *core);
 /* The same with core->lock held. */
 int sb__core_enter_locked(struct sb__core *core);
 bool sb__core_is_ours(const struct sb__core *core); /* attached by this process, not by a parent */
+/* A knob's value for this bridge. */
+static inline uint64_t sb__core_number(const struct sb__core *core, enum sb__config_number knob)
+{
+	return core->config.numbers[knob];
+}
 /* Bridge used when none is named: the first open one; NULL if none is. */
 sb_bridge *sb__core_default(void);
 /* Takes core->lock if core is still an open bridge; false if it was closed. */
@@ -153,7 +156,7 @@ struct sb__wish {
 	uint32_t timeout_ms;
 	bool generated;
 };
-int sb__wish_make(const sb_session_options *options, struct sb__wish *ret);
+int sb__wish_make(const struct sb__core *core, const sb_session_options *options, struct sb__wish *ret);
 /* 0 or SB_EOPTION naming the option that contradicts. */
 int sb__wish_check_join(const struct sb__wish *wish, const struct sb__session_rec *rec);
 

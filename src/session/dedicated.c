@@ -156,9 +156,9 @@ static int spawn(const char *program, const char *const *argv, int out, pid_t *r
 }
 
 /* What it says until it closes its end, or the time is over: -1 then. */
-static int listen_to(int fd, char *text, size_t size)
+static int listen_to(int fd, uint64_t timeout_ms, char *text, size_t size)
 {
-	uint64_t until = sb__now_ms() + SB__START_TIMEOUT_MS;
+	uint64_t until = sb__now_ms() + timeout_ms;
 	size_t len = 0;
 
 	text[0] = 0;
@@ -178,13 +178,13 @@ static int listen_to(int fd, char *text, size_t size)
 	}
 }
 
-static int verdict(const char *program, const char *session_id, int heard, char *text)
+static int verdict(const struct sb__core *core, const char *program, const char *session_id, int heard, char *text)
 {
 	size_t len = strlen(text);
 
 	if (heard < 0)
-		return sb__fail(SB_ESTART, "%s did not get session \"%s\" ready within %u s", program, session_id,
-		                SB__START_TIMEOUT_MS / 1000);
+		return sb__fail(SB_ESTART, "%s did not get session \"%s\" ready within %u ms", program, session_id,
+		                (unsigned)sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS));
 	while (len && text[len - 1] == '\n')
 		text[--len] = 0;
 	if (len >= 5 && strcmp(text + len - 5, "ready") == 0)
@@ -209,12 +209,12 @@ int sb__dedicated_start(struct sb__core *core, const struct sb__session_rec *rec
 	err = spawn(program, a.argv, fds[1], &pid);
 	close(fds[1]);
 	if (!err) {
-		heard = listen_to(fds[0], text, sizeof(text));
+		heard = listen_to(fds[0], sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS), text, sizeof(text));
 		if (heard < 0)
 			kill(pid, SIGTERM);
 		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 			; /* ECHILD: the host program reaps all children itself; what was said counts */
-		err = verdict(program, rec->session_id, heard, text);
+		err = verdict(core, program, rec->session_id, heard, text);
 	}
 	close(fds[0]);
 	return err;

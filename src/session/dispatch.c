@@ -291,7 +291,8 @@ static uint32_t timeout_of(const sb_session *session, const sb_request *request)
 {
 	if (request->timeout_ms)
 		return request->timeout_ms;
-	return session->timeout_ms ? session->timeout_ms : session->core->timeout_ms;
+	return session->timeout_ms ? session->timeout_ms
+	                           : (uint32_t)sb__core_number(session->core, SB__CONFIG_TIMEOUT_MS);
 }
 
 int sb__invoke(sb_session *named, const sb_request *request, sb_value **ret_value)

@@ -25,7 +25,6 @@
 
 #define MIRROR_MS 100  /* live ref counts reach the store this soon */
 #define IDLE_TICK_MS 1000
-#define SWEEP_MS 2000     /* how often an owner tidies what dead processes left, also without a reaper */
 #define SWEEP_BUDGET_MS 5
 
 /* ── hosted sessions ── */
@@ -341,8 +340,9 @@ static void sweep(struct sb__host *host, uint64_t now)
 {
 	struct sb__sweep_options options = { .budget_ms = SWEEP_BUDGET_MS };
 	struct sb__sweep_result result;
+	uint64_t every = sb__core_number(host->core, SB__CONFIG_SWEEP_MS);
 
-	if (now - host->swept_ms < SWEEP_MS || !host->count)
+	if (!every || now - host->swept_ms < every || !host->count)
 		return;
 	host->swept_ms = now;
 	if (sb__reaper_sweep(host->core->store, &host->core->dir, &options, &result))

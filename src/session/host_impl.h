@@ -7,8 +7,6 @@
 #include "engine.h"
 #include "refrows.h"
 
-#define SB__WORKERS_MAX 64 /* service threads of one process */
-
 /* A session incarnation whose objects this process holds. */
 struct sb__hosted {
 	struct sb__host *host;

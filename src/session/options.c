@@ -8,9 +8,7 @@
 #include "fail.h"
 #include "ids.h"
 
-#define MAX_REFS_DEFAULT 10000
 #define MAX_REFS_LIMIT 100000000
-#define TTL_DEFAULT_SECONDS 3600
 #define TTL_LIMIT_SECONDS (INT64_C(100) * 365 * 86400)
 
 /* A caller built against an older or newer header: what it does not know is 0, what we do not know must be 0. */
@@ -46,18 +44,19 @@ static int check_id(const sb_session_options *o, struct sb__wish *wish)
 	return err;
 }
 
-static int check_numbers(const sb_session_options *o, struct sb__wish *wish)
+static int check_numbers(const struct sb__core *core, const sb_session_options *o, struct sb__wish *wish)
 {
 	wish->max_refs_given = o->max_refs != SB_UNSET;
 	if (wish->max_refs_given && (o->max_refs < 1 || o->max_refs > MAX_REFS_LIMIT))
 		return sb__fail(SB_EINVAL, "max_refs is %lld; it must be 1 to %d", (long long)o->max_refs, MAX_REFS_LIMIT);
-	wish->rec.max_refs = wish->max_refs_given ? (uint32_t)o->max_refs : MAX_REFS_DEFAULT;
+	wish->rec.max_refs = wish->max_refs_given ? (uint32_t)o->max_refs
+	                                           : (uint32_t)sb__core_number(core, SB__CONFIG_MAX_REFS);
 
 	wish->ttl_given = o->ttl_seconds != SB_UNSET;
 	if (wish->ttl_given && (o->ttl_seconds < 0 || o->ttl_seconds > TTL_LIMIT_SECONDS))
 		return sb__fail(SB_EINVAL, "ttl_seconds is %lld; it must be 0 (never) or up to %lld", (long long)o->ttl_seconds,
 		                (long long)TTL_LIMIT_SECONDS);
-	wish->rec.ttl_ms = 1000 * (uint64_t)(wish->ttl_given ? o->ttl_seconds : TTL_DEFAULT_SECONDS);
+	wish->rec.ttl_ms = 1000 * (wish->ttl_given ? (uint64_t)o->ttl_seconds : sb__core_number(core, SB__CONFIG_TTL_SECONDS));
 	return 0;
 }
 
@@ -116,7 +115,7 @@ static int check_tags(const sb_session_options *o, struct sb__wish *wish)
 	return err;
 }
 
-int sb__wish_make(const sb_session_options *options, struct sb__wish *ret)
+int sb__wish_make(const struct sb__core *core, const sb_session_options *options, struct sb__wish *ret)
 {
 	sb_session_options o;
 	int err = copy_options(options, &o);
@@ -126,7 +125,7 @@ int sb__wish_make(const sb_session_options *options, struct sb__wish *ret)
 	memset(ret, 0, sizeof(*ret));
 	err = check_id(&o, ret);
 	if (!err)
-		err = check_numbers(&o, ret);
+		err = check_numbers(core, &o, ret);
 	if (!err)
 		err = check_choices(&o, ret);
 	if (!err)

@@ -110,7 +110,7 @@ static int add_worker_locked(struct sb__host *host)
 	struct sb__worker *w;
 	int err;
 
-	if (host->worker_count >= SB__WORKERS_MAX)
+	if (host->worker_count >= sb__core_number(host->core, SB__CONFIG_MAX_THREADS))
 		return 0;
 	w = calloc(1, sizeof(*w));
 	if (!w)

@@ -196,6 +196,11 @@ static void nap(unsigned ms)
 	nanosleep(&t, NULL);
 }
 
+static uint64_t start_until(const struct sb__core *core)
+{
+	return sb__now_ms() + sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS);
+}
+
 static bool designated_dead(struct sb__core *core, const struct sb__session_rec *rec)
 {
 	return sb__liveness_check(core->dir.life_fd, &rec->designated).verdict == SB__DEAD;
@@ -267,7 +272,7 @@ static int wait_starting(struct sb__core *core, const struct sb__session_rec *re
 	}
 	if (sb__now_ms() >= until_ms)
 		return sb__fail(SB_ESTART, "session \"%s\": its designated owner (pid %d) did not get ready within %u s", rec->session_id,
-		                (int)rec->designated.pid, SB__START_TIMEOUT_MS / 1000);
+		                (int)rec->designated.pid, (unsigned)(sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS) / 1000));
 	nap(2);
 	return 0;
 }
@@ -366,7 +371,7 @@ static int create_here(sb_session *s, struct sb__wish *wish, bool as_owner)
 static int open_by_store(sb_session *s, struct sb__wish *wish)
 {
 	struct sb__core *core = s->core;
-	uint64_t until_ms = sb__now_ms() + SB__START_TIMEOUT_MS;
+	uint64_t until_ms = start_until(s->core);
 	struct sb__session_rec rec;
 	int err;
 
@@ -416,7 +421,7 @@ int sb__session_open(sb_bridge *bridge, const sb_session_options *options, sb_se
 {
 	struct sb__wish wish;
 	sb_session *s;
-	int err = sb__wish_make(options, &wish);
+	int err = sb__wish_make(bridge->core, options, &wish);
 
 	if (!err)
 		err = sb__core_enter(bridge->core);
@@ -456,7 +461,7 @@ int sb__session_host(sb_bridge *bridge, const sb_session_options *options, sb_se
 {
 	struct sb__wish wish;
 	sb_session *s;
-	int err = sb__wish_make(options, &wish);
+	int err = sb__wish_make(bridge->core, options, &wish);
 
 	if (!err)
 		err = sb__core_enter(bridge->core);
@@ -507,7 +512,7 @@ int sb__session_host_wait(sb_session *s, uint32_t timeout_ms)
 
 static int rejoin(sb_session *s)
 {
-	uint64_t until_ms = sb__now_ms() + SB__START_TIMEOUT_MS;
+	uint64_t until_ms = start_until(s->core);
 	struct sb__session_rec rec;
 	int err;
 
@@ -655,7 +660,7 @@ void sb__session_note_death(sb_session *s, const struct sb__attachment *failed)
 
 int sb__session_recover(sb_session *s, struct sb__attachment *failed, bool creating)
 {
-	uint64_t until_ms = sb__now_ms() + SB__START_TIMEOUT_MS;
+	uint64_t until_ms = start_until(s->core);
 	int err;
 
 	do {
