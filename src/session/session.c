@@ -169,8 +169,8 @@ void sb__session_close_locked(sb_session *session)
 		at = &(*at)->next;
 	if (*at)
 		*at = session->next;
+	drop_attachments_locked(session); /* first: the reaper looks for the lanes of owners only */
 	disown_locked(session);
-	drop_attachments_locked(session);
 	free(session);
 }
 
