@@ -28,7 +28,7 @@
 #define MESSAGE_MAX        1024
 #define PYTHON_TYPE_MAX    256
 #define PYTHON_MESSAGE_MAX 2048
-#define TRACEBACK_MAX      (16 * 1024)
+#define TRACEBACK_MAX      ((size_t)16 * 1024)
 #define SHORT_MESSAGE_MAX  96
 #define LOG_LINE_MAX       1024
 

@@ -130,7 +130,7 @@ int sb__identity_self(struct sb__identity *ret)
 		rc = sb__os_statat(AT_FDCWD, "/proc/thread-self/ns/pid", &ns);
 	if (rc == 0)
 		rc = read_boot_id(self.boot_id);
-	if (rc < 0)
+	if (rc != 0)
 		return sb__fail_errno(SB_ESYSTEM, -rc,
 		                      "cannot read this process's identity from /proc; "
 		                      "mount /proc for it");

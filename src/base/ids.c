@@ -132,7 +132,7 @@ int sb__session_id_make(const char *prefix, char *id)
 	rc = own_start_time(&start_time);
 	if (rc == 0)
 		rc = sb__random(random, sizeof(random));
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	n = snprintf(id, SB_SESSION_ID_MAX + 1,
 	             "%s%d_%" PRIx64 "_%" PRIu64 "_%08" PRIx32 "%08" PRIx32 "%08" PRIx32, prefix,

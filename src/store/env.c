@@ -427,7 +427,7 @@ static int finish_opening(int root, struct sb__store *store)
 	rc = sb__os_set_cloexec(fd); /* LMDB leaves it inheritable */
 	if (rc == 0)
 		rc = sb__os_fstat(fd, &st);
-	if (rc < 0)
+	if (rc != 0)
 		return sb__fail_errno(SB_ESTORE, -rc, "cannot look at the session store's file");
 	store->dev = (uint64_t)st.st_dev;
 	store->ino = (uint64_t)st.st_ino;
@@ -565,96 +565,4 @@ void sb__store_forget(struct sb__store *store)
 	if (!mine && guard >= 0)
 		(void)sb__os_close(guard);
 	(void)pthread_mutex_unlock(&registry->lock);
-}
-
-/* ── the bridge record ── */
-
-int sb__bridge_load(struct sb__txn *txn, struct sb__bridge_rec *ret)
-{
-	MDB_val key = sb__val_text("bridge"), val;
-	const char *why = "it is missing";
-	int rc = sb__txn_get(txn, SB__DB_BRIDGE, key, &val);
-
-	if (rc < 0)
-		return rc;
-	if (rc == 1)
-		why = sb__decode_bridge(val, ret);
-	return why ? sb__corrupt(SB__DB_BRIDGE, key, why) : 0;
-}
-
-int sb__next_number(struct sb__txn *txn, uint32_t count, uint64_t *ret_first)
-{
-	struct sb__bridge_rec rec;
-	struct sb__image image;
-	int rc = sb__bridge_load(txn, &rec);
-
-	if (rc < 0)
-		return rc;
-	*ret_first = rec.next_number;
-	rec.next_number += count;
-	sb__encode_bridge(&rec, &image);
-	return sb__txn_put(txn, SB__DB_BRIDGE, sb__val_text("bridge"), sb__val_image(&image));
-}
-
-static int read_bridge(struct sb__txn *txn, void *arg)
-{
-	struct sb__bridge_rec *rec = arg;
-
-	return sb__bridge_load(txn, rec);
-}
-
-int sb__store_bridge(struct sb__store *store, struct sb__bridge_rec *ret)
-{
-	struct sb__bridge_rec rec;
-	int rc = sb__txn_read(store, read_bridge, &rec);
-
-	if (rc == 0)
-		*ret = rec;
-	return rc;
-}
-
-/* ── readers ── */
-
-int sb__store_check_readers(struct sb__store *store)
-{
-	int dead = 0;
-	int rc;
-
-	if (store->epoch != sb__fork_epoch())
-		return sb__fail(SB_EBUG, "a session store was used across fork()");
-	rc = mdb_reader_check(store->env, &dead);
-	if (rc != 0)
-		return sb__fail(SB_ESTORE, "the session store's readers cannot be checked: %s",
-		                mdb_strerror(rc));
-	return dead;
-}
-
-/* LMDB prints its table: a line of headings, then one line per slot; or one line in parentheses. */
-static int count_line(const char *line, void *arg)
-{
-	uint32_t *count = arg;
-	const char *p = line + strspn(line, " ");
-
-	if (*p >= '0' && *p <= '9')
-		*count += 1;
-	return 0;
-}
-
-int sb__store_reader_count(struct sb__store *store, uint32_t *ret_used, uint32_t *ret_max)
-{
-	MDB_envinfo info;
-	uint32_t used = 0;
-	int rc;
-
-	if (store->epoch != sb__fork_epoch())
-		return sb__fail(SB_EBUG, "a session store was used across fork()");
-	rc = mdb_env_info(store->env, &info);
-	if (rc == 0)
-		rc = mdb_reader_list(store->env, count_line, &used);
-	if (rc < 0 || rc > 0)
-		return sb__fail(SB_ESTORE, "the session store's readers cannot be listed: %s",
-		                mdb_strerror(rc));
-	*ret_used = used;
-	*ret_max = info.me_maxreaders;
-	return 0;
 }

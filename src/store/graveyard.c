@@ -90,7 +90,7 @@ static int bury_incarnation(struct sb__txn *txn, const struct sb__grave_rec *gra
 
 	if (rc == 0)
 		rc = next_order(txn, &order);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	order_key = sb__key_uid(order);
 	sb__encode_grave(grave, order, &image);

@@ -3,6 +3,7 @@
  * What the store's files share: databases, keys, records as they lie on disk, transactions.
  *
  *   env.c         the environment of this process, made, opened, shared, forgotten
+ *   bridge.c      the bridge record and the numbers it gives out
  *   txn.c         a transaction with its recovery, and get/put/del/scan inside one
  *   schema.c      keys and records: encode, decode, validate
  *   processes.c  sessions.c  owners.c  expiry.c  graveyard.c   the functions of store.h

@@ -97,7 +97,7 @@ unsigned sb__store_test_fill_readers(struct sb__store *store, unsigned count)
 	static size_t all, capacity;
 	unsigned n = 0;
 
-	while (n < count && sb__grow((void **)&open_for_ever, &capacity, all, sizeof(*open_for_ever)) == 0 &&
+	while (n < count && sb__grow((void **)&open_for_ever, &capacity, all, sizeof(MDB_txn *)) == 0 &&
 	       mdb_txn_begin(store->env, NULL, MDB_RDONLY, &open_for_ever[all]) == 0) {
 		all++;
 		n++;

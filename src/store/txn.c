@@ -29,11 +29,11 @@
 #include "store_test.h"
 
 #define ATTEMPTS_MAX 16u
-#define FULL_BELOW   (64u * 1024u) /* bytes: a file system with less is taken for full */
-#define MIB          (1024u * 1024u)
-#define MAP_BOUND    ((size_t)16 * 1024u * MIB)
-#define RESERVE      (256 * 1024) /* bytes; a transaction here dirties some 20 pages */
-#define FAILED       (-1000)      /* sb__txn_fail(): the message is still to be made */
+#define FULL_BELOW   UINT64_C(65536) /* bytes: a file system with less is taken for full */
+#define MIB          ((size_t)1024 * 1024)
+#define MAP_BOUND    (16 * 1024 * MIB)
+#define RESERVE      UINT64_C(262144) /* bytes; a transaction here dirties some 20 pages */
+#define FAILED       (-1000)          /* sb__txn_fail(): the message is still to be made */
 
 static size_t map_bound = MAP_BOUND;
 
@@ -203,7 +203,7 @@ static int keep_reserve(struct sb__store *store)
 	end = (info.me_last_pgno + 1) * (uint64_t)stat.ms_psize;
 	if (end + RESERVE / 2 <= atomic_load(&store->reserved_to))
 		return 0;
-	rc = sb__os_reserve(fd, (off_t)end, RESERVE);
+	rc = sb__os_reserve(fd, (off_t)end, (off_t)RESERVE);
 	if (rc == 0)
 		atomic_store(&store->reserved_to, end + RESERVE);
 	return rc == -ENOSPC || rc == -EDQUOT ? -rc : 0; /* others: a file system that cannot */

@@ -19,7 +19,9 @@
 
 #include <cmocka.h>
 
+#include "clock.h"
 #include "fixture.h"
+#include "os_linux.h"
 #include "store_fixture.h"
 
 enum { WRITERS = 3, ROUNDS = 200, SESSIONS = 12 };
@@ -190,11 +192,66 @@ static void test_killed_writers(void **state)
 	print_message("%llu numbers given out\n", (unsigned long long)bridge.next_number);
 }
 
+static int make_store(void *arg)
+{
+	struct store_fixture *f = arg;
+
+	return sb__store_open(f->root, true, STORE_FIXTURE_LAYOUT, &f->store) == 0 ? 0 : 1;
+}
+
+static int make_and_verify(void *arg)
+{
+	struct store_fixture *f = arg;
+	struct sb__identity self;
+
+	if (make_store(f) != 0 || store_fixture_attach(f, &self) != 0)
+		return 1;
+	return sb__store_verify(f->store, NULL, NULL) == 0 ? 0 : 2;
+}
+
+/* Whoever comes after a creator that was killed anywhere finds a whole store or none, and no lock held. */
+static void test_killed_creators(void **state)
+{
+	unsigned seed = getenv("SB_SEED") ? (unsigned)strtoul(getenv("SB_SEED"), NULL, 10)
+	                                  : (unsigned)time(NULL);
+	unsigned killed = 0;
+	uint64_t whole = 0; /* nanoseconds that making one takes: the first is not killed */
+
+	(void)state;
+	print_message("SB_SEED=%u\n", seed);
+	for (int round = 0; round < ROUNDS; round++) {
+		struct store_fixture f = { .root = -1 };
+		uint64_t start, wait = (uint64_t)rand_r(&seed) % (whole + whole / 4 + 1);
+		struct timespec t = { (time_t)(wait / 1000000000), (long)(wait % 1000000000) };
+		bool done;
+		pid_t pid;
+
+		fixture_dir_make(f.dir, sizeof(f.dir));
+		f.root = sb__os_open_dir(f.dir);
+		start = sb__now_ns();
+		pid = fixture_fork(make_store, &f);
+		if (round > 0) {
+			nanosleep(&t, NULL);
+			(void)kill(pid, SIGKILL);
+		}
+		done = fixture_wait(pid) == 0;
+		killed += !done;
+		if (round == 0)
+			whole = sb__now_ns() - start;
+		assert_int_equal(fixture_wait(fixture_fork(make_and_verify, &f)), 0);
+		(void)sb__os_close(f.root);
+		fixture_dir_remove(f.dir);
+	}
+	assert_true(killed > 0 && killed < ROUNDS);
+	print_message("%u of %d killed before they were done\n", killed, ROUNDS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_killed_writers, store_fixture_setup,
 		                                store_fixture_teardown),
+		cmocka_unit_test(test_killed_creators),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
