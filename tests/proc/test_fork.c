@@ -135,6 +135,35 @@ static void test_fork_while_calls_run(void **state)
 	sb_session_close(sh.s);
 }
 
+/* Called code that forks: the child that comes back answers nothing, the parent's answer stands. */
+static void called_code_forks(struct fixture *f, sb_designated designated)
+{
+	sb_session *s = fixture_session(f->bridge, "os.fork", designated);
+	sb_value *v = NULL;
+	int64_t child = 0;
+
+	for (int i = 0; i < 5; i++) {
+		assert_ok(sb_call(s, "os:fork", NULL, &v));
+		assert_ok(sb_value_int(v, &child));
+		sb_value_free(v);
+		if (child == 0)
+			_exit(0); /* designated = self: this is the child */
+		assert_true(child > 0);
+		assert_ok(sb_call(s, "os:waitpid", sb_args("ii", (int)child, 0), NULL));
+	}
+	sb_session_close(s);
+}
+
+static void test_called_code_forks_there(void **state)
+{
+	called_code_forks(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_called_code_forks_here(void **state)
+{
+	called_code_forks(*state, SB_DESIGNATED_SELF);
+}
+
 /* The child of a designated owner can become one itself, with objects of its own. */
 static int own_session(void *arg)
 {
@@ -257,6 +286,8 @@ int main(void)
 		T(test_parent_is_designated_owner),
 		T(test_fork_while_calls_run),
 		T(test_child_becomes_designated_owner),
+		T(test_called_code_forks_there),
+		T(test_called_code_forks_here),
 		T(test_bridge_opened_before_fork_only),
 		T(test_context_is_inherited),
 		T(test_10_owner_at_first_use),
