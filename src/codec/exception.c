@@ -239,10 +239,13 @@ static const char *string(struct text text, char *to, size_t size)
 static int fill_record(const struct exception *exception, const char *traceback)
 {
 	char type[256], message[2048];
+	/* A name of the caller's own was wrong: say what to do. Other exceptions speak for themselves. */
+	const char *advice = exception->code == SB_EPYTHON ? "" : sb_error_advice(exception->code);
 
 	string(exception->type, type, sizeof(type));
 	string(exception->message, message, sizeof(message));
-	sb__fail(exception->code, "%s%s%s", type, message[0] ? ": " : "", message);
+	sb__fail(exception->code, "%s%s%s%s%s", type, message[0] ? ": " : "", message, advice[0] ? "; " : "",
+	         advice);
 	sb__fail_set_python(type, message, traceback);
 	return exception->code;
 }
