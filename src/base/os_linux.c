@@ -337,6 +337,11 @@ int sb__os_cpu(void)
 	return result_of(sched_getcpu());
 }
 
+void sb__os_yield(void)
+{
+	(void)sched_yield(); /* cannot fail on Linux */
+}
+
 /* ── locks ── */
 
 static struct flock one_byte(off_t byte, short type)

@@ -62,6 +62,7 @@ int sb__os_futex_wait2(unsigned int *a, unsigned int expect_a, unsigned int *b, 
 
 int sb__os_cpu_count(void); /* CPUs this process may run on */
 int sb__os_cpu(void);       /* CPU this thread runs on now */
+void sb__os_yield(void);    /* lets others on this CPU run */
 
 /* Fork detection. The epoch grows in every forked child, also after a raw clone(): a page with
  * MADV_WIPEONFORK tells. Costs one load where nothing changed. Never 0. */

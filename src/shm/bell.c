@@ -344,14 +344,27 @@ static bool spin_for_work(struct sb__bell *bell, uint64_t spin_ns)
 	}
 }
 
-static bool spins(struct sb__bell *bell)
+/* Lets whoever rings, and is on this CPU, run. False also if that took as long as others here wanted. */
+static bool yield_for_work(struct sb__bell *bell)
+{
+	uint64_t begun = sb__now_ns();
+
+	sb__os_yield();
+	return pending(bell) && sb__now_ns() - begun <= SB__SPIN_NS;
+}
+
+/* Looks for work for a while without sleeping. */
+static bool stay_awake(struct sb__bell *bell, uint64_t spin_ns)
 {
 	unsigned int cpu = (unsigned int)sb__os_cpu();
 
 	if (sb__load32(&bell->shm->leader_cpu) != cpu)
 		sb__store32(&bell->shm->leader_cpu, cpu);
+	if (!sb__spin_try(&bell->spin))
+		return false;
 	/* On the CPU of whoever rings, our spinning is what keeps it from ringing. */
-	return sb__load32(&bell->shm->ringer_cpu) != cpu && sb__spin_try(&bell->spin);
+	return sb__load32(&bell->shm->ringer_cpu) == cpu ? yield_for_work(bell)
+	                                                 : spin_for_work(bell, spin_ns);
 }
 
 /* Waits on the futex. Pairs with sb__bell_ring(): it sets bits, then reads parked; here parked is set, then
@@ -379,25 +392,22 @@ static bool park(struct sb__bell *bell, uint64_t timeout_ns)
 
 bool sb__bell_sleep(struct sb__bell *bell, uint64_t timeout_ns, uint64_t spin_ns)
 {
-	uint64_t spent_ns = 0, parked_ns;
+	uint64_t idle_ns;
 	bool work;
 
 	if (pending(bell))
 		return true;
 	if (spin_ns == 0)
 		return park(bell, timeout_ns);
-	if (spins(bell)) {
-		if (spin_for_work(bell, spin_ns)) {
-			sb__spin_paid(&bell->spin);
-			return true;
-		}
-		spent_ns = spin_ns;
+	if (stay_awake(bell, spin_ns)) {
+		sb__spin_paid(&bell->spin);
+		return true;
 	}
-	parked_ns = sb__now_ns();
+	idle_ns = sb__now_ns();
 	work = park(bell, timeout_ns);
-	/* Learn from when the ring came, not from when we woke: waking may take longer than a whole busy
-	 * pause lasts, and then both sides would go on waking each other for ever where both could spin. */
-	if (sb__load(&bell->shm->rung_ns) - parked_ns + spent_ns <= spin_ns)
+	/* Learn from when the ring came, not from when we woke: waking may take longer than a whole busy pause
+	 * lasts, and then both sides would go on waking each other for ever where both could spin. */
+	if (sb__load(&bell->shm->rung_ns) - idle_ns <= spin_ns / 2)
 		sb__spin_paid(&bell->spin);
 	else
 		sb__spin_failed(&bell->spin);
