@@ -276,7 +276,8 @@ static void test_exception_code_and_later_keys(void **state)
 	sb__put_uint(&buf, SB__EXC_TYPE);
 	STR(&buf, "builtins.AttributeError");
 	assert_int_equal(sb__reply_decode(buf.data, buf.len, "s", NULL), SB_EATTRIBUTE);
-	assert_string_equal(sb_last_error()->message, "builtins.AttributeError");
+	assert_string_equal(sb_last_error()->message,
+	                    "builtins.AttributeError; check the name; dir() lists what there is");
 	assert_string_equal(sb_last_error()->python_traceback, "AttributeError\n");
 }
 
