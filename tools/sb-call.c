@@ -30,7 +30,7 @@ static const struct tool_option session_options[] = {
 	  .help = "the session to call in; not needed with a ref, which knows its own" },
 	{ .name = "attach-only", .type = TOOL_FLAG, .target = &attach_only,
 	  .help = "fail if there is no such session, instead of making it" },
-	{ .name = "ttl", .argument = "SECONDS", .type = TOOL_WHOLE, .target = &ttl,
+	{ .name = "ttl", .argument = "SECONDS", .type = TOOL_WHOLE, .target = &ttl, .max = 3153600000,
 	  .help = "idle time that ends the session, 0 for never (default 3600)" },
 	{ .name = "max-refs", .argument = "N", .type = TOOL_WHOLE, .target = &max_refs, .min = 1, .max = 100000000,
 	  .help = "refs that the session holds at most (default 10000)" },
@@ -81,6 +81,11 @@ static const struct tool tool = {
 		 "6  refused, and nothing ran: a stale ref, another session's ref, a released session, ...\n"
 		 "7  unknown: the owner died or the timeout passed while it ran\n",
 	.environment = TOOL_ENVIRONMENT "SNAKEBRIDGE_PYTHON  as --python\n",
+	.examples = "sb-call --session demo call math:sqrt 16\n"
+		    "sb-call --session demo call builtins:sorted '[3, 1, 2]' reverse=true\n"
+		    "sb-call --session demo call collections:Counter '\"hello\"'\n"
+		    "sb-call method 'sbref:demo:2:0.1:...' most_common 1\n"
+		    "sb-call release-session demo\n",
 	.common = &common,
 	.options_first = true, /* so that an ARG may be -1 */
 };
@@ -374,6 +379,17 @@ static const struct verb {
 	{ "release-session", "ID", 1, 1, SB_VERB_RELEASE, NULL, run_release_session },
 };
 
+/* " call, get, …" */
+static const char *verb_list(char *text, size_t size)
+{
+	size_t n = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]) && n < size; i++)
+		n += (size_t)snprintf(text + n, size - n, "%s %s", i ? "," : "", verbs[i].name);
+	return text;
+}
+
 static int run_verb(const struct verb *verb, struct job *job)
 {
 	sb_bridge_options options = SB_BRIDGE_OPTIONS_INIT;
@@ -399,17 +415,19 @@ int main(int argc, char **argv)
 {
 	struct job job = { .request = SB_REQUEST_INIT };
 	const struct verb *verb = NULL;
+	char list[256];
 	int status;
 
 	if (!tool_parse(&tool, argc, argv, &status))
 		return status;
 	if (optind == argc)
-		return tool_usage(&tool, "no verb is given");
+		return tool_usage(&tool, "no verb is given; there are%s", verb_list(list, sizeof(list)));
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		if (strcmp(argv[optind], verbs[i].name) == 0)
 			verb = &verbs[i];
 	if (!verb)
-		return tool_usage(&tool, "unknown verb '%s'", argv[optind]);
+		return tool_usage(&tool, "unknown verb '%s'; there are%s", argv[optind],
+		                  verb_list(list, sizeof(list)));
 	job.words = argv + optind + 1;
 	job.count = argc - optind - 1;
 	status = run_verb(verb, &job);

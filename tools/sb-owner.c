@@ -24,9 +24,11 @@
 
 static struct tool_common common = TOOL_COMMON_INIT;
 static const char *session_id, *python, *on_full;
-static int64_t ttl_ms = -1, max_refs = -1;
+static int64_t ttl = SB_UNSET, max_refs = SB_UNSET;
 static bool persistent, detach;
 static struct tool_list tags;
+
+#define TTL_MAX INT64_C(3153600000) /* a hundred years, as the library has it */
 
 static const struct tool_option own[] = {
 	{ .name = "session", .letter = 's', .argument = "ID", .help = "the session to serve (required)", .type = TOOL_TEXT,
@@ -34,7 +36,7 @@ static const struct tool_option own[] = {
 	{ .name = "persistent", .letter = 'p', .help = "the session outlives its last owner; it ends by release or TTL",
 	  .type = TOOL_FLAG, .target = &persistent },
 	{ .name = "ttl", .argument = "SECONDS", .help = "idle time that ends the session; 0 = never (default 3600)",
-	  .type = TOOL_SECONDS, .target = &ttl_ms },
+	  .type = TOOL_WHOLE, .target = &ttl, .max = TTL_MAX },
 	{ .name = "max-refs", .argument = "N", .help = "refs that the session holds at most (default 10000)", .type = TOOL_WHOLE,
 	  .target = &max_refs, .min = 1, .max = 100000000 },
 	{ .name = "on-full", .argument = "evict|error", .help = "what happens when it is full (default evict)", .type = TOOL_TEXT,
@@ -59,8 +61,9 @@ static const struct tool tool = {
 	         "3  the bridge cannot be used, or Python cannot be started\n"
 	         "4  the bridge is of another version\n"
 	         "5  the bridge is damaged\n"
-	         "6  the session has a living designated owner\n",
+	         "6  the session has a living designated owner, or other options\n",
 	.environment = TOOL_ENVIRONMENT "SNAKEBRIDGE_PYTHON  the Python whose packages are used where --python is not given\n",
+	.examples = "sb-owner --session iris --persistent --ttl 0 --detach\n",
 	.common = &common,
 };
 
@@ -150,7 +153,7 @@ static int serve(const sb_session_options *options)
 		int status = tool_report(&tool, sb_last_error());
 
 		sb_bridge_close(bridge);
-		return status;
+		return err == SB_EOPTION ? TOOL_EXIT_REFUSED : status; /* the session is somebody else's: no usage error */
 	}
 	close_within_a_second(bridge);
 	return 0;
@@ -223,8 +226,8 @@ int main(int argc, char **argv)
 	if (status)
 		return status;
 	options.session_id = session_id;
-	options.max_refs = max_refs < 0 ? SB_UNSET : max_refs;
-	options.ttl_seconds = ttl_ms < 0 ? SB_UNSET : ttl_ms / 1000;
+	options.max_refs = max_refs;
+	options.ttl_seconds = ttl;
 	options.on_full = !on_full ? SB_ON_FULL_UNSET : *on_full == 'e' && on_full[1] == 'r' ? SB_ON_FULL_ERROR : SB_ON_FULL_EVICT;
 	options.persistent = persistent;
 	options.tags = tag_array;

@@ -178,7 +178,8 @@ static int check_private(int fd, const char *path, const char *name, struct stat
 			"your own",
 			path, slash, name, (unsigned)st->st_uid, (unsigned)sb__os_euid());
 	if ((st->st_mode & 077) != 0)
-		return sb__fail(SB_EMODE, "%s%s%s has mode %04o, open to group or others; chmod 0700 it",
+		return sb__fail(SB_EMODE, "%s%s%s has mode %04o, open to group or others; name a directory for the bridge alone, "
+		                "or chmod 0700 this one",
 		                path, slash, name, (unsigned)(st->st_mode & 07777));
 	return 0;
 }
@@ -194,7 +195,7 @@ static int open_checked(int parent, const char *path, const char *name, bool cre
 		if (r == -ENOENT)
 			return sb__fail(SB_EDIR,
 			                "%s cannot be made because its parent does not exist; create the "
-			                "parent first",
+			                "parent first, or name another directory with SNAKEBRIDGE_DIR",
 			                path);
 		if (r < 0 && r != -EEXIST)
 			return fail_open(path, name, -r);

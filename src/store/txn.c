@@ -72,7 +72,7 @@ int sb__mdb_report(int fd, int mdb_error, const char *what)
 	case MDB_NOTFOUND:
 		return sb__fail(SB_ECORRUPT,
 		                "could not %s: the session store is damaged (%s); stop its processes "
-		                "and remove the directory",
+		                "and remove the bridge's directory",
 		                what, mdb_strerror(mdb_error));
 	case MDB_VERSION_MISMATCH:
 		return sb__fail(SB_EVERSION,
