@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sb-inspect: shows a bridge, its processes, its sessions, and one session with owners, lanes and refs. Only
- * looks: takes no slot, no write transaction, and knows no Python.
+ * sb-inspect: shows a bridge, its processes, sessions, owners, calls and refs. Only looks: takes no slot, no
+ * write transaction, and knows no Python. This file: the command line, the bridge, its processes, soundness.
  *
  * Crash: leaves at most an LMDB reader slot, which the next reaper pass clears.
  */
@@ -31,18 +31,38 @@ static const struct tool_option own[] = {
 	  .target = &check },
 	{ 0 },
 };
+/* clang-format off */
+static const struct tool_option which_ones[] = {
+	{ .name = "tag", .argument = "KEY[=VALUE]",
+	  .help = "only sessions with this tag; may be given several times, then all are needed",
+	  .type = TOOL_LIST, .target = &view_filter.tags },
+	{ .name = "owner", .argument = "PID", .help = "only sessions that this process owns or serves",
+	  .type = TOOL_WHOLE, .target = &view_filter.owner, .min = 1, .max = INT32_MAX },
+	{ .name = "state", .argument = "STATE", .help = "only sessions that are starting, active or orphaned",
+	  .type = TOOL_TEXT, .target = &view_filter.state },
+	{ .name = "type", .argument = "PATTERN", .help = "only refs to objects of such types, as 'numpy.*'",
+	  .type = TOOL_TEXT, .target = &view_filter.type },
+	{ .name = "sort", .letter = 's', .argument = "KEY",
+	  .help = "sessions by id, age, idle, state, owners, refs, lanes, calls or latency; owners by id, pid or age; "
+		  "calls by age, id or pid; refs by id, type, age or idle",
+	  .type = TOOL_TEXT, .target = &view_filter.sort },
+	{ 0 },
+};
+/* clang-format on */
 static const struct tool_option shared[] = { TOOL_COMMON_OPTIONS(inspect_common), { 0 } };
-static const struct tool_group groups[] = { { "Options", own }, { "Common options", shared }, { 0 } };
+static const struct tool_group groups[] = { { "Options", own },
+	                                   { "Which, in what order", which_ones },
+	                                   { "Common options", shared }, { 0 } };
 const struct tool inspect_tool = {
 	.name = "sb-inspect",
-	.usage =
-		"[options]\n[options] processes\n[options] sessions\n[options] session ID\n--check [options]",
-	.about = "Shows a bridge: its state as a whole, its processes, its sessions, or one session with its "
-		 "owners, "
-		 "lanes and refs. Changes nothing.",
+	.usage = "[options]\n[options] processes\n[options] sessions\n[options] session ID\n[options] owners\n"
+		 "[options] calls\n[options] refs ID\n--check [options]",
+	.about = "Shows a bridge: its state as a whole, its processes, sessions, their owners, the calls in flight, or "
+		 "one session with its owners, lanes and refs. Changes nothing, and waits for nobody: what it shows was "
+		 "read while others went on.",
 	.groups = groups,
 	.exits = "0  shown\n"
-		 "1  there is no such session\n"
+		 "1  there is no such session, or --check found something\n"
 		 "2  usage\n"
 		 "3  there is no bridge, or it cannot be used\n"
 		 "4  the bridge is of another version\n"
@@ -77,15 +97,19 @@ static int overview_json(const struct sb__inspect *inspect, const struct sb__ove
 	render_number(root, "owners", o->owners);
 	render_number(root, "dead_owners", o->dead_owners);
 	render_number(root, "live_refs", o->live_refs);
-	render_number(root, "in_flight_calls", o->in_flight);
+	render_number(root, "in_flight_calls", o->queued + o->running);
+	render_number(root, "queued_calls", o->queued);
+	render_number(root, "running_calls", o->running);
 	render_number(root, "claimed_lanes", o->lanes_claimed);
 	render_number(root, "claimed_lanes_of_dead", o->claimed_lanes_of_dead);
+	render_number(root, "torn_lanes", o->torn_lanes);
 	for (unsigned kind = 0; kind < SB__FILE_KINDS; kind++)
 		render_number(files, sb__file_kind_name(kind), o->files[kind]);
 	json_object_set_new(root, "files", files);
 	render_number(root, "orphan_files", o->orphan_files);
 	render_number(root, "lmdb_readers", o->readers);
 	render_number(root, "lmdb_readers_max", o->readers_max);
+	render_number(root, "lmdb_readers_of_dead", o->readers_of_dead);
 	render_number(root, "unreadable_mailboxes", o->unreadable);
 	render_number(root, "free_bytes", o->fs_free_bytes);
 	return render_line(&inspect_tool, root);
@@ -107,9 +131,9 @@ static void overview_text(const struct sb__inspect *inspect, const struct sb__ov
 	       o->sessions[SB_SESSION_ORPHANED]);
 	printf("owners     %" PRIu64 ", %" PRIu64 " of them dead\n", o->owners, o->dead_owners);
 	printf("refs       %" PRIu64 " live\n", o->live_refs);
-	printf("lanes      %" PRIu64 " claimed, %" PRIu64 " of them by dead processes; %" PRIu64
-	       " calls in flight\n",
-	       o->lanes_claimed, o->claimed_lanes_of_dead, o->in_flight);
+	printf("lanes      %" PRIu64 " claimed, %" PRIu64 " of them by dead processes\n", o->lanes_claimed,
+	       o->claimed_lanes_of_dead);
+	printf("calls      %" PRIu64 " queued, %" PRIu64 " running\n", o->queued, o->running);
 	printf("files      %" PRIu32 " mailboxes, %" PRIu32 " ref lists, %" PRIu32 " bells, %" PRIu32
 	       " arenas, %" PRIu32 " temporary; %" PRIu32 " orphans\n",
 	       o->files[SB__FILE_MAILBOX], o->files[SB__FILE_REFS], o->files[SB__FILE_BELL],
@@ -118,16 +142,21 @@ static void overview_text(const struct sb__inspect *inspect, const struct sb__ov
 	       o->readers, o->readers_max, o->fs_free_bytes >> 20);
 	if (o->unreadable)
 		printf("damage     %" PRIu32 " mailboxes cannot be read\n", o->unreadable);
+	if (o->torn_lanes && !inspect_common.no_legend)
+		printf("torn       %" PRIu64 " lanes moved while they were read\n", o->torn_lanes);
 	if (!inspect_common.no_legend &&
 	    (o->dead_processes || o->dead_owners || o->orphan_files || o->claimed_lanes_of_dead))
 		printf("\nsb-reaper --once tidies what dead processes left.\n");
 }
 
-static int show_bridge(struct sb__inspect *inspect)
+static int show_bridge(struct sb__inspect *inspect, const char *none)
 {
 	struct sb__overview overview;
 	int status = TOOL_EXIT_OK;
 
+	(void)none;
+	if (!view_filter_valid("the bridge", NULL))
+		return TOOL_EXIT_USAGE;
 	if (sb__inspect_overview(inspect, &overview) < 0)
 		return tool_report(&inspect_tool, sb_last_error());
 	if (inspect_common.quiet)
@@ -183,12 +212,15 @@ static void processes_text(const struct sb__process_view *views, size_t count)
 	render_table_print(&table, !inspect_common.no_legend);
 }
 
-static int show_processes(struct sb__inspect *inspect)
+static int show_processes(struct sb__inspect *inspect, const char *none)
 {
 	struct sb__process_view *views = NULL;
 	int status = TOOL_EXIT_OK;
 	size_t count = 0;
 
+	(void)none;
+	if (!view_filter_valid("processes", NULL))
+		return TOOL_EXIT_USAGE;
 	if (sb__inspect_processes(inspect, &views, &count) < 0)
 		return tool_report(&inspect_tool, sb_last_error());
 	if (inspect_common.json) {
@@ -205,65 +237,6 @@ static int show_processes(struct sb__inspect *inspect)
 		processes_text(views, count);
 	}
 	free(views);
-	return status;
-}
-
-/* ── sessions ── */
-
-struct sessions {
-	json_t *list;              /* with --json */
-	struct render_table table; /* without */
-};
-
-static int session_row(void *arg, const struct sb__session_view *v)
-{
-	struct sessions *s = arg;
-	char text[RENDER_TIME_SIZE];
-
-	if (inspect_common.json) {
-		json_array_append_new(s->list, view_session_json(v));
-		return 0;
-	}
-	render_cell(&s->table, "%s", v->rec.session_id);
-	render_cell(&s->table, "%s", sb__session_state_name(v->rec.state));
-	render_cell(&s->table, "%" PRIu32 "%s", v->rec.owner_count, v->dead_owners ? " (dead)" : "");
-	render_cell(&s->table, "%" PRId32 "%s", v->rec.designated.pid,
-	            v->designated.verdict == SB__DEAD ? " (dead)" : "");
-	render_cell(&s->table, "%" PRIu64, v->mailbox.live_refs);
-	render_cell(&s->table, "%" PRIu32, v->mailbox.lanes_claimed);
-	render_cell(&s->table, "%" PRIu64, v->mailbox.calls);
-	render_cell(&s->table, "%s", render_span(v->idle_ms, text));
-	render_cell(&s->table, "%s", v->rec.ttl_ms ? render_span(v->rec.ttl_ms, text) : "never");
-	return 0;
-}
-
-static int show_sessions(struct sb__inspect *inspect)
-{
-	static const char *const titles[] = { "SESSION", "STATE",  "OWNERS", "DESIGNATED OWNER",
-		                              ">REFS",   ">LANES", ">CALLS", ">IDLE",
-		                              ">TTL",    NULL };
-	struct sessions s = { .list = NULL };
-	int status = TOOL_EXIT_OK, r;
-
-	if (inspect_common.json)
-		s.list = json_array();
-	render_table_init(&s.table, titles);
-	r = sb__inspect_sessions(inspect, session_row, &s);
-	if (r < 0) {
-		json_decref(s.list);
-		return tool_report(&inspect_tool, sb_last_error());
-	}
-	if (inspect_common.json) {
-		json_t *root = view_begin("sessions");
-
-		json_object_set_new(root, "sessions", s.list);
-		if (inspect_common.quiet)
-			json_decref(root);
-		else
-			status = render_line(&inspect_tool, root);
-	} else if (!inspect_common.quiet) {
-		render_table_print(&s.table, !inspect_common.no_legend);
-	}
 	return status;
 }
 
@@ -284,12 +257,13 @@ static void problem(void *arg, const char *line)
 	json_array_append_new(list, text ? text : json_string("?"));
 }
 
-static int show_check(struct sb__inspect *inspect)
+static int show_check(struct sb__inspect *inspect, const char *none)
 {
 	json_t *problems = json_array();
 	int status = TOOL_EXIT_OK;
 	int r = sb__inspect_check(inspect, problem, problems);
 
+	(void)none;
 	if (r < 0) {
 		json_decref(problems);
 		return tool_report(&inspect_tool, sb_last_error());
@@ -305,56 +279,52 @@ static int show_check(struct sb__inspect *inspect)
 		if (!inspect_common.quiet && !inspect_common.no_legend)
 			printf("%d %s\n", r, r == 1 ? "problem" : "problems");
 	}
-	return r > 0 ? TOOL_EXIT_CORRUPT : status;
+	return r > 0 ? TOOL_EXIT_FINDINGS : status;
 }
 
 /* ── */
 
-enum view { VIEW_BRIDGE, VIEW_PROCESSES, VIEW_SESSIONS, VIEW_SESSION, VIEW_CHECK, VIEW_WRONG };
+struct view {
+	const char *name;
+	const char *operand; /* NULL: takes none */
+	int (*show)(struct sb__inspect *inspect, const char *operand);
+};
 
-static enum view which(int count, char **operands)
+static const struct view views[] = {
+	{ "processes", NULL, show_processes }, { "sessions", NULL, view_sessions }, { "session", "ID", view_session },
+	{ "owners", NULL, view_owners },       { "calls", NULL, view_calls },       { "refs", "ID", view_refs },
+};
+
+/* NULL: the operands name no view. */
+static const struct view *which(int count, char **operands)
 {
-	if (check)
-		return count == 0 ? VIEW_CHECK : VIEW_WRONG;
+	static const struct view bridge = { "", NULL, show_bridge }, soundness = { "", NULL, show_check };
+
 	if (count == 0)
-		return VIEW_BRIDGE;
-	if (count == 1 && strcmp(operands[0], "processes") == 0)
-		return VIEW_PROCESSES;
-	if (count == 1 && strcmp(operands[0], "sessions") == 0)
-		return VIEW_SESSIONS;
-	if (count == 2 && strcmp(operands[0], "session") == 0)
-		return VIEW_SESSION;
-	return VIEW_WRONG;
-}
-
-static int show(struct sb__inspect *inspect, enum view view, char **operands)
-{
-	switch (view) {
-	case VIEW_PROCESSES: return show_processes(inspect);
-	case VIEW_SESSIONS: return show_sessions(inspect);
-	case VIEW_SESSION: return view_session(inspect, operands[1]);
-	case VIEW_CHECK: return show_check(inspect);
-	default: return show_bridge(inspect);
-	}
+		return check ? &soundness : &bridge;
+	for (size_t i = 0; i < sizeof(views) / sizeof(views[0]) && !check; i++)
+		if (strcmp(operands[0], views[i].name) == 0 && count == (views[i].operand ? 2 : 1))
+			return &views[i];
+	return NULL;
 }
 
 int main(int argc, char **argv)
 {
 	struct sb__inspect *inspect;
-	enum view view;
+	const struct view *view;
 	int status;
 
 	if (!tool_parse(&inspect_tool, argc, argv, &status))
 		return status;
 	view = which(argc - optind, argv + optind);
-	if (view == VIEW_WRONG)
-		return tool_usage(&inspect_tool,
-		                  "say nothing, 'processes', 'sessions', 'session ID' or --check");
+	if (!view)
+		return tool_usage(&inspect_tool, "say nothing, 'processes', 'sessions', 'session ID', 'owners', 'calls', "
+		                                 "'refs ID' or --check");
 	render_deadline(inspect_common.timeout_ms,
 	                "sb-inspect: gave up: the bridge did not answer in time\n");
 	if (sb__inspect_open(inspect_common.dir, &inspect) < 0)
 		return tool_report(&inspect_tool, sb_last_error());
-	status = show(inspect, view, argv + optind);
+	status = view->show(inspect, view->operand ? argv[optind + 1] : NULL);
 	sb__inspect_close(inspect);
 	return status;
 }

@@ -13,19 +13,9 @@
 
 #include "clock.h"
 #include "fail.h"
+#include "inspect_impl.h"
+#include "names.h"
 #include "os_linux.h"
-
-struct sb__inspect {
-	struct sb__bridge_dir dir;
-	struct sb__store *store;
-	/* Answers of the running look, by slot: a process is asked after once. */
-	struct {
-		bool asked, present;
-		struct sb__identity identity;
-		struct sb__evidence evidence;
-	} slots[SB__SLOTS_MAX];
-	struct sb__lane_view views[SB__LANES_MAX];
-};
 
 int sb__inspect_open(const char *dir, struct sb__inspect **ret)
 {
@@ -65,7 +55,7 @@ const char *sb__inspect_path(const struct sb__inspect *inspect)
 
 /* ── liveness ── */
 
-static void forget_answers(struct sb__inspect *inspect)
+void sb__look_begin(struct sb__inspect *inspect)
 {
 	memset(inspect->slots, 0, sizeof(inspect->slots));
 }
@@ -89,7 +79,7 @@ static int ask(struct sb__inspect *inspect, uint32_t slot, uint32_t generation)
 	return 0;
 }
 
-static struct sb__evidence evidence_of(struct sb__inspect *inspect, uint32_t slot, uint32_t generation)
+struct sb__evidence sb__look_evidence(struct sb__inspect *inspect, uint32_t slot, uint32_t generation)
 {
 	const struct sb__evidence unknown = { SB__UNSURE, "its record cannot be read" };
 	const struct sb__evidence gone = { SB__DEAD, "no process record" };
@@ -101,8 +91,7 @@ static struct sb__evidence evidence_of(struct sb__inspect *inspect, uint32_t slo
 	return inspect->slots[slot].evidence;
 }
 
-/* Its name where it has a record. program: 32 bytes, kept terminated. */
-static void program_of(struct sb__inspect *inspect, uint32_t slot, uint32_t generation, char *program)
+void sb__look_program(struct sb__inspect *inspect, uint32_t slot, uint32_t generation, char *program)
 {
 	program[0] = '\0';
 	if (slot < SB__SLOTS_MAX && ask(inspect, slot, generation) == 0 && inspect->slots[slot].present &&
@@ -122,7 +111,7 @@ static int view_process(struct sb__inspect *inspect, const struct sb__identity *
 	int r;
 
 	*ret = (struct sb__process_view){ .identity = *identity };
-	ret->evidence = evidence_of(inspect, identity->slot, identity->generation);
+	ret->evidence = sb__look_evidence(inspect, identity->slot, identity->generation);
 	r = sb__store_owners_of_process(inspect->store, identity->slot, &owners, &owner_count);
 	for (size_t i = 0; r >= 0 && i < owner_count; i++)
 		ret->owners += owners[i].generation == identity->generation;
@@ -143,7 +132,7 @@ int sb__inspect_processes(struct sb__inspect *inspect, struct sb__process_view *
 	size_t count = 0;
 	int r;
 
-	forget_answers(inspect);
+	sb__look_begin(inspect);
 	r = sb__store_processes(inspect->store, &ids, &count);
 	if (r < 0)
 		return r;
@@ -188,7 +177,6 @@ static uint32_t view_mailbox(struct sb__inspect *inspect, uint64_t incarnation, 
 	ret->calls = sb__load(&control->calls);
 	ret->exceptions = sb__load(&control->exceptions);
 	ret->refused = sb__load(&control->refused);
-	ret->in_flight = sb__load(&control->in_flight);
 	ret->live_refs = sb__load(&control->live_refs);
 	ret->evicted_refs = sb__load(&control->evicted_refs);
 	ret->expired_refs = sb__load(&control->expired_refs);
@@ -198,27 +186,25 @@ static uint32_t view_mailbox(struct sb__inspect *inspect, uint64_t incarnation, 
 	return count < SB__LANES_MAX ? count : SB__LANES_MAX;
 }
 
-/* An abandoned lane has no claimer any more. */
-static bool lane_claimed(const struct sb__lane_view *view)
+bool sb__look_lane_claimed(const struct sb__lane_view *view)
 {
 	return view->state != SB__LANE_FREE && view->state != SB__LANE_ABANDONED;
 }
 
-static void count_lanes(struct sb__inspect *inspect, uint32_t views, struct sb__mailbox_facts *facts)
+static void count_lane(struct sb__inspect *inspect, const struct sb__lane_view *view, struct sb__mailbox_facts *facts)
 {
-	for (uint32_t i = 0; i < views; i++) {
-		const struct sb__lane_view *view = &inspect->views[i];
-
-		if (!lane_claimed(view))
-			continue;
-		facts->lanes_claimed++;
-		facts->lanes_of_dead += evidence_of(inspect, view->slot, view->generation).verdict ==
-		                        SB__DEAD;
-	}
+	facts->queued += view->state == SB__LANE_READY;
+	facts->running += view->state == SB__LANE_BUSY || view->state == SB__LANE_ABANDONED;
+	facts->lanes_torn += view->torn;
+	facts->lanes_strange += sb__lane_state_name(view->state)[0] == '?' && !view->torn;
+	if (!sb__look_lane_claimed(view))
+		return;
+	facts->lanes_claimed++;
+	facts->lanes_of_dead += sb__look_evidence(inspect, view->slot, view->generation).verdict == SB__DEAD;
 }
 
-static int view_owners(struct sb__inspect *inspect, uint64_t uid, uint32_t *ret_dead,
-                       struct sb__owner_view **ret, size_t *ret_count)
+int sb__look_owners(struct sb__inspect *inspect, uint64_t uid, uint32_t *ret_dead, struct sb__owner_view **ret,
+                    size_t *ret_count)
 {
 	struct sb__owner_rec *recs = NULL;
 	struct sb__owner_view *views = NULL;
@@ -229,14 +215,14 @@ static int view_owners(struct sb__inspect *inspect, uint64_t uid, uint32_t *ret_
 	if (r >= 0 && ret && !(views = calloc(count + 1, sizeof(*views))))
 		r = sb__fail_memory("the list of owners");
 	for (size_t i = 0; r >= 0 && i < count; i++) {
-		struct sb__evidence evidence = evidence_of(inspect, recs[i].slot, recs[i].generation);
+		struct sb__evidence evidence = sb__look_evidence(inspect, recs[i].slot, recs[i].generation);
 
 		*ret_dead += evidence.verdict == SB__DEAD;
 		if (!views)
 			continue;
 		views[i].rec = recs[i];
 		views[i].evidence = evidence;
-		program_of(inspect, recs[i].slot, recs[i].generation, views[i].program);
+		sb__look_program(inspect, recs[i].slot, recs[i].generation, views[i].program);
 	}
 	free(recs);
 	if (r < 0) {
@@ -264,45 +250,61 @@ static uint32_t view_session(struct sb__inspect *inspect, const struct sb__sessi
 
 	memset(ret, 0, sizeof(*ret));
 	ret->rec = *rec;
-	ret->designated = evidence_of(inspect, rec->designated.slot, rec->designated.generation);
+	ret->designated = sb__look_evidence(inspect, rec->designated.slot, rec->designated.generation);
 	views = view_mailbox(inspect, rec->incarnation, &ret->mailbox);
-	count_lanes(inspect, views, &ret->mailbox);
+	for (uint32_t i = 0; i < views; i++)
+		count_lane(inspect, &inspect->views[i], &ret->mailbox);
 	ret->age_ms = since(now_ms, rec->created_ms);
 	ret->idle_ms = ret->mailbox.last_access_ms ? since(now_ms, ret->mailbox.last_access_ms) : ret->age_ms;
 	return views;
 }
 
-struct session_visit {
+struct look_visit {
 	struct sb__inspect *inspect;
-	int (*visit)(void *arg, const struct sb__session_view *view);
+	int (*visit)(void *arg, const struct sb__session_view *view, uint32_t lanes);
 	void *arg;
 	int error;
 	struct sb__session_view view;
 };
 
-static int session_visit(void *arg, const struct sb__session_rec *rec)
+static int look_visit(void *arg, const struct sb__session_rec *rec)
+{
+	struct look_visit *v = arg;
+	uint32_t lanes = view_session(v->inspect, rec, &v->view);
+
+	v->error = sb__look_owners(v->inspect, rec->uid, &v->view.dead_owners, NULL, NULL);
+	return v->error < 0 || v->visit(v->arg, &v->view, lanes) != 0;
+}
+
+int sb__look_sessions(struct sb__inspect *inspect,
+                      int (*visit)(void *arg, const struct sb__session_view *view, uint32_t lanes), void *arg)
+{
+	struct look_visit v = { .inspect = inspect, .visit = visit, .arg = arg };
+	int r = sb__store_sessions(inspect->store, look_visit, &v);
+
+	return v.error < 0 ? v.error : r < 0 ? r : 0;
+}
+
+struct session_visit {
+	int (*visit)(void *arg, const struct sb__session_view *view);
+	void *arg;
+};
+
+static int session_visit(void *arg, const struct sb__session_view *view, uint32_t lanes)
 {
 	struct session_visit *v = arg;
 
-	view_session(v->inspect, rec, &v->view);
-	v->error = view_owners(v->inspect, rec->uid, &v->view.dead_owners, NULL, NULL);
-	return v->error < 0 || v->visit(v->arg, &v->view) != 0;
-}
-
-static int each_session(struct sb__inspect *inspect,
-                        int (*visit)(void *arg, const struct sb__session_view *view), void *arg)
-{
-	struct session_visit v = { .inspect = inspect, .visit = visit, .arg = arg };
-	int r = sb__store_sessions(inspect->store, session_visit, &v);
-
-	return v.error < 0 ? v.error : r < 0 ? r : 0;
+	(void)lanes;
+	return v->visit(v->arg, view);
 }
 
 int sb__inspect_sessions(struct sb__inspect *inspect,
                          int (*visit)(void *arg, const struct sb__session_view *view), void *arg)
 {
-	forget_answers(inspect);
-	return each_session(inspect, visit, arg);
+	struct session_visit v = { visit, arg };
+
+	sb__look_begin(inspect);
+	return sb__look_sessions(inspect, session_visit, &v);
 }
 
 /* ── one session ── */
@@ -337,7 +339,7 @@ static int keep_lanes(struct sb__inspect *inspect, uint32_t views, struct sb__se
 	if (!detail->lanes)
 		return sb__fail_memory("the list of lanes");
 	for (uint32_t i = 0; i < views; i++)
-		if (lane_claimed(&inspect->views[i]))
+		if (sb__look_lane_claimed(&inspect->views[i]))
 			detail->lanes[detail->lane_count++] = inspect->views[i];
 	return 0;
 }
@@ -350,14 +352,14 @@ int sb__inspect_session(struct sb__inspect *inspect, const char *session_id, str
 	uint32_t views;
 	int r;
 
-	forget_answers(inspect);
+	sb__look_begin(inspect);
 	r = sb__store_session_get(inspect->store, session_id, &rec);
 	if (r != 1)
 		return r;
 	views = view_session(inspect, &rec, &detail.session);
 	r = keep_lanes(inspect, views, &detail);
 	if (r == 0)
-		r = view_owners(inspect, rec.uid, &detail.session.dead_owners, &detail.owners,
+		r = sb__look_owners(inspect, rec.uid, &detail.session.dead_owners, &detail.owners,
 		                &detail.owner_count);
 	if (r == 0)
 		r = sb__refrows_visit(inspect->dir.mailbox, rec.incarnation, ref_visit, &refs,
@@ -383,139 +385,4 @@ void sb__session_detail_free(struct sb__session_detail *detail)
 	detail->owners = NULL;
 	detail->lanes = NULL;
 	detail->refs = NULL;
-}
-
-/* ── the whole bridge ── */
-
-struct summing {
-	struct sb__overview *ret;
-	struct sb__known *known;
-	int error;
-};
-
-static int sum_session(void *arg, const struct sb__session_view *view)
-{
-	struct summing *s = arg;
-	struct sb__overview *o = s->ret;
-
-	if (view->rec.state <= SB_SESSION_ENDED)
-		o->sessions[view->rec.state]++;
-	o->owners += view->rec.owner_count;
-	o->dead_owners += view->dead_owners;
-	o->live_refs += view->mailbox.live_refs;
-	o->in_flight += view->mailbox.in_flight;
-	o->lanes_claimed += view->mailbox.lanes_claimed;
-	o->claimed_lanes_of_dead += view->mailbox.lanes_of_dead;
-	o->unreadable += view->mailbox.error < 0;
-	s->error = sb__known_add_session(s->known, &view->rec);
-	return s->error != 0;
-}
-
-static int sum_processes(struct sb__inspect *inspect, struct summing *s)
-{
-	struct sb__identity *ids = NULL;
-	size_t count = 0;
-	int r = sb__store_processes(inspect->store, &ids, &count);
-
-	for (size_t i = 0; r >= 0 && i < count; i++) {
-		struct sb__evidence e = evidence_of(inspect, ids[i].slot, ids[i].generation);
-
-		sb__known_add_process(s->known, &ids[i], e.verdict != SB__DEAD);
-		s->ret->alive_processes += e.verdict == SB__ALIVE;
-		s->ret->dead_processes += e.verdict == SB__DEAD;
-		s->ret->unsure_processes += e.verdict == SB__UNSURE;
-	}
-	free(ids);
-	return r < 0 ? r : 0;
-}
-
-/* Listed first, judged last: a file is made after its record. */
-static int sum_all(struct sb__inspect *inspect, struct summing *s)
-{
-	struct sb__overview *o = s->ret;
-	struct sb__bridge_file *files = NULL;
-	size_t file_count = 0;
-	int r;
-
-	r = sb__store_bridge(inspect->store, &o->bridge);
-	if (r >= 0)
-		r = sb__bridge_files_list(&inspect->dir, &files, &file_count);
-	if (r >= 0)
-		r = sum_processes(inspect, s);
-	if (r >= 0)
-		r = each_session(inspect, sum_session, s);
-	if (r >= 0)
-		r = s->error;
-	if (r >= 0)
-		r = sb__store_reader_count(inspect->store, &o->readers, &o->readers_max);
-	sb__known_sort(s->known);
-	for (size_t i = 0; r >= 0 && i < file_count; i++) {
-		o->files[files[i].kind]++;
-		o->orphan_files += sb__bridge_file_orphan(&files[i], s->known) != NULL;
-	}
-	free(files);
-	return r < 0 ? r : 0;
-}
-
-int sb__inspect_overview(struct sb__inspect *inspect, struct sb__overview *ret)
-{
-	struct summing s = { .ret = ret, .known = calloc(1, sizeof(*s.known)) };
-	int r;
-
-	if (!s.known)
-		return sb__fail_memory("the overview");
-	memset(ret, 0, sizeof(*ret));
-	forget_answers(inspect);
-	ret->fs_free_bytes = sb__os_fs_free(inspect->dir.boot);
-	r = sum_all(inspect, &s);
-	sb__known_free(s.known);
-	free(s.known);
-	return r;
-}
-
-/* ── soundness ── */
-
-struct checking {
-	struct sb__inspect *inspect;
-	void (*problem)(void *arg, const char *line);
-	void *arg;
-	int problems;
-};
-
-/* It may have ended since its record was read: only what is still so counts. */
-static bool still_active(struct sb__inspect *inspect, const struct sb__session_rec *rec)
-{
-	struct sb__session_rec now;
-
-	return sb__store_session_by_uid(inspect->store, rec->uid, &now) == 1 &&
-	       now.state == SB_SESSION_ACTIVE && now.incarnation == rec->incarnation;
-}
-
-static int check_session(void *arg, const struct sb__session_view *view)
-{
-	struct checking *c = arg;
-	const struct sb__session_rec *rec = &view->rec;
-	char line[SB_SESSION_ID_MAX + 160];
-
-	if (rec->state != SB_SESSION_ACTIVE || (view->mailbox.present && !view->mailbox.error) ||
-	    !still_active(c->inspect, rec))
-		return 0;
-	snprintf(line, sizeof(line), "session \"%s\" is active, but its mailbox %s", rec->session_id,
-	         view->mailbox.present ? "cannot be read" : "is missing");
-	c->problem(c->arg, line);
-	c->problems++;
-	return 0;
-}
-
-int sb__inspect_check(struct sb__inspect *inspect, void (*problem)(void *arg, const char *line), void *arg)
-{
-	struct checking c = { .inspect = inspect, .problem = problem, .arg = arg };
-	int r = sb__store_verify(inspect->store, problem, arg);
-
-	if (r < 0)
-		return r;
-	c.problems = r;
-	if (r == 0) /* records that do not agree cannot be followed */
-		r = sb__inspect_sessions(inspect, check_session, &c);
-	return r < 0 ? r : c.problems;
 }

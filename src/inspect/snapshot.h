@@ -43,7 +43,11 @@ struct sb__mailbox_facts {
 	int error;      /* SB_E… where it is there and cannot be read */
 	unsigned state; /* enum sb__mailbox_state */
 	uint32_t lanes, lanes_claimed, lanes_of_dead;
-	uint64_t calls, exceptions, refused, in_flight;
+	uint32_t lanes_torn;    /* moved while they were read: what is said of them may be of two moments */
+	uint32_t lanes_strange; /* in no state that there is */
+	uint32_t queued, running; /* calls in flight */
+	uint64_t calls, exceptions, refused;
+	uint64_t service_ns; /* that calls took in the designated owner, in all */
 	uint64_t live_refs, evicted_refs, expired_refs, created_refs;
 	uint64_t last_access_ms; /* sb__now_ms() */
 };
@@ -59,6 +63,9 @@ struct sb__session_view {
  * with an error. */
 int sb__inspect_sessions(struct sb__inspect *inspect,
                          int (*visit)(void *arg, const struct sb__session_view *view), void *arg);
+
+/* Does a process of that pid own or serve the session? */
+bool sb__inspect_owns(struct sb__inspect *inspect, const struct sb__session_view *view, int32_t pid);
 
 struct sb__owner_view {
 	struct sb__owner_rec rec;
@@ -81,6 +88,27 @@ struct sb__session_detail {
 int sb__inspect_session(struct sb__inspect *inspect, const char *session_id, struct sb__session_detail *ret);
 void sb__session_detail_free(struct sb__session_detail *detail);
 
+/* ── over all sessions ── */
+
+/* Calls visit for each owner record of each session. As sb__inspect_sessions(). */
+int sb__inspect_owners(struct sb__inspect *inspect,
+                       int (*visit)(void *arg, const struct sb__session_view *session,
+                                    const struct sb__owner_view *owner),
+                       void *arg);
+
+struct sb__call_view {
+	struct sb__lane_view lane; /* READY, BUSY, DONE, …: any state but FREE and IDLE */
+	struct sb__evidence caller;
+	char program[32]; /* of the caller */
+	uint64_t waited_ns; /* from publishing to being accepted, or to now */
+	uint64_t ran_ns;    /* since it was accepted */
+};
+/* Calls visit for each call in flight, each read at its own moment. As sb__inspect_sessions(). */
+int sb__inspect_calls(struct sb__inspect *inspect,
+                      int (*visit)(void *arg, const struct sb__session_view *session,
+                                   const struct sb__call_view *call),
+                      void *arg);
+
 /* ── the whole bridge ── */
 
 struct sb__overview {
@@ -88,17 +116,21 @@ struct sb__overview {
 	uint32_t alive_processes, dead_processes, unsure_processes;
 	uint32_t sessions[SB_SESSION_ENDED + 1]; /* by sb_session_state */
 	uint64_t owners, dead_owners;
-	uint64_t live_refs, in_flight;
-	uint64_t lanes_claimed, claimed_lanes_of_dead;
+	uint64_t live_refs, queued, running;
+	uint64_t lanes_claimed, claimed_lanes_of_dead, torn_lanes;
 	uint32_t files[SB__FILE_KINDS], orphan_files;
 	uint32_t readers, readers_max; /* of LMDB, this one included */
+	uint32_t readers_of_dead;
 	uint32_t unreadable;           /* records and mailboxes */
 	uint64_t fs_free_bytes;
 };
 int sb__inspect_overview(struct sb__inspect *inspect, struct sb__overview *ret);
+/* The same, and visits each session as sb__inspect_sessions() does: both from one pass. */
+int sb__inspect_overview_sessions(struct sb__inspect *inspect, struct sb__overview *ret,
+                                  int (*visit)(void *arg, const struct sb__session_view *view), void *arg);
 
-/* Do records, indexes and mailboxes agree? Calls problem with a sentence for each that do not; how many, 0 =
- * sound, or an error. Looks at everything. */
+/* Do records, indexes and mailboxes agree, and does nothing of the dead lie about? Calls problem with a sentence for each finding; how many, 0 =
+ * sound, or an error. Looks at everything; what it finds it looks for again, so that what a living bridge was just doing is no finding. */
 int sb__inspect_check(struct sb__inspect *inspect, void (*problem)(void *arg, const char *line), void *arg);
 
 #endif

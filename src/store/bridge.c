@@ -7,6 +7,8 @@
  * Locks: those of txn.c.
  * Crash: a number is given out by the transaction that uses it; killed before its commit, it was not.
  */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fail.h"
@@ -81,6 +83,32 @@ static int count_line(const char *line, void *arg)
 
 	if (*p >= '0' && *p <= '9')
 		*count += 1;
+	return 0;
+}
+
+static int count_dead(const char *line, void *arg)
+{
+	uint32_t *dead = arg;
+	char *end;
+	long pid = strtol(line, &end, 10);
+
+	if (end != line && pid > 0 && pid <= INT32_MAX && sb__os_kill((pid_t)pid, 0) == -ESRCH)
+		*dead += 1;
+	return 0;
+}
+
+int sb__store_readers_of_dead(struct sb__store *store, uint32_t *ret)
+{
+	uint32_t dead = 0;
+	int rc;
+
+	if (store->epoch != sb__fork_epoch())
+		return sb__fail(SB_EBUG, "a session store was used across fork()");
+	rc = mdb_reader_list(store->env, count_dead, &dead);
+	if (rc != 0)
+		return sb__fail(SB_ESTORE, "the session store's readers cannot be listed: %s",
+		                mdb_strerror(rc));
+	*ret = dead;
 	return 0;
 }
 

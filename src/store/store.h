@@ -163,5 +163,7 @@ int sb__store_sweep_temporary(int root);
 /* Clears LMDB reader slots of dead processes; returns how many. */
 int sb__store_check_readers(struct sb__store *store);
 int sb__store_reader_count(struct sb__store *store, uint32_t *ret_used, uint32_t *ret_max);
+/* How many slots belong to processes that are no more; changes nothing, unlike the check above. */
+int sb__store_readers_of_dead(struct sb__store *store, uint32_t *ret);
 
 #endif

@@ -80,10 +80,15 @@ void render_cell(struct render_table *table, const char *fmt, ...)
 	va_start(args, fmt);
 	n = vasprintf(&cell, fmt, args);
 	va_end(args);
-	if (n < 0)
+	if (n < 0) {
 		table->failed = true;
-	else
-		table->cells[table->count++] = cell;
+		return;
+	}
+	/* Names come from other processes: none may command the terminal. */
+	for (char *c = cell; *c; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			*c = '?';
+	table->cells[table->count++] = cell;
 }
 
 /* Columns on a terminal, as far as counting the beginnings of UTF-8 sequences tells. */

@@ -53,10 +53,14 @@ static json_t *mailbox_json(const struct sb__mailbox_facts *m, uint64_t recorded
 	render_number(o, "lanes", m->lanes);
 	render_number(o, "claimed_lanes", m->lanes_claimed);
 	render_number(o, "claimed_lanes_of_dead", m->lanes_of_dead);
+	render_number(o, "torn_lanes", m->lanes_torn);
 	render_number(o, "calls", m->calls);
 	render_number(o, "exceptions", m->exceptions);
 	render_number(o, "refused", m->refused);
-	render_number(o, "in_flight_calls", m->in_flight);
+	render_number(o, "in_flight_calls", (uint64_t)m->queued + m->running);
+	render_number(o, "queued_calls", m->queued);
+	render_number(o, "running_calls", m->running);
+	render_id(o, "service_ns", m->service_ns);
 	render_number(o, "live_refs", m->live_refs);
 	render_number(o, "recorded_refs", recorded_refs);
 	render_number(o, "created_refs", m->created_refs);
@@ -98,8 +102,8 @@ json_t *view_session_json(const struct sb__session_view *v)
 /* ── one session ── */
 
 /* Walks "key NUL value NUL …" of a record, which was validated when it was read; still bounded here. */
-static void each_tag(const struct sb__session_rec *rec,
-                     void (*visit)(void *arg, const char *key, const char *value), void *arg)
+void view_each_tag(const struct sb__session_rec *rec,
+                   void (*visit)(void *arg, const char *key, const char *value), void *arg)
 {
 	const char *at = rec->tags;
 	const char *end = rec->tags + (rec->tags_len < sizeof(rec->tags) ? rec->tags_len : sizeof(rec->tags));
@@ -125,7 +129,7 @@ static void tag_text(void *arg, const char *key, const char *value)
 	printf("tag               %s = %s\n", key, value);
 }
 
-static json_t *owner_json(const struct sb__owner_view *v)
+json_t *view_owner_json(const struct sb__owner_view *v)
 {
 	json_t *o = json_object();
 
@@ -167,7 +171,7 @@ static json_t *lane_json(const struct sb__lane_view *lane)
 	return o;
 }
 
-static json_t *ref_json(const struct sb__ref_view *ref, uint64_t now_ms)
+json_t *view_ref_json(const struct sb__ref_view *ref, uint64_t now_ms)
 {
 	json_t *o = json_object();
 
@@ -186,17 +190,17 @@ static int detail_json(const struct sb__session_detail *d)
 	       *lanes = json_array(), *refs = json_array();
 
 	json_object_update_new(root, view_session_json(&d->session));
-	each_tag(&d->session.rec, tag_json, tags);
+	view_each_tag(&d->session.rec, tag_json, tags);
 	json_object_set_new(root, "tags", tags);
 	/* "owners" is the number that the list of sessions has too. */
 	for (size_t i = 0; i < d->owner_count; i++)
-		json_array_append_new(owners, owner_json(&d->owners[i]));
+		json_array_append_new(owners, view_owner_json(&d->owners[i]));
 	json_object_set_new(root, "owner_list", owners);
 	for (size_t i = 0; i < d->lane_count; i++)
 		json_array_append_new(lanes, lane_json(&d->lanes[i]));
 	json_object_set_new(root, "lane_list", lanes);
 	for (size_t i = 0; i < d->ref_count; i++)
-		json_array_append_new(refs, ref_json(&d->refs[i], d->now_ms));
+		json_array_append_new(refs, view_ref_json(&d->refs[i], d->now_ms));
 	json_object_set_new(root, "ref_list", refs);
 	render_number(root, "refs_torn", d->refs_torn);
 	return render_line(&inspect_tool, root);
@@ -224,7 +228,8 @@ static void facts_text(const struct sb__session_view *v)
 	       v->mailbox.evicted_refs, v->mailbox.expired_refs);
 	printf("calls             %" PRIu64 " done, %" PRIu64 " raised, %" PRIu64 " refused, %" PRIu64
 	       " in flight\n",
-	       v->mailbox.calls, v->mailbox.exceptions, v->mailbox.refused, v->mailbox.in_flight);
+	       v->mailbox.calls, v->mailbox.exceptions, v->mailbox.refused,
+	       (uint64_t)v->mailbox.queued + v->mailbox.running);
 	printf("lanes             %" PRIu32 " claimed of %" PRIu32 ", %" PRIu32 " by dead processes\n",
 	       v->mailbox.lanes_claimed, v->mailbox.lanes, v->mailbox.lanes_of_dead);
 }
@@ -281,13 +286,13 @@ static void lanes_text(const struct sb__session_detail *d)
 	render_table_print(&table, !inspect_common.no_legend);
 }
 
-static void refs_text(const struct sb__session_detail *d)
+void view_refs_text(const struct sb__session_detail *d)
 {
 	static const char *const titles[] = { ">REF", "TYPE", ">AGE", ">IDLE", ">MADE BY PID", NULL };
 	struct render_table table;
 	char text[RENDER_TIME_SIZE];
 
-	if (d->ref_count == 0)
+	if (d->ref_count == 0 && d->refs_torn == 0)
 		return;
 	render_table_init(&table, titles);
 	for (size_t i = 0; i < d->ref_count; i++) {
@@ -299,13 +304,12 @@ static void refs_text(const struct sb__session_detail *d)
 		render_cell(&table, "%s", render_span(view_since(d->now_ms, v->used_ms), text));
 		render_cell(&table, "%" PRId32, v->creator_pid);
 	}
-	putchar('\n');
 	render_table_print(&table, !inspect_common.no_legend);
 	if (d->refs_torn)
 		printf("%" PRIu32 " more changed while they were read\n", d->refs_torn);
 }
 
-static int no_session(struct sb__inspect *inspect, const char *id)
+int view_no_session(struct sb__inspect *inspect, const char *id)
 {
 	sb__fail(SB_ENOSESSION,
 	         "there is no session \"%s\" on bridge %s; sb-inspect sessions lists those there are", id,
@@ -324,17 +328,19 @@ int view_session(struct sb__inspect *inspect, const char *id)
 	if (r < 0)
 		return tool_report(&inspect_tool, sb_last_error());
 	if (r == 0)
-		return no_session(inspect, id);
+		return view_no_session(inspect, id);
 	if (inspect_common.quiet) {
 		/* the exit status is all */
 	} else if (inspect_common.json) {
 		status = detail_json(&detail);
 	} else {
 		facts_text(&detail.session);
-		each_tag(&detail.session.rec, tag_text, NULL);
+		view_each_tag(&detail.session.rec, tag_text, NULL);
 		owners_text(&detail);
 		lanes_text(&detail);
-		refs_text(&detail);
+		if (detail.ref_count)
+			putchar('\n');
+		view_refs_text(&detail);
 	}
 	if (status == TOOL_EXIT_OK && detail.session.mailbox.error)
 		status = TOOL_EXIT_CORRUPT;

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The whole bridge in numbers: one pass over files, processes and sessions.
+ *
+ * Locks: none. Crash: as snapshot.c.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "fail.h"
+#include "inspect_impl.h"
+#include "os_linux.h"
+
+struct summing {
+	struct sb__overview *ret;
+	struct sb__known *known;
+	int (*visit)(void *arg, const struct sb__session_view *view);
+	void *arg;
+	int error;
+};
+
+static int sum_session(void *arg, const struct sb__session_view *view, uint32_t lanes)
+{
+	struct summing *s = arg;
+	struct sb__overview *o = s->ret;
+
+	(void)lanes;
+	if (view->rec.state <= SB_SESSION_ENDED)
+		o->sessions[view->rec.state]++;
+	o->owners += view->rec.owner_count;
+	o->dead_owners += view->dead_owners;
+	o->live_refs += view->mailbox.live_refs;
+	o->queued += view->mailbox.queued;
+	o->running += view->mailbox.running;
+	o->lanes_claimed += view->mailbox.lanes_claimed;
+	o->claimed_lanes_of_dead += view->mailbox.lanes_of_dead;
+	o->torn_lanes += view->mailbox.lanes_torn;
+	o->unreadable += view->mailbox.error < 0;
+	s->error = sb__known_add_session(s->known, &view->rec);
+	return s->error != 0 || (s->visit && s->visit(s->arg, view) != 0);
+}
+
+static int sum_processes(struct sb__inspect *inspect, struct summing *s)
+{
+	struct sb__identity *ids = NULL;
+	size_t count = 0;
+	int r = sb__store_processes(inspect->store, &ids, &count);
+
+	for (size_t i = 0; r >= 0 && i < count; i++) {
+		struct sb__evidence e = sb__look_evidence(inspect, ids[i].slot, ids[i].generation);
+
+		sb__known_add_process(s->known, &ids[i], e.verdict != SB__DEAD);
+		s->ret->alive_processes += e.verdict == SB__ALIVE;
+		s->ret->dead_processes += e.verdict == SB__DEAD;
+		s->ret->unsure_processes += e.verdict == SB__UNSURE;
+	}
+	free(ids);
+	return r < 0 ? r : 0;
+}
+
+/* Listed first, judged last: a file is made after its record. */
+static int sum_all(struct sb__inspect *inspect, struct summing *s)
+{
+	struct sb__overview *o = s->ret;
+	struct sb__bridge_file *files = NULL;
+	size_t file_count = 0;
+	int r;
+
+	r = sb__store_bridge(inspect->store, &o->bridge);
+	if (r >= 0)
+		r = sb__bridge_files_list(&inspect->dir, &files, &file_count);
+	if (r >= 0)
+		r = sum_processes(inspect, s);
+	if (r >= 0)
+		r = sb__look_sessions(inspect, sum_session, s);
+	if (r >= 0)
+		r = s->error;
+	if (r >= 0)
+		r = sb__store_reader_count(inspect->store, &o->readers, &o->readers_max);
+	if (r >= 0)
+		r = sb__store_readers_of_dead(inspect->store, &o->readers_of_dead);
+	sb__known_sort(s->known);
+	for (size_t i = 0; r >= 0 && i < file_count; i++) {
+		o->files[files[i].kind]++;
+		o->orphan_files += sb__bridge_file_orphan(&files[i], s->known) != NULL;
+	}
+	free(files);
+	return r < 0 ? r : 0;
+}
+
+int sb__inspect_overview_sessions(struct sb__inspect *inspect, struct sb__overview *ret,
+                                  int (*visit)(void *arg, const struct sb__session_view *view), void *arg)
+{
+	struct summing s = { .ret = ret, .known = calloc(1, sizeof(*s.known)), .visit = visit, .arg = arg };
+	int r;
+
+	if (!s.known)
+		return sb__fail_memory("the overview");
+	memset(ret, 0, sizeof(*ret));
+	sb__look_begin(inspect);
+	ret->fs_free_bytes = sb__os_fs_free(inspect->dir.boot);
+	r = sum_all(inspect, &s);
+	sb__known_free(s.known);
+	free(s.known);
+	return r;
+}
+
+int sb__inspect_overview(struct sb__inspect *inspect, struct sb__overview *ret)
+{
+	return sb__inspect_overview_sessions(inspect, ret, NULL, NULL);
+}
