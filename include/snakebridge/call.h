@@ -25,6 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "snakebridge/error.h"
 #include "snakebridge/session.h"
 #include "snakebridge/value.h"
 #include "snakebridge/visibility.h"
@@ -40,10 +41,29 @@ typedef enum sb_verb {
 	SB_VERB_ATTR = 3,     /* target, name: dotted attribute path */
 	SB_VERB_SET_ATTR = 4, /* target, name, one positional argument */
 	SB_VERB_GET = 5,      /* name: path of a module attribute */
-	SB_VERB_RELEASE = 6   /* target */
+	SB_VERB_RELEASE = 6,  /* target */
+	SB_VERB_GETITEM = 7,  /* target, one argument: the key */
+	SB_VERB_SETITEM = 8,  /* target, two: key and value */
+	SB_VERB_DELITEM = 9,  /* target, one: the key */
+	SB_VERB_LEN = 10,     /* target */
+	SB_VERB_CONTAINS = 11, /* target, one: the item */
+	SB_VERB_REPR = 12,    /* target */
+	SB_VERB_STR = 13,     /* target */
+	SB_VERB_HASH = 14,    /* target */
+	SB_VERB_ITER = 15,    /* target; gives a ref for SB_VERB_NEXT */
+	SB_VERB_NEXT = 16,    /* target: such a ref; one: how many items at most; gives [was it the last, [item …]] */
+	SB_VERB_ENTER = 17,   /* target */
+	SB_VERB_EXIT = 18,    /* target, none, or two: an exception's type and message; gives whether it was suppressed */
+	SB_VERB_PIN = 19,     /* target; gives how many pins it has */
+	SB_VERB_UNPIN = 20,   /* the same */
+	SB_VERB_CHECK = 21    /* target: does it live? None, or the error that says why not */
 } sb_verb;
 
 #define SB_CALL_AS_REF 1u /* leave the result where it is, whatever it is */
+/* Not the object but its plain base value, at any depth, where it is of a subclass of int, float, str, bytes, list,
+ * tuple or dict: Counter, OrderedDict, defaultdict, namedtuple, IntEnum, … Without it such a result is a ref, because a
+ * subclass has more to it than its base. */
+#define SB_CALL_PLAIN  2u
 
 /* One call. Start with SB_REQUEST_INIT. Grows at the end. */
 typedef struct sb_request {
@@ -70,8 +90,8 @@ typedef struct sb_request {
 SB_API int sb_invoke(sb_session *session, const sb_request *request, sb_value **ret_value);
 
 /*
- * Calls a function or constructs a class: "module:path.to.name", or dotted "module.path.name" where
- * the longest importable prefix is the module.
+ * Calls a function, or constructs an object by calling its class: "module:path.to.name", or dotted "module.path.name"
+ * where the longest importable prefix is the module.
  *
  * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
  * Crash: as sb_invoke().  Since: 0.1
@@ -110,6 +130,184 @@ SB_API int sb_set_attr(sb_session *session, const sb_ref *target, const char *na
  * Crash: as sb_invoke().  Since: 0.1
  */
 SB_API int sb_get(sb_session *session, const char *path, sb_value **ret_value);
+
+/*
+ * target[key]. key: exactly one positional argument, sb_args("i", 3) or sb_args("(ss)", "a", "b").
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_getitem(sb_session *session, const sb_ref *target, sb_args *key, sb_value **ret_value);
+
+/*
+ * target[key] = value. key_and_value: exactly two positional arguments, sb_args("si", "width", 3).
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_setitem(sb_session *session, const sb_ref *target, sb_args *key_and_value);
+
+/*
+ * del target[key]. key as for sb_getitem().
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_delitem(sb_session *session, const sb_ref *target, sb_args *key);
+
+/*
+ * len(target). *ret_len is untouched on failure.
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_len(sb_session *session, const sb_ref *target, uint64_t *ret_len);
+
+/*
+ * item in target. item: exactly one positional argument. *ret_contains is untouched on failure.
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_contains(sb_session *session, const sb_ref *target, sb_args *item, bool *ret_contains);
+
+/*
+ * repr(target), a str.
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_repr(sb_session *session, const sb_ref *target, sb_value **ret_value);
+
+/*
+ * str(target), a str.
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_str(sb_session *session, const sb_ref *target, sb_value **ret_value);
+
+/*
+ * hash(target); what cannot be hashed raises TypeError. Texts' hashes differ from process to process.
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_hash(sb_session *session, const sb_ref *target, int64_t *ret_hash);
+
+/* ── iteration ── */
+
+/* Iterates over an object, a batch of items a round trip. */
+typedef struct sb_iter sb_iter;
+#define SB_ITER_BATCH_MAX 1000000
+
+/*
+ * Begins to iterate over an object (any that Python can iterate over; a generator goes on where it is). batch: how
+ * many items one round trip fetches, 1 to SB_ITER_BATCH_MAX; 0 takes 100. So up to that many may be taken from a
+ * generator ahead of what sb_iter_next() has given. *ret_iter becomes the caller's. The iterator is a ref of the
+ * session like any other: it can be evicted or expire.
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_iter_open(sb_session *session, const sb_ref *target, size_t batch, sb_iter **ret_iter);
+
+/*
+ * The next item: 1 and *ret_item, which becomes the caller's; 0 at the end, again and again. The end, and an exception
+ * that Python raises, free the iterator in the session; an exception comes after the items before it. After any other
+ * error (a timeout, SB_EREFSFULL) the next call may be tried: no item is left out or comes twice, except that
+ * after an outcome «unknown» a batch may be lost.
+ *
+ * Errors: as sb_invoke(); SB_EINVAL.  Threads: one at a time.  Fork: each process goes on with the batch that it has;
+ * then they share what is left.  Blocks: as sb_invoke(), once a batch.  Crash: as sb_invoke(); the iterator stays in
+ * the session until it is evicted or expires.  Since: 0.1
+ */
+SB_API int sb_iter_next(sb_iter *iter, sb_value **ret_item);
+
+/*
+ * Ends an iteration at any time; NULL is fine. Frees the iterator in the session if it is not exhausted, which closes
+ * a generator that nothing else holds. Never fails.
+ *
+ * Errors: none (but sb_last_error() may change).  Threads: once, after the last sb_iter_next().  Fork: in a child that
+ * inherited it, ends the iteration for the parent too.  Blocks: a second at most, and only if it is not exhausted.
+ * Crash: as sb_iter_next().  Since: 0.1
+ */
+SB_API void sb_iter_close(sb_iter *iter);
+
+/* ── context managers ── */
+
+/*
+ * Enters a context manager: calls its __enter__() and gives what that gives, often the manager itself.
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_enter(sb_session *session, const sb_ref *target, sb_value **ret_value);
+
+/*
+ * Leaves a context manager: calls its __exit__(). error NULL: without an exception. Else with one: of the class
+ * error->python_type if the owner has that loaded and it can be made from the message alone, else a RuntimeError; it is a
+ * new exception without traceback. ret_suppressed (may be NULL): whether __exit__() asked to suppress it.
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_exit(sb_session *session, const sb_ref *target, const sb_error *error, bool *ret_suppressed);
+
+/* The body of sb_with_object(). entered: what __enter__() gave, borrowed. 0, or a negative code of a failure. */
+typedef int (*sb_with_fn)(sb_session *session, const sb_value *entered, void *arg);
+
+/*
+ * Python's with statement: enters target, runs body, leaves it. If body fails, __exit__() gets the thread's last error
+ * (sb_last_error(), if it is of that code) and may suppress it: the result is 0 then. Else the result is what body
+ * returned, or the error of entering or leaving.
+ *
+ * Errors: as sb_invoke(), else body's.  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as
+ * sb_invoke() and body.  Crash: __exit__() is not called.  Since: 0.1
+ */
+SB_API int sb_with_object(sb_session *session, const sb_ref *target, sb_with_fn body, void *arg);
+
+/* ── refs ── */
+
+/*
+ * Pins a ref: as long as it has pins it is not evicted to make room. Pins count. They keep nothing from expiring: a
+ * pinned ref that is idle for the session's TTL goes as others do, and all go with their session. ret_pins (may
+ * be NULL): how many it has now.
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_ref_pin(sb_session *session, const sb_ref *ref, uint32_t *ret_pins);
+
+/*
+ * Takes a pin away; of a ref that has none it takes nothing, and says 0.
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_ref_unpin(sb_session *session, const sb_ref *ref, uint32_t *ret_pins);
+
+/* What is known of a ref. Grows at the end. */
+typedef struct sb_ref_info {
+	size_t size;                            /* set by the caller: sizeof(sb_ref_info) */
+	char type_name[SB_TYPE_NAME_MAX + 1];   /* "module.Type" */
+	char type_module[SB_TYPE_NAME_MAX + 1]; /* "module" */
+	char session_id[SB_SESSION_ID_MAX + 1];
+	uint64_t incarnation;
+	int32_t creator_pid;                    /* of the process whose call created it; 0: not known */
+	uint32_t pins;
+	int64_t age_ms;                         /* since it was created; -1: not known */
+	int64_t idle_ms;                        /* since it was used last; -1: not known */
+} sb_ref_info;
+
+/*
+ * Facts about a live ref, read from shared memory: no call, no Python, no use that would keep it from expiring. Only a
+ * ref that is not found there costs a call, which says why it is stale.
+ *
+ * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_ref_get_info(sb_session *session, const sb_ref *ref, sb_ref_info *ret_info);
 
 /*
  * Drops a ref: the session no longer holds the object. Dropping one that is gone already is fine.

@@ -115,6 +115,9 @@ typedef struct sb_session_info {
 	uint64_t calls;
 	int64_t ttl_seconds;
 	int64_t idle_ms;
+	uint64_t expired_refs;     /* dropped because they were idle for the TTL */
+	uint64_t created_refs;
+	uint64_t pinned_refs;      /* live refs with pins */
 } sb_session_info;
 
 typedef enum sb_session_state {

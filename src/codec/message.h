@@ -8,7 +8,12 @@
  *            [2, code, message]                 refused: nothing ran
  *            [3, code, message]                 failed: it ran, but the result could not be delivered and is
  *                                               lost (SB_EREFSFULL, SB_ETOOBIG, SB_ENOMEM, ...); outcome EXCEPTION
- *   exception {0: type, 1: message, 2: [[file, line, function] …], 3: exception (cause) or null, 4: code}
+ *   exception {0: type, 1: message, 2: [[file, line, function] …], 3: exception (cause) or null, 4: code,
+ *              5: [note …], left out where there are none}
+ *
+ * The positional arguments of verbs that take some and are no calls: getitem, delitem [key], setitem [key, value],
+ * set_attr, contains [item]; next [most items wanted], whose value is [whether these were the last, [item …]]; exit []
+ * or [exception's qualified type, its message].
  *
  * code in an exception is SB_EPYTHON, or SB_EMODULE / SB_EATTRIBUTE where the name asked for was missing.
  */
@@ -30,6 +35,7 @@
 #define SB__EXC_FRAMES  2
 #define SB__EXC_CAUSE   3
 #define SB__EXC_CODE    4
+#define SB__EXC_NOTES   5
 
 /* What the receiver reads of a request before the arguments; the cursor then stands at the positional
  * array. name points into the request's bytes and is not NUL-terminated. */

@@ -23,7 +23,7 @@
 
 #include "buf.h"
 
-#define SB__ENGINE_ABI 1u
+#define SB__ENGINE_ABI 2u
 
 struct sb__table; /* opaque to everyone but the engine */
 
@@ -34,9 +34,11 @@ struct sb__table; /* opaque to everyone but the engine */
  */
 struct sb__row_writer {
 	void *arg;
-	void (*set)(void *arg, uint32_t slot, uint32_t generation, const char *type_name,
+	/* module_len: how much of type_name is the module; 0 if there is none. */
+	void (*set)(void *arg, uint32_t slot, uint32_t generation, const char *type_name, uint32_t module_len,
 	            int32_t creator_pid);
 	void (*touch)(void *arg, uint32_t slot);
+	void (*pins)(void *arg, uint32_t slot, uint32_t pins);
 	void (*clear)(void *arg, uint32_t slot);
 };
 
@@ -46,10 +48,12 @@ struct sb__table_options {
 	bool error_on_full;  /* else evict the least recently used */
 	uint64_t ttl_ms;     /* a ref idle longer is dropped by expire(); 0 = never */
 	struct sb__row_writer rows; /* functions may be NULL */
+	const char *policy;  /* "+pattern" and "-pattern", a NUL behind each; copied. What they match: session.h */
+	size_t policy_len;   /* 0: everything is allowed */
 };
 
 struct sb__table_counts {
-	uint64_t live, evicted, expired, created;
+	uint64_t live, evicted, expired, created, pinned;
 };
 
 /* Who makes this call, for ref metadata. */
@@ -74,9 +78,13 @@ struct sb__engine {
 	/* Drops every object, then the table. Waits for the GIL. No execute() may be running on it. */
 	void (*table_destroy)(struct sb__table *table);
 	/* Runs one request. Always leaves a whole reply in reply (buf->error set only when even a refusal
-	 * did not fit). New refs created for a reply that fails half-way are dropped again. */
-	void (*execute)(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
-	                size_t request_len, struct sb__buf *reply);
+	 * did not fit). New refs created for a reply that fails half-way are dropped again. Returns 0, or a
+	 * number for withdraw() if the reply holds refs that were created for it. */
+	uint64_t (*execute)(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
+	                    size_t request_len, struct sb__buf *reply);
+	/* The reply of that number reached nobody: drops the refs that were created for it, but for those that another
+	 * call has used or been told of meanwhile. */
+	void (*withdraw)(struct sb__table *table, uint64_t number);
 	/* Drops refs idle since before now_ms - ttl; returns how many. now_ms: sb__now_ms(). */
 	uint32_t (*expire)(struct sb__table *table, uint64_t now_ms);
 	/* Lock-free copy of the counts. */

@@ -269,7 +269,11 @@ static int send(struct call *c, sb_value **ret_value)
 
 static const char *verb_name(sb_verb verb)
 {
-	static const char *const names[] = { "?", "call", "method", "attr", "set_attr", "get", "release" };
+	static const char *const names[] = { "?", "call", "method", "attr", "set_attr", "get", "release",
+		                             "getitem", "setitem", "delitem", "len", "contains", "repr", "str", "hash",
+		                             "iter", "next", "enter", "exit", "pin", "unpin", "check" };
+
+	_Static_assert(sizeof(names) / sizeof(names[0]) == SB_VERB_CHECK + 1, "a name for each verb");
 
 	return names[verb];
 }

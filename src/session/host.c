@@ -161,6 +161,7 @@ void sb__hosted_mirror(struct sb__hosted *h)
 	sb__store(&control->evicted_refs, counts.evicted);
 	sb__store(&control->expired_refs, counts.expired);
 	sb__store(&control->created_refs, counts.created);
+	sb__store(&control->pinned_refs, counts.pinned);
 	sb__store(&control->calls, atomic_load_explicit(&h->calls, memory_order_relaxed));
 }
 
@@ -214,7 +215,8 @@ static int make_table(struct sb__hosted *h)
 {
 	struct sb__table_options options = { .incarnation = h->rec.incarnation, .max_refs = h->rec.max_refs,
 		                             .error_on_full = h->rec.on_full == SB_ON_FULL_ERROR, .ttl_ms = h->rec.ttl_ms,
-		                             .rows = { h->rows, sb__refrows_set, sb__refrows_touch, sb__refrows_clear } };
+		                             .rows = { h->rows, sb__refrows_set, sb__refrows_touch, sb__refrows_pins,
+		                                       sb__refrows_clear } };
 
 	return h->host->engine->table_create(&options, &h->table);
 }

@@ -706,6 +706,9 @@ static void info_counters(sb_session *s, sb_session_info *ret)
 	control = sb__mailbox_control(a->mailbox);
 	ret->live_refs = sb__load(&control->live_refs);
 	ret->evicted_refs = sb__load(&control->evicted_refs);
+	ret->expired_refs = sb__load(&control->expired_refs);
+	ret->created_refs = sb__load(&control->created_refs);
+	ret->pinned_refs = sb__load(&control->pinned_refs);
 	ret->calls = sb__load(&control->calls);
 	last = sb__load(&control->last_access_ms);
 	ret->idle_ms = now > last ? (int64_t)(now - last) : 0;

@@ -63,6 +63,7 @@ uint32_t sb__layout_fingerprint(void)
 		AT(struct sb__bell_shm, sessions),
 		SIZE(struct sb__ref_row_shm),
 		AT(struct sb__ref_row_shm, type_name),
+		AT(struct sb__ref_row_shm, pins),
 	};
 
 	return mix(2166136261u, numbers, sizeof(numbers) / sizeof(numbers[0]));

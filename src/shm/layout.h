@@ -216,6 +216,7 @@ struct sb__mailbox_control_shm {
 	sb__word calls, exceptions, refused; /* mirrors of the owner's private counters */
 	sb__word live_refs, evicted_refs, expired_refs, created_refs;
 	sb__word in_flight;
+	sb__word pinned_refs;
 };
 _Static_assert(offsetof(struct sb__mailbox_control_shm, ready_summary) == 64, "layout");
 _Static_assert(offsetof(struct sb__mailbox_control_shm, last_access_ms) % 64 == 0, "layout");
@@ -285,9 +286,12 @@ struct sb__ref_row_shm {
 	int32_t creator_pid;
 	uint64_t created_ms; /* sb__now_ms() */
 	sb__word used_ms;
-	char type_name[104]; /* NUL-terminated */
+	char type_name[96]; /* NUL-terminated */
+	uint32_t module_len; /* how much of it is the module */
+	sb__word32 pins;     /* sb_ref_pin() */
 };
 _Static_assert(sizeof(struct sb__ref_row_shm) == 128, "layout");
+_Static_assert(offsetof(struct sb__ref_row_shm, pins) == 124, "layout");
 
 /* Differs whenever a struct above or the message format does. */
 uint32_t sb__layout_fingerprint(void);

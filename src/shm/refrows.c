@@ -139,7 +139,7 @@ static struct sb__ref_row_shm *row_at(struct sb__refrows *rows, uint32_t slot, b
 	return block ? &block[slot - block_first(k)] : NULL;
 }
 
-void sb__refrows_set(void *rows, uint32_t slot, uint32_t generation, const char *type_name,
+void sb__refrows_set(void *rows, uint32_t slot, uint32_t generation, const char *type_name, uint32_t module_len,
                      int32_t creator_pid)
 {
 	struct sb__ref_row_shm *row = row_at(rows, slot, true);
@@ -155,6 +155,8 @@ void sb__refrows_set(void *rows, uint32_t slot, uint32_t generation, const char 
 	sb__store(&row->used_ms, row->created_ms);
 	memcpy(row->type_name, type_name, len);
 	memset(row->type_name + len, 0, sizeof(row->type_name) - len);
+	row->module_len = module_len < len ? module_len : (uint32_t)len;
+	sb__store32(&row->pins, 0);
 	sb__store32(&row->generation, generation);
 }
 
@@ -165,6 +167,14 @@ void sb__refrows_touch(void *rows, uint32_t slot)
 
 	if (row && sb__load(&row->used_ms) != now)
 		sb__store(&row->used_ms, now);
+}
+
+void sb__refrows_pins(void *rows, uint32_t slot, uint32_t pins)
+{
+	struct sb__ref_row_shm *row = row_at(rows, slot, false);
+
+	if (row)
+		sb__store32(&row->pins, pins);
 }
 
 void sb__refrows_clear(void *rows, uint32_t slot)
@@ -190,9 +200,13 @@ static int read_row(struct sb__ref_row_shm *row, uint32_t slot, struct sb__ref_v
 		.creator_pid = SB__ONCE(row->creator_pid),
 		.created_ms = SB__ONCE(row->created_ms),
 		.used_ms = sb__load(&row->used_ms),
+		.module_len = SB__ONCE(row->module_len),
+		.pins = sb__load32(&row->pins),
 	};
 	memcpy(ret->type_name, row->type_name, sizeof(ret->type_name));
 	ret->type_name[sizeof(ret->type_name) - 1] = '\0';
+	if (ret->module_len > strlen(ret->type_name))
+		ret->module_len = 0;
 	sb__barrier();
 	return sb__load32(&row->generation) == generation ? 1 : -1;
 }
@@ -235,4 +249,35 @@ int sb__refrows_visit(int mailbox_dir, uint64_t incarnation,
 	}
 	(void)sb__os_unmap(map, (size_t)count * ROW);
 	return 0;
+}
+
+#define READ_TRIES 100
+
+int sb__refrows_read(int mailbox_dir, uint64_t incarnation, uint32_t slot, struct sb__ref_view *ret)
+{
+	uint64_t at = (uint64_t)slot * ROW, page = at / SB__PAGE * SB__PAGE;
+	struct stat st = { .st_size = 0 };
+	char name[SB__FILE_NAME_MAX];
+	void *map = NULL;
+	int fd, err, got = 0;
+
+	rows_name(name, incarnation);
+	fd = sb__os_openat(mailbox_dir, name, O_RDONLY, 0);
+	if (fd == -ENOENT)
+		return 0;
+	if (fd < 0)
+		return sb__file_fail(fd, "opened", WHAT);
+	err = sb__os_fstat(fd, &st);
+	if (err == 0 && st.st_size > 0 && page + SB__PAGE <= (uint64_t)st.st_size)
+		err = sb__file_map(fd, page, SB__PAGE, false, WHAT, &map);
+	(void)sb__os_close(fd);
+	if (err || !map)
+		return err < 0 ? err : 0;
+	for (int i = 0; i < READ_TRIES; i++) {
+		got = read_row((struct sb__ref_row_shm *)((char *)map + (at - page)), slot, ret);
+		if (got >= 0)
+			break;
+	}
+	(void)sb__os_unmap(map, SB__PAGE);
+	return got > 0;
 }

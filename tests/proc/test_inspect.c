@@ -218,9 +218,9 @@ static void test_session_detail(void **state)
 	struct sb__refrows *rows;
 
 	assert_ok(sb__refrows_create(b->hand.dir.mailbox, b->rec.incarnation, 100, &rows));
-	sb__refrows_set(rows, 0, 1, "collections.OrderedDict", 4711);
-	sb__refrows_set(rows, 7, 3, "numpy.ndarray", 4712);
-	sb__refrows_set(rows, 8, 1, "gone", 4713);
+	sb__refrows_set(rows, 0, 1, "collections.OrderedDict", 0, 4711);
+	sb__refrows_set(rows, 7, 3, "numpy.ndarray", 0, 4712);
+	sb__refrows_set(rows, 8, 1, "gone", 0, 4713);
 	sb__refrows_clear(rows, 8);
 	child_kill(&child, true);
 	assert_ok(sb__inspect_open(b->path, &inspect));

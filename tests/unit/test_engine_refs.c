@@ -394,18 +394,20 @@ static void test_against_a_model(void **state)
 
 struct rows {
 	int set, touched, cleared;
-	uint32_t slot, generation;
+	uint32_t slot, generation, module_len, pins;
 	char type_name[96];
 	int32_t pid;
 };
 
-static void row_set(void *arg, uint32_t slot, uint32_t generation, const char *type_name, int32_t pid)
+static void row_set(void *arg, uint32_t slot, uint32_t generation, const char *type_name, uint32_t module_len,
+                    int32_t pid)
 {
 	struct rows *rows = arg;
 
 	rows->set++;
 	rows->slot = slot;
 	rows->generation = generation;
+	rows->module_len = module_len;
 	rows->pid = pid;
 	snprintf(rows->type_name, sizeof(rows->type_name), "%s", type_name);
 }
@@ -416,6 +418,14 @@ static void row_touch(void *arg, uint32_t slot)
 
 	rows->touched++;
 	rows->slot = slot;
+}
+
+static void row_pins(void *arg, uint32_t slot, uint32_t pins)
+{
+	struct rows *rows = arg;
+
+	rows->slot = slot;
+	rows->pins = pins;
 }
 
 static void row_clear(void *arg, uint32_t slot)
@@ -430,7 +440,7 @@ static void test_rows(void **state)
 {
 	struct rows rows = { 0 };
 	const struct sb__table_options options = { .max_refs = 2,
-		                                   .rows = { &rows, row_set, row_touch, row_clear } };
+		                                   .rows = { &rows, row_set, row_touch, row_pins, row_clear } };
 	struct sb__table *table = probe_table(&options);
 	sb_ref a = make(table, 1), b;
 
@@ -439,10 +449,15 @@ static void test_rows(void **state)
 	assert_int_equal(a.slot, rows.slot);
 	assert_int_equal(a.generation, rows.generation);
 	assert_string_equal("sbprobe.Box", rows.type_name);
+	assert_int_equal(strlen("sbprobe"), rows.module_len);
 	assert_int_not_equal(0, rows.pid);
 	b = make(table, 2);
 	assert_int_equal(0, use(table, &b));
 	assert_int_equal(1, rows.touched);
+	assert_int_equal(0, probe_run(table, SB_VERB_PIN, &b, NULL, NULL, 0, NULL));
+	assert_int_equal(1, rows.pins);
+	assert_int_equal(0, probe_run(table, SB_VERB_UNPIN, &b, NULL, NULL, 0, NULL));
+	assert_int_equal(0, rows.pins);
 	assert_int_equal(b.slot, rows.slot);
 	make(table, 3);
 	assert_int_equal(1, rows.cleared);

@@ -72,7 +72,8 @@ static void a_row_is_seen_until_it_is_cleared(void **state)
 	struct rows_test *t = *state;
 	struct seen seen;
 
-	sb__refrows_set(t->rows, 3, 17, "numpy.ndarray", 1234);
+	sb__refrows_set(t->rows, 3, 17, "numpy.ndarray", 5, 1234);
+	sb__refrows_pins(t->rows, 3, 2);
 	sb__refrows_touch(t->rows, 3);
 	seen = visit(t);
 	assert_int_equal(seen.count, 1);
@@ -81,10 +82,35 @@ static void a_row_is_seen_until_it_is_cleared(void **state)
 	assert_int_equal(seen.last.creator_pid, 1234);
 	assert_string_equal(seen.last.type_name, "numpy.ndarray");
 	assert_true(seen.last.created_ms > 0);
+	assert_int_equal(seen.last.module_len, 5);
+	assert_int_equal(seen.last.pins, 2);
 	sb__refrows_clear(t->rows, 3);
 	assert_int_equal(visit(t).count, 0);
 	sb__refrows_clear(t->rows, 9999); /* never set: no row, no harm */
 	sb__refrows_touch(t->rows, 9999);
+}
+
+static void one_row_is_read_alone(void **state)
+{
+	struct rows_test *t = *state;
+	struct sb__ref_view view;
+	int dir = t->world.mailbox_dir;
+
+	assert_int_equal(sb__refrows_read(dir, WORLD_INCARNATION, 0, &view), 0); /* no file yet */
+	sb__refrows_set(t->rows, 500, 2, "a.B", 1, 77);
+	assert_int_equal(sb__refrows_read(dir, WORLD_INCARNATION, 500, &view), 1);
+	assert_int_equal(view.slot, 500);
+	assert_int_equal(view.generation, 2);
+	assert_string_equal(view.type_name, "a.B");
+	assert_int_equal(view.creator_pid, 77);
+	assert_int_equal(view.pins, 0);
+	assert_int_equal(sb__refrows_read(dir, WORLD_INCARNATION, 499, &view), 0);
+	assert_int_equal(sb__refrows_read(dir, WORLD_INCARNATION, UINT32_MAX, &view), 0); /* beyond the file */
+	sb__refrows_clear(t->rows, 500);
+	assert_int_equal(sb__refrows_read(dir, WORLD_INCARNATION, 500, &view), 0);
+	sb__refrows_set(t->rows, 500, 3, "a.B", 99, 77); /* a module longer than the name is cut */
+	assert_int_equal(sb__refrows_read(dir, WORLD_INCARNATION, 500, &view), 1);
+	assert_int_equal(view.module_len, 3);
 }
 
 static void rows_grow_to_many(void **state)
@@ -92,7 +118,7 @@ static void rows_grow_to_many(void **state)
 	struct rows_test *t = *state;
 
 	for (uint32_t i = 0; i < 10000; i++)
-		sb__refrows_set(t->rows, i, i + 1, "t", 1);
+		sb__refrows_set(t->rows, i, i + 1, "t", 0, 1);
 	assert_int_equal(visit(t).count, 10000);
 	assert_int_equal(visit(t).last.slot, 9999);
 }
@@ -104,15 +130,15 @@ static void long_names_are_cut(void **state)
 
 	memset(name, 'x', sizeof(name));
 	name[299] = '\0';
-	sb__refrows_set(t->rows, 0, 1, name, 1);
-	assert_int_equal(strlen(visit(t).last.type_name), 103);
+	sb__refrows_set(t->rows, 0, 1, name, 0, 1);
+	assert_int_equal(strlen(visit(t).last.type_name), 95);
 }
 
 static void impossible_slots_are_dropped(void **state)
 {
 	struct rows_test *t = *state;
 
-	sb__refrows_set(t->rows, UINT32_MAX, 1, "t", 1);
+	sb__refrows_set(t->rows, UINT32_MAX, 1, "t", 0, 1);
 	sb__refrows_touch(t->rows, UINT32_MAX);
 	sb__refrows_clear(t->rows, UINT32_MAX);
 	assert_int_equal(visit(t).count, 0);
@@ -128,7 +154,7 @@ static void garbage_rows_are_only_shown(void **state)
 	assert_int_equal(write(fd, garbage, sizeof(garbage)), sizeof(garbage));
 	close(fd);
 	assert_int_equal(visit(t).count, 7);
-	assert_int_equal(strlen(visit(t).last.type_name), 103);
+	assert_int_equal(strlen(visit(t).last.type_name), 95);
 }
 
 struct flipper {
@@ -143,7 +169,7 @@ static void *flip(void *arg)
 	for (uint32_t i = 1; !atomic_load(&f->stop); i++) {
 		sb__refrows_clear(f->t->rows, 5);
 		sb__refrows_set(f->t->rows, 5, i,
-		                i % 2 ? "aaaaaaaaaaaaaaaaaaaaaaaa" : "bbbbbbbbbbbbbbbbbbbbbbbb",
+		                i % 2 ? "aaaaaaaaaaaaaaaaaaaaaaaa" : "bbbbbbbbbbbbbbbbbbbbbbbb", 0,
 		                (int32_t)(i % 2));
 	}
 	return NULL;
@@ -184,6 +210,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(no_file_means_no_rows),
 		TEST(a_row_is_seen_until_it_is_cleared),
+		TEST(one_row_is_read_alone),
 		TEST(rows_grow_to_many),
 		TEST(long_names_are_cut),
 		TEST(impossible_slots_are_dropped),

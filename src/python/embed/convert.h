@@ -34,8 +34,9 @@ int sb__because_protocol(struct sb__why *why, int code);
  * escaped and NUL becomes '?'. Anything but a str gives "?". Leaves no exception. Returns the length.
  */
 size_t sb__text(PyObject *str, char *out, size_t size);
-/* "module.QualName" of a type, as sb__text(). Runs no Python code of the type's. */
-size_t sb__type_name(PyTypeObject *type, char *out, size_t size);
+/* "module.QualName" of a type, as sb__text(), and (unless NULL) how much of that is the module. Runs no Python code of
+ * the type's. */
+size_t sb__type_name(PyTypeObject *type, char *out, size_t size, size_t *ret_module_len);
 
 /* ── decode.c ── */
 
@@ -54,23 +55,53 @@ void sb__arguments_drop(struct sb__arguments *arguments);
 
 /* ── encode.c ── */
 
-/* Appends a result. 0, or the reason in why (buf then holds rubbish). as_ref: SB_CALL_AS_REF. */
-int sb__encode(struct sb__call *call, PyObject *object, bool as_ref, struct sb__buf *buf,
-               struct sb__why *why);
+/* Appends a result. 0, or the reason in why (buf then holds rubbish). flags: SB_CALL_AS_REF, SB_CALL_PLAIN. */
+int sb__encode(struct sb__call *call, PyObject *object, uint32_t flags, struct sb__buf *buf, struct sb__why *why);
+/* The same for a batch, as message.h says: a list of items, each treated as a result, and whether it was the last. */
+int sb__encode_batch(struct sb__call *call, PyObject *list, bool last, uint32_t flags, struct sb__buf *buf,
+                     struct sb__why *why);
 
 /* ── resolve.c ── */
 
+/* Looking names up for a call, within the session's policy. */
+struct sb__lookup {
+	const struct sb__policy *policy;
+	struct sb__why *why;
+	bool by_object; /* begins at an object of the caller's, not at a module that it names */
+	int code;       /* of a failure */
+};
+
 /*
- * What a name means. A new reference; or NULL with *ret_code: SB_EINVAL and the reason in why (not a name),
- * else a Python exception is set and the code says what it means: SB_EMODULE, SB_EATTRIBUTE or SB_EPYTHON.
+ * What a name means. A new reference; or NULL with lookup->code: SB_EINVAL (not a name) or SB_EDENIED and the reason in
+ * why, else a Python exception is set and the code says what it means: SB_EMODULE, SB_EATTRIBUTE or SB_EPYTHON.
  */
-PyObject *sb__resolve_path(const char *path, size_t len, bool for_call, int *ret_code, struct sb__why *why);
-PyObject *sb__resolve_attr(PyObject *object, const char *name, size_t len, int *ret_code,
-                           struct sb__why *why);
+PyObject *sb__resolve_path(struct sb__lookup *lookup, const char *path, size_t len, bool for_call);
+PyObject *sb__resolve_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len);
 /* Sets an attribute; a dotted name walks down to it. 0, or as above. */
-int sb__assign_attr(PyObject *object, const char *name, size_t len, PyObject *value, struct sb__why *why);
+int sb__assign_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len, PyObject *value);
+/* A special method that a verb stands for: the verb names nothing, so the policy says nothing of it. */
+PyObject *sb__resolve_special(struct sb__lookup *lookup, PyObject *object, const char *name);
+
+/* ── batch.c ── */
+
+/* An iterator of object's for SB_VERB_NEXT: an object of its own, so that it has a ref of its own, which can be freed when
+ * it is exhausted. A new reference, or NULL and an exception. */
+PyObject *sb__batch_iterator(PyObject *object);
+/*
+ * Its next items, at most max, in a new list; fewer only at its end (*ret_last). An exception that comes after the first
+ * item is kept for the next time. NULL: an exception, or (object is no such iterator) the reason in why.
+ */
+PyObject *sb__batch_next(PyObject *object, Py_ssize_t max, bool *ret_last, struct sb__why *why);
+/* Is another call reading it? */
+bool sb__batch_is_busy(PyObject *object);
+/* After items were given: taken of them are in a reply, the rest comes again. */
+void sb__batch_end(PyObject *object, Py_ssize_t taken);
 
 /* ── exception.c ── */
+
+/* An exception from what a caller knows of one: the class of that qualified name if it is loaded and is one that can be
+ * made from the message, else a RuntimeError that says both. A new reference, or NULL and an exception. */
+PyObject *sb__exception_make(const char *type, size_t type_len, PyObject *message);
 
 /* The exception that is set, which is cleared: never NULL, a new reference. */
 PyObject *sb__exception_take(void);
@@ -80,7 +111,7 @@ void sb__exception_restore(PyObject *exception);
 void sb__exception_encode(PyObject *exception, int code, struct sb__buf *buf);
 
 /* ── execute.c: engine.h ── */
-void sb__execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
-                 size_t request_len, struct sb__buf *reply);
+uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
+                     size_t request_len, struct sb__buf *reply);
 
 #endif

@@ -92,7 +92,7 @@ static bool put_pair(struct decoding *d, PyObject *dict, PyObject *key, PyObject
 
 	if (PyDict_SetItem(dict, key, value) == 0)
 		return true;
-	sb__type_name(Py_TYPE(key), name, sizeof(name));
+	sb__type_name(Py_TYPE(key), name, sizeof(name), NULL);
 	PyErr_Clear();
 	sb__because(d->why, SB_EINVAL,
 	            "an argument holds a dict with a key of type %s, which cannot be hashed; use a "

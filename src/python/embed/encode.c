@@ -25,6 +25,7 @@ struct encoding {
 	struct sb__call *call;
 	struct sb__buf *buf;
 	struct sb__why *why;
+	uint32_t flags; /* SB_CALL_… */
 	unsigned depth;
 	PyObject *path[RESULT_DEPTH]; /* containers around the item, borrowed */
 };
@@ -34,11 +35,12 @@ static int put(struct encoding *e, PyObject *object);
 static int put_ref(struct encoding *e, PyObject *object)
 {
 	char name[SB_TYPE_NAME_MAX + 1];
+	size_t module_len;
 	sb_ref ref;
 	int err;
 
-	sb__type_name(Py_TYPE(object), name, sizeof(name));
-	err = sb__table_name(e->call, object, name, &ref);
+	sb__type_name(Py_TYPE(object), name, sizeof(name), &module_len);
+	err = sb__table_name(e->call, object, name, module_len, &ref);
 	if (err == SB_EREFSFULL)
 		return sb__because(e->why, err,
 		                   "the call ran, but the session has no room for the refs in its "
@@ -165,6 +167,33 @@ static int put_dict(struct encoding *e, PyObject *dict)
 	return err;
 }
 
+/* An OrderedDict's own order is told by its items only. */
+static int put_ordered(struct encoding *e, PyObject *dict)
+{
+	PyObject *items = PyMapping_Items(dict);
+	Py_ssize_t count = items ? PyList_GET_SIZE(items) : -1;
+	int err = 0;
+
+	for (Py_ssize_t i = 0; i < count; i++)
+		if (!PyTuple_Check(PyList_GET_ITEM(items, i)) || PyTuple_GET_SIZE(PyList_GET_ITEM(items, i)) != 2)
+			count = -1; /* a subclass with items of its own kind */
+	if (count < 0) {
+		PyErr_Clear();
+		Py_XDECREF(items);
+		return put_ref(e, dict);
+	}
+	sb__put_map(e->buf, (uint64_t)count);
+	for (Py_ssize_t i = 0; !err && i < count; i++) {
+		PyObject *pair = PyList_GET_ITEM(items, i);
+
+		err = put_held(e, PyTuple_GET_ITEM(pair, 0));
+		if (!err)
+			err = put_held(e, PyTuple_GET_ITEM(pair, 1));
+	}
+	Py_DECREF(items);
+	return err;
+}
+
 static bool on_path(const struct encoding *e, const PyObject *object)
 {
 	for (unsigned i = e->depth; i-- > 0;)
@@ -180,10 +209,12 @@ static int put_container(struct encoding *e, PyObject *object)
 	if (e->depth == RESULT_DEPTH || on_path(e, object))
 		return put_ref(e, object);
 	e->path[e->depth++] = object;
-	if (PyList_CheckExact(object))
+	if (PyList_Check(object))
 		err = put_list(e, object);
-	else if (PyTuple_CheckExact(object))
+	else if (PyTuple_Check(object))
 		err = put_tuple(e, object);
+	else if (PyODict_Check(object))
+		err = put_ordered(e, object);
 	else
 		err = put_dict(e, object);
 	e->depth--;
@@ -220,6 +251,26 @@ static int put_numpy_scalar(struct encoding *e, PyObject *object)
 	return put_ref(e, object);
 }
 
+/* The base value of an instance of a subclass: 1 if it has one, 0 if not, or an error. */
+static int put_base(struct encoding *e, PyObject *object)
+{
+	int err = 0;
+
+	if (PyLong_Check(object))
+		err = put_int(e, object, object);
+	else if (PyFloat_Check(object))
+		sb__put_float(e->buf, PyFloat_AS_DOUBLE(object));
+	else if (PyUnicode_Check(object))
+		err = put_str(e, object, object);
+	else if (PyBytes_Check(object))
+		sb__put_bytes(e->buf, PyBytes_AS_STRING(object), (size_t)PyBytes_GET_SIZE(object));
+	else if (PyList_Check(object) || PyTuple_Check(object) || PyDict_Check(object))
+		err = put_container(e, object);
+	else
+		return 0;
+	return err ? err : 1;
+}
+
 static int put(struct encoding *e, PyObject *object)
 {
 	int rc = put_scalar(e, object, object);
@@ -230,29 +281,60 @@ static int put(struct encoding *e, PyObject *object)
 		return put_container(e, object);
 	if (is_numpy_scalar(Py_TYPE(object)))
 		return put_numpy_scalar(e, object);
+	if (e->flags & SB_CALL_PLAIN)
+		rc = put_base(e, object);
+	if (rc)
+		return rc < 0 ? rc : 0;
 	return put_ref(e, object);
 }
 
-int sb__encode(struct sb__call *call, PyObject *object, bool as_ref, struct sb__buf *buf, struct sb__why *why)
+/* A result, or an item of a batch. */
+static int put_result(struct encoding *e, PyObject *object)
 {
-	struct encoding e; /* path is filled as it is used */
-	int err;
+	return e->flags & SB_CALL_AS_REF && object != Py_None ? put_ref(e, object) : put(e, object);
+}
 
-	e.call = call;
-	e.buf = buf;
-	e.why = why;
-	e.depth = 0;
-	if (as_ref && object != Py_None)
-		err = put_ref(&e, object);
-	else
-		err = put(&e, object);
+static void begin(struct encoding *e, struct sb__call *call, uint32_t flags, struct sb__buf *buf, struct sb__why *why)
+{
+	e->call = call;
+	e->buf = buf;
+	e->why = why;
+	e->flags = flags;
+	e->depth = 0; /* path is filled as it is used */
+}
+
+static int finish(struct encoding *e, int err)
+{
 	if (!err)
-		err = buf->error;
+		err = e->buf->error;
 	if (err == SB_ETOOBIG)
-		return sb__because(why, err, "the call ran, but its result takes more than %zu bytes; %s",
-		                   buf->limit, sb_error_advice(err));
+		return sb__because(e->why, err, "the call ran, but its result takes more than %zu bytes; %s",
+		                   e->buf->limit, sb_error_advice(err));
 	if (err)
-		return sb__because(why, err, "the call ran, but its result could not be stored: %s",
+		return sb__because(e->why, err, "the call ran, but its result could not be stored: %s",
 		                   sb_strerror(err));
 	return 0;
+}
+
+int sb__encode(struct sb__call *call, PyObject *object, uint32_t flags, struct sb__buf *buf, struct sb__why *why)
+{
+	struct encoding e;
+
+	begin(&e, call, flags, buf, why);
+	return finish(&e, put_result(&e, object));
+}
+
+int sb__encode_batch(struct sb__call *call, PyObject *list, bool last, uint32_t flags, struct sb__buf *buf,
+                     struct sb__why *why)
+{
+	struct encoding e;
+	int err = 0;
+
+	begin(&e, call, flags, buf, why);
+	sb__put_array(buf, 2);
+	sb__put_bool(buf, last);
+	sb__put_array(buf, (uint64_t)PyList_GET_SIZE(list));
+	for (Py_ssize_t i = 0; !err && !buf->error && i < PyList_GET_SIZE(list); i++)
+		err = put_result(&e, PyList_GET_ITEM(list, i));
+	return finish(&e, err);
 }

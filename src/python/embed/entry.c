@@ -10,6 +10,7 @@ static const struct sb__engine engine = {
 	.table_create = sb__table_create,
 	.table_destroy = sb__table_destroy,
 	.execute = sb__execute,
+	.withdraw = sb__table_withdraw,
 	.expire = sb__table_expire,
 	.counts = sb__table_counts,
 	.batch_begin = sb__gil_batch_begin,

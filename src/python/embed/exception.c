@@ -20,6 +20,8 @@
 #define FILE_BYTES    1024
 #define FRAMES_MAX    32 /* the innermost ones */
 #define CHAIN_MAX     4
+#define NOTES_MAX     16
+#define NOTE_BYTES    500
 
 /* The exception that is set, whole, which is cleared; or NULL. */
 static PyObject *fetch(void)
@@ -85,7 +87,7 @@ static void put_message(struct sb__buf *buf, PyObject *exception)
 		return;
 	}
 	inner = sb__exception_take();
-	sb__type_name(Py_TYPE(inner), name, sizeof(name));
+	sb__type_name(Py_TYPE(inner), name, sizeof(name), NULL);
 	Py_DECREF(inner);
 	snprintf(text, sizeof(text), "(its message cannot be had: str() raised %s)", name);
 	sb__put_str(buf, text, strlen(text));
@@ -132,15 +134,37 @@ static PyObject *cause_of(PyObject *exception)
 	return PyException_GetContext(exception);
 }
 
+/* What add_note() gathered (from 3.11 on), or NULL. A new reference. */
+static PyObject *notes_of(PyObject *exception)
+{
+	PyObject *notes = PyObject_GetAttrString(exception, "__notes__");
+
+	if (!notes)
+		PyErr_Clear();
+	else if (!PyList_Check(notes) || PyList_GET_SIZE(notes) == 0)
+		Py_CLEAR(notes);
+	return notes;
+}
+
+static void put_notes(struct sb__buf *buf, PyObject *notes)
+{
+	Py_ssize_t count = PyList_GET_SIZE(notes) < NOTES_MAX ? PyList_GET_SIZE(notes) : NOTES_MAX;
+
+	put_key(buf, SB__EXC_NOTES);
+	sb__put_array(buf, (uint64_t)count);
+	for (Py_ssize_t i = 0; i < count; i++)
+		put_text(buf, PyList_GET_ITEM(notes, i), NOTE_BYTES);
+}
+
 static void put_exception(struct sb__buf *buf, PyObject *exception, int code, unsigned depth)
 {
 	char name[NAME_BYTES];
-	PyObject *cause;
+	PyObject *cause, *notes = notes_of(exception);
 	size_t len;
 
-	sb__put_map(buf, 5);
+	sb__put_map(buf, notes ? 6 : 5);
 	put_key(buf, SB__EXC_TYPE);
-	len = sb__type_name(Py_TYPE(exception), name, sizeof(name));
+	len = sb__type_name(Py_TYPE(exception), name, sizeof(name), NULL);
 	sb__put_str(buf, name, len);
 	put_key(buf, SB__EXC_MESSAGE);
 	put_message(buf, exception);
@@ -155,10 +179,56 @@ static void put_exception(struct sb__buf *buf, PyObject *exception, int code, un
 	Py_XDECREF(cause);
 	put_key(buf, SB__EXC_CODE);
 	sb__put_int(buf, code);
+	if (notes)
+		put_notes(buf, notes);
+	Py_XDECREF(notes);
 }
 
 void sb__exception_encode(PyObject *exception, int code, struct sb__buf *buf)
 {
 	put_exception(buf, exception, code, 0);
 	Py_DECREF(exception);
+}
+
+/* ── from a caller's words ── */
+
+/* The object of a qualified name, if its module is loaded; NULL if not. A new reference; leaves no exception. */
+static PyObject *find_loaded(const char *name, size_t len)
+{
+	PyObject *found = NULL;
+
+	/* The longest beginning that is a module; what follows it are attributes. */
+	for (size_t n = len; !found && n > 0; n--) {
+		PyObject *module_name, *rest;
+		struct sb__why why = { 0 };
+		struct sb__lookup lookup = { .why = &why };
+
+		if (name[n - 1] != '.')
+			continue;
+		module_name = PyUnicode_DecodeUTF8(name, (Py_ssize_t)n - 1, NULL);
+		rest = module_name ? PyImport_GetModule(module_name) : NULL;
+		Py_XDECREF(module_name);
+		if (rest)
+			found = sb__resolve_attr(&lookup, rest, name + n, len - n);
+		Py_XDECREF(rest);
+		PyErr_Clear();
+	}
+	return found;
+}
+
+PyObject *sb__exception_make(const char *type, size_t type_len, PyObject *message)
+{
+	PyObject *found = find_loaded(type, type_len), *exception = NULL, *text;
+
+	if (found && PyExceptionClass_Check(found))
+		exception = PyObject_CallOneArg(found, message);
+	Py_XDECREF(found);
+	if (exception && PyExceptionInstance_Check(exception))
+		return exception;
+	Py_XDECREF(exception);
+	PyErr_Clear();
+	text = PyUnicode_FromFormat("%.200s: %S", type_len ? type : "?", message);
+	exception = text ? PyObject_CallOneArg(PyExc_RuntimeError, text) : NULL;
+	Py_XDECREF(text);
+	return exception;
 }

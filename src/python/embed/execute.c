@@ -16,6 +16,8 @@
 #include "gil.h"
 #include "snakebridge/error.h"
 
+#define BATCH_MAX 1000000 /* items of one batch */
+
 struct run {
 	struct sb__call call;
 	struct sb__request_head head;
@@ -23,9 +25,15 @@ struct run {
 	struct sb__arguments arguments;
 	struct sb__why why;
 	int code; /* what an exception means */
+	bool last; /* next: the batch is the last */
 };
 
 /* ── verbs: a new reference; or NULL, with why set or an exception ── */
+
+static struct sb__lookup lookup_of(struct run *run)
+{
+	return (struct sb__lookup){ .policy = sb__call_policy(&run->call), .why = &run->why };
+}
 
 static PyObject *call_object(struct run *run, PyObject *function)
 {
@@ -41,33 +49,204 @@ static PyObject *call_object(struct run *run, PyObject *function)
 	return result;
 }
 
-static PyObject *do_call(struct run *run)
+/* The function or attribute of the path in the request. */
+static PyObject *find_path(struct run *run, bool for_call)
 {
-	return call_object(run,
-	                   sb__resolve_path(run->head.name, run->head.name_len, true, &run->code, &run->why));
-}
+	struct sb__lookup lookup = lookup_of(run);
+	PyObject *found = sb__resolve_path(&lookup, run->head.name, run->head.name_len, for_call);
 
-static PyObject *do_method(struct run *run)
-{
-	return call_object(run, sb__resolve_attr(run->target, run->head.name, run->head.name_len, &run->code,
-	                                         &run->why));
+	run->code = lookup.code;
+	return found;
 }
 
 static PyObject *do_attr(struct run *run)
 {
-	return sb__resolve_attr(run->target, run->head.name, run->head.name_len, &run->code, &run->why);
+	struct sb__lookup lookup = lookup_of(run);
+	PyObject *found = sb__resolve_attr(&lookup, run->target, run->head.name, run->head.name_len);
+
+	run->code = lookup.code;
+	return found;
 }
 
-static PyObject *do_set_attr(struct run *run)
+static PyObject *do_call(struct run *run)
 {
-	run->code = sb__assign_attr(run->target, run->head.name, run->head.name_len, run->arguments.items[0],
-	                            &run->why);
-	return run->code ? NULL : Py_NewRef(Py_None);
+	return call_object(run, find_path(run, true));
 }
 
 static PyObject *do_get(struct run *run)
 {
-	return sb__resolve_path(run->head.name, run->head.name_len, false, &run->code, &run->why);
+	return find_path(run, false);
+}
+
+static PyObject *do_method(struct run *run)
+{
+	return call_object(run, do_attr(run));
+}
+
+static PyObject *do_set_attr(struct run *run)
+{
+	struct sb__lookup lookup = lookup_of(run);
+
+	run->code = sb__assign_attr(&lookup, run->target, run->head.name, run->head.name_len,
+	                            run->arguments.items[0]);
+	return run->code ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *none_unless(int failed)
+{
+	return failed < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *do_getitem(struct run *run)
+{
+	return PyObject_GetItem(run->target, run->arguments.items[0]);
+}
+
+static PyObject *do_setitem(struct run *run)
+{
+	return none_unless(PyObject_SetItem(run->target, run->arguments.items[0], run->arguments.items[1]));
+}
+
+static PyObject *do_delitem(struct run *run)
+{
+	return none_unless(PyObject_DelItem(run->target, run->arguments.items[0]));
+}
+
+static PyObject *do_len(struct run *run)
+{
+	Py_ssize_t n = PyObject_Size(run->target);
+
+	return n < 0 ? NULL : PyLong_FromSsize_t(n);
+}
+
+static PyObject *do_contains(struct run *run)
+{
+	int found = PySequence_Contains(run->target, run->arguments.items[0]);
+
+	return found < 0 ? NULL : PyBool_FromLong(found);
+}
+
+static PyObject *do_repr(struct run *run)
+{
+	return PyObject_Repr(run->target);
+}
+
+static PyObject *do_str(struct run *run)
+{
+	return PyObject_Str(run->target);
+}
+
+static PyObject *do_hash(struct run *run)
+{
+	Py_hash_t hash = PyObject_Hash(run->target);
+
+	return hash == -1 ? NULL : PyLong_FromSsize_t(hash);
+}
+
+static PyObject *do_iter(struct run *run)
+{
+	return sb__batch_iterator(run->target);
+}
+
+static PyObject *do_next(struct run *run)
+{
+	PyObject *count = run->arguments.items[0], *items;
+	Py_ssize_t max = PyLong_CheckExact(count) ? PyLong_AsSsize_t(count) : 0;
+
+	if (max < 1 || max > BATCH_MAX) {
+		PyErr_Clear();
+		sb__because(&run->why, SB_EINVAL, "next takes a number of items from 1 to %d", BATCH_MAX);
+		return NULL;
+	}
+	items = sb__batch_next(run->target, max, &run->last, &run->why);
+	if (!items && !run->why.code) {
+		bool dropped;
+		PyObject *exception = sb__exception_take();
+
+		/* As for a "for" loop, an exception is its end; unless it is that another call is reading. */
+		if (!sb__batch_is_busy(run->target))
+			(void)sb__table_release(&run->call, &run->head.target, &dropped);
+		sb__exception_restore(exception);
+	}
+	return items;
+}
+
+static PyObject *special(struct run *run, const char *name)
+{
+	struct sb__lookup lookup = lookup_of(run);
+	PyObject *found = sb__resolve_special(&lookup, run->target, name);
+
+	run->code = found ? SB_EPYTHON : lookup.code;
+	return found;
+}
+
+static PyObject *do_enter(struct run *run)
+{
+	PyObject *enter, *leave = special(run, "__exit__"), *result;
+
+	if (!leave) /* as "with" does: what cannot be left is not entered */
+		return NULL;
+	Py_DECREF(leave);
+	enter = special(run, "__enter__");
+	result = enter ? PyObject_CallNoArgs(enter) : NULL;
+	Py_XDECREF(enter);
+	return result;
+}
+
+static PyObject *do_exit(struct run *run)
+{
+	PyObject *exception = Py_NewRef(Py_None), *type = Py_None, *leave, *result = NULL;
+	const char *name;
+	Py_ssize_t len;
+	int suppressed = 0;
+
+	if (run->arguments.count == 2) {
+		name = PyUnicode_Check(run->arguments.items[0]) ?
+			       PyUnicode_AsUTF8AndSize(run->arguments.items[0], &len) :
+			       NULL;
+		if (!name) {
+			PyErr_Clear();
+			sb__because(&run->why, SB_EINVAL, "exit takes nothing, or an exception's type (a str) and message");
+			Py_DECREF(exception);
+			return NULL;
+		}
+		Py_SETREF(exception, sb__exception_make(name, (size_t)len, run->arguments.items[1]));
+		if (!exception)
+			return NULL;
+		type = (PyObject *)Py_TYPE(exception);
+	}
+	leave = special(run, "__exit__");
+	if (leave)
+		result = PyObject_CallFunctionObjArgs(leave, type, exception, Py_None, NULL);
+	if (result && type != Py_None)
+		suppressed = PyObject_IsTrue(result);
+	Py_XDECREF(leave);
+	Py_DECREF(exception);
+	if (!result || suppressed < 0) {
+		Py_XDECREF(result);
+		return NULL;
+	}
+	Py_DECREF(result);
+	return PyBool_FromLong(suppressed);
+}
+
+static PyObject *do_pin(struct run *run)
+{
+	bool pin = run->head.verb == SB_VERB_PIN;
+	uint32_t pins = 0;
+	int err = sb__table_pin(&run->call, &run->head.target, pin ? 1 : -1, &pins);
+
+	if (err) {
+		sb__because_ref(&run->why, err, &run->head.target);
+		return NULL;
+	}
+	return PyLong_FromUnsignedLong(pins);
+}
+
+static PyObject *do_check(struct run *run)
+{
+	(void)run; /* that the target was found is all */
+	return Py_NewRef(Py_None);
 }
 
 static PyObject *do_release(struct run *run)
@@ -82,18 +261,36 @@ static PyObject *do_release(struct run *run)
 	return Py_NewRef(dropped ? Py_True : Py_False);
 }
 
+#define ANY_COUNT SIZE_MAX /* of positional arguments, and keywords too */
+
 /* What a verb takes. Everything it does not take must not be there. */
 static const struct verb {
 	const char *name;
 	PyObject *(*run)(struct run *run);
-	bool has_target, has_name, has_arguments;
+	bool has_target, has_name;
+	size_t least, most; /* positional arguments */
 } verbs[] = {
-	[SB_VERB_CALL] = { "call", do_call, false, true, true },
-	[SB_VERB_METHOD] = { "method", do_method, true, true, true },
-	[SB_VERB_ATTR] = { "attr", do_attr, true, true, false },
-	[SB_VERB_SET_ATTR] = { "set_attr", do_set_attr, true, true, true },
-	[SB_VERB_GET] = { "get", do_get, false, true, false },
-	[SB_VERB_RELEASE] = { "release", do_release, true, false, false },
+	[SB_VERB_CALL] = { "call", do_call, false, true, 0, ANY_COUNT },
+	[SB_VERB_METHOD] = { "method", do_method, true, true, 0, ANY_COUNT },
+	[SB_VERB_ATTR] = { "attr", do_attr, true, true, 0, 0 },
+	[SB_VERB_SET_ATTR] = { "set_attr", do_set_attr, true, true, 1, 1 },
+	[SB_VERB_GET] = { "get", do_get, false, true, 0, 0 },
+	[SB_VERB_RELEASE] = { "release", do_release, true, false, 0, 0 },
+	[SB_VERB_GETITEM] = { "getitem", do_getitem, true, false, 1, 1 },
+	[SB_VERB_SETITEM] = { "setitem", do_setitem, true, false, 2, 2 },
+	[SB_VERB_DELITEM] = { "delitem", do_delitem, true, false, 1, 1 },
+	[SB_VERB_LEN] = { "len", do_len, true, false, 0, 0 },
+	[SB_VERB_CONTAINS] = { "contains", do_contains, true, false, 1, 1 },
+	[SB_VERB_REPR] = { "repr", do_repr, true, false, 0, 0 },
+	[SB_VERB_STR] = { "str", do_str, true, false, 0, 0 },
+	[SB_VERB_HASH] = { "hash", do_hash, true, false, 0, 0 },
+	[SB_VERB_ITER] = { "iter", do_iter, true, false, 0, 0 },
+	[SB_VERB_NEXT] = { "next", do_next, true, false, 1, 1 },
+	[SB_VERB_ENTER] = { "enter", do_enter, true, false, 0, 0 },
+	[SB_VERB_EXIT] = { "exit", do_exit, true, false, 0, 2 },
+	[SB_VERB_PIN] = { "pin", do_pin, true, false, 0, 0 },
+	[SB_VERB_UNPIN] = { "unpin", do_pin, true, false, 0, 0 },
+	[SB_VERB_CHECK] = { "check", do_check, true, false, 0, 0 },
 };
 
 static const struct verb *find_verb(uint32_t number)
@@ -113,14 +310,14 @@ static int check_shape(struct run *run, const struct verb *verb)
 	if ((head->name != NULL) != verb->has_name)
 		return sb__because(&run->why, SB_EINVAL, "%s takes %s name; %s", verb->name,
 		                   verb->has_name ? "a" : "no", verb->has_name ? "pass one" : "leave it out");
-	if (head->verb == SB_VERB_SET_ATTR && (arguments->count != 1 || arguments->keywords))
-		return sb__because(&run->why, SB_EINVAL,
-		                   "set_attr takes exactly one positional argument, the value; "
-		                   "it got %zu and %zu keywords",
-		                   arguments->count,
-		                   arguments->keywords ? (size_t)PyDict_GET_SIZE(arguments->keywords) : 0);
-	if (!verb->has_arguments && (arguments->count || arguments->keywords))
-		return sb__because(&run->why, SB_EINVAL, "%s takes no arguments; leave them out", verb->name);
+	if (verb->most == ANY_COUNT)
+		return 0;
+	if (arguments->keywords)
+		return sb__because(&run->why, SB_EINVAL, "%s takes no keyword arguments; leave them out", verb->name);
+	if (arguments->count < verb->least || arguments->count > verb->most ||
+	    (head->verb == SB_VERB_EXIT && arguments->count == 1))
+		return sb__because(&run->why, SB_EINVAL, "%s takes %zu positional arguments%s; it got %zu",
+		                   verb->name, verb->most, head->verb == SB_VERB_EXIT ? " or none" : "", arguments->count);
 	return 0;
 }
 
@@ -130,7 +327,7 @@ static int prepare(struct run *run, struct sb__cursor *cursor, const struct verb
 	int err;
 
 	*ret_verb = find_verb(run->head.verb);
-	if (!*ret_verb || run->head.flags & ~SB_CALL_AS_REF)
+	if (!*ret_verb || run->head.flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN))
 		return sb__because(&run->why, SB_EPROTOCOL,
 		                   "verb %u with flags %#x is not known here; use the same "
 		                   "version everywhere",
@@ -159,12 +356,25 @@ static void reply_exception(struct run *run, struct sb__buf *reply)
 		               "Python raised an exception, and there is no room to say which");
 }
 
+/* A batch: its items leave the iterator, and the last ones take it along. */
+static bool encode_batch(struct run *run, PyObject *items, struct sb__buf *reply)
+{
+	bool ok = sb__encode_batch(&run->call, items, run->last, run->head.flags, reply, &run->why) == 0;
+	bool dropped;
+
+	sb__batch_end(run->target, ok ? PyList_GET_SIZE(items) : 0);
+	if (ok && run->last)
+		(void)sb__table_release(&run->call, &run->head.target, &dropped);
+	return ok;
+}
+
 /* True if the result is in the reply. */
 static bool reply_value(struct run *run, PyObject *result, struct sb__buf *reply)
 {
 	sb__put_array(reply, 2);
 	sb__put_uint(reply, SB__REPLY_VALUE);
-	if (sb__encode(&run->call, result, run->head.flags & SB_CALL_AS_REF, reply, &run->why) == 0)
+	if (run->head.verb == SB_VERB_NEXT ? encode_batch(run, result, reply) :
+	                                     sb__encode(&run->call, result, run->head.flags, reply, &run->why) == 0)
 		return true;
 	sb__reply_fail(reply, run->why.code, run->why.message);
 	return false;
@@ -207,19 +417,20 @@ static const char *unusable(const struct sb__table *table, int *ret_code)
 	return why;
 }
 
-void sb__execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
-                 size_t request_len, struct sb__buf *reply)
+uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
+                     size_t request_len, struct sb__buf *reply)
 {
 	struct sb__cursor cursor = { request, request_len, 0 };
 	struct run run;
 	struct sb__gil gil;
+	uint64_t number;
 	bool delivered;
 	int code;
 	const char *why = unusable(table, &code);
 
 	if (why) {
 		sb__reply_refuse(reply, code, why);
-		return;
+		return 0;
 	}
 	run.target = NULL;
 	run.arguments.count = 0;
@@ -230,15 +441,18 @@ void sb__execute(struct sb__table *table, const struct sb__call_origin *origin, 
 	if (code) {
 		sb__because_protocol(&run.why, code);
 		sb__reply_refuse(reply, run.why.code, run.why.message);
-		return;
+		return 0;
 	}
 	gil = sb__gil_enter();
 	sb__call_begin(&run.call, table, origin ? origin->pid : 0);
 	delivered = execute(&run, &cursor, reply);
 	sb__arguments_drop(&run.arguments);
 	Py_XDECREF(run.target);
-	sb__call_end(&run.call, delivered);
+	number = run.call.number;
+	if (!sb__call_end(&run.call, delivered))
+		number = 0;
 	if (PyErr_Occurred()) /* nothing of this call may meet the next one on this thread */
 		PyErr_Clear();
 	sb__gil_leave(gil);
+	return number;
 }

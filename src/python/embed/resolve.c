@@ -6,9 +6,11 @@
  * module in sys.modules is taken; else one that its parent already has as an attribute ends the search;
  * else an import is tried. So a path that has worked before costs no failing import.
  *
- * What a failure means is told by the exception itself: a ModuleNotFoundError about the module asked for
- * (or a parent of it), or an AttributeError about this very lookup. The same errors out of code that ran
- * meanwhile are that code's.
+ * The session's policy is asked here and nowhere else: of the whole name as text before anything is done, and again of
+ * each step out of a module that a walk has come to by another way than its name.
+ *
+ * What a failure means is told by the exception itself: a ModuleNotFoundError about the module asked for (or a parent
+ * of it), or an AttributeError about this very lookup. The same errors out of code that ran meanwhile are that code's.
  *
  * Locks: none of its own; needs the GIL, which importing and looking up may give up.
  * Crash story: nothing is shared.
@@ -17,6 +19,7 @@
 
 #include <string.h>
 
+#include "policy.h"
 #include "snakebridge/error.h"
 
 /* ── what an exception is about ── */
@@ -105,15 +108,36 @@ static int not_a_name(struct sb__why *why, const char *what, const char *name, s
 	                   (int)(len < 200 ? len : 200), name, what);
 }
 
+/* May this piece be looked up (or set) here? 0 or SB_EDENIED. */
+static int check_step(struct sb__lookup *lookup, PyObject *object, PyObject *piece)
+{
+	char module[1024], name[1024];
+
+	if (!lookup->policy || !PyModule_Check(object))
+		return 0;
+	PyObject *module_name = PyModule_GetNameObject(object);
+
+	if (!module_name)
+		PyErr_Clear();
+	sb__text(module_name, module, sizeof(module));
+	Py_XDECREF(module_name);
+	sb__text(piece, name, sizeof(name));
+	return sb__policy_in_module(lookup->policy, module, name, lookup->by_object, lookup->why);
+}
+
 /* Walks down attributes. Steals object. */
-static PyObject *walk(PyObject *object, const char *name, size_t len, int *ret_code)
+static PyObject *walk(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len)
 {
 	while (object && len > 0) {
 		PyObject *piece = next_piece(&name, &len);
-		PyObject *next = piece ? PyObject_GetAttr(object, piece) : NULL;
+		PyObject *next = NULL;
 
-		if (!next)
-			*ret_code = piece ? lookup_code(object, piece) : SB_EPYTHON;
+		lookup->code = piece ? check_step(lookup, object, piece) : SB_EPYTHON;
+		if (!lookup->code) {
+			next = PyObject_GetAttr(object, piece);
+			if (!next)
+				lookup->code = lookup_code(object, piece);
+		}
 		Py_XDECREF(piece);
 		Py_DECREF(object);
 		object = next;
@@ -192,13 +216,13 @@ static int submodule(PyObject *parent, PyObject *parent_name, PyObject *piece, P
 	return rc;
 }
 
-static PyObject *import_named(const char *name, size_t len, int *ret_code)
+static PyObject *import_named(struct sb__lookup *lookup, const char *name, size_t len)
 {
 	PyObject *str = PyUnicode_DecodeUTF8(name, (Py_ssize_t)len, NULL);
 	PyObject *module = str ? import(str) : NULL;
 
 	if (!module)
-		*ret_code = str ? import_code(str) : SB_EPYTHON;
+		lookup->code = str ? import_code(str) : SB_EPYTHON;
 	Py_XDECREF(str);
 	return module;
 }
@@ -207,15 +231,15 @@ static PyObject *import_named(const char *name, size_t len, int *ret_code)
  * Imports the longest prefix of *path that is a module and moves *path behind it; leaves a last name that
  * is to be called, for no module can be.
  */
-static PyObject *import_prefix(const char **path, size_t *len, bool keep_last, int *ret_code)
+static PyObject *import_prefix(struct sb__lookup *lookup, const char **path, size_t *len, bool keep_last)
 {
 	PyObject *name = next_piece(path, len);
 	PyObject *module = name ? import(name) : NULL;
 	int rc = 1;
 
-	*ret_code = SB_EPYTHON;
+	lookup->code = SB_EPYTHON;
 	if (!module && name)
-		*ret_code = import_code(name);
+		lookup->code = import_code(name);
 	while (module && rc == 1 && *len > 0 && !(keep_last && !memchr(*path, '.', *len))) {
 		const char *rest = *path;
 		size_t rest_len = *len;
@@ -236,9 +260,9 @@ static PyObject *import_prefix(const char **path, size_t *len, bool keep_last, i
 	return module;
 }
 
-/* ── the three that others use ── */
+/* ── what others use ── */
 
-PyObject *sb__resolve_path(const char *path, size_t len, bool for_call, int *ret_code, struct sb__why *why)
+PyObject *sb__resolve_path(struct sb__lookup *lookup, const char *path, size_t len, bool for_call)
 {
 	const char *colon = memchr(path, ':', len);
 	size_t module_len = colon ? (size_t)(colon - path) : len;
@@ -246,52 +270,80 @@ PyObject *sb__resolve_path(const char *path, size_t len, bool for_call, int *ret
 	PyObject *module;
 
 	if (!is_dotted(path, module_len) || (colon && !is_dotted(colon + 1, rest_len))) {
-		*ret_code = not_a_name(why, "path of a Python name such as \"module:name\"", path, len);
+		lookup->code =
+			not_a_name(lookup->why, "path of a Python name such as \"module:name\"", path, len);
 		return NULL;
 	}
+	lookup->code = sb__policy_path(lookup->policy, path, len, lookup->why);
+	if (lookup->code)
+		return NULL;
 	if (colon) {
-		module = import_named(path, module_len, ret_code);
-		return walk(module, colon + 1, rest_len, ret_code);
+		module = import_named(lookup, path, module_len);
+		return walk(lookup, module, colon + 1, rest_len);
 	}
-	module = import_prefix(&path, &len, for_call, ret_code);
-	return walk(module, path, len, ret_code);
+	module = import_prefix(lookup, &path, &len, for_call);
+	return walk(lookup, module, path, len);
 }
 
-PyObject *sb__resolve_attr(PyObject *object, const char *name, size_t len, int *ret_code, struct sb__why *why)
+/* Is it a name, and one that may be asked for? 0, SB_EINVAL or SB_EDENIED. */
+static int check_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len)
 {
-	if (!is_dotted(name, len)) {
-		*ret_code = not_a_name(why, "attribute name", name, len);
-		return NULL;
-	}
-	return walk(Py_NewRef(object), name, len, ret_code);
+	lookup->by_object = true;
+	if (!is_dotted(name, len))
+		return lookup->code = not_a_name(lookup->why, "attribute name", name, len);
+	/* What is in a module is named as such; its first step is checked when it is made. */
+	if (PyModule_Check(object))
+		return lookup->code = sb__policy_denied_pieces(lookup->policy, name, len, lookup->why);
+	return lookup->code = sb__policy_attr(lookup->policy, name, len, lookup->why);
 }
 
-int sb__assign_attr(PyObject *object, const char *name, size_t len, PyObject *value, struct sb__why *why)
+PyObject *sb__resolve_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len)
+{
+	if (check_attr(lookup, object, name, len))
+		return NULL;
+	return walk(lookup, Py_NewRef(object), name, len);
+}
+
+PyObject *sb__resolve_special(struct sb__lookup *lookup, PyObject *object, const char *name)
+{
+	struct sb__lookup free_lookup = { .why = lookup->why };
+	PyObject *found = walk(&free_lookup, Py_NewRef(object), name, strlen(name));
+
+	lookup->code = free_lookup.code;
+	return found;
+}
+
+/* What a failed assignment means. */
+static int assign_code(void)
+{
+	PyObject *exception = sb__exception_take();
+	PyObject *traceback = PyException_GetTraceback(exception);
+	/* Without a traceback it comes from the assignment itself, not from a setter's code. */
+	int code = !traceback && PyErr_GivenExceptionMatches(exception, PyExc_AttributeError) ? SB_EATTRIBUTE
+	                                                                                      : SB_EPYTHON;
+
+	Py_XDECREF(traceback);
+	sb__exception_restore(exception);
+	return code;
+}
+
+int sb__assign_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len, PyObject *value)
 {
 	const char *dot = memrchr(name, '.', len);
 	size_t last_len = dot ? len - (size_t)(dot - name) - 1 : len;
 	const char *last = name + len - last_len;
 	PyObject *holder, *piece;
-	int code = 0;
 
-	if (!is_dotted(name, len))
-		return not_a_name(why, "attribute name", name, len);
-	holder = walk(Py_NewRef(object), name, dot ? (size_t)(dot - name) : 0, &code);
+	if (check_attr(lookup, object, name, len))
+		return lookup->code;
+	holder = walk(lookup, Py_NewRef(object), name, dot ? (size_t)(dot - name) : 0);
 	if (!holder)
-		return code;
+		return lookup->code;
 	piece = next_piece(&last, &last_len);
-	if (!piece || PyObject_SetAttr(holder, piece, value) < 0) {
-		PyObject *exception = sb__exception_take();
-		PyObject *traceback = PyException_GetTraceback(exception);
-
-		/* Without a traceback it comes from the assignment itself, not from a setter's code. */
-		code = !traceback && PyErr_GivenExceptionMatches(exception, PyExc_AttributeError)
-		               ? SB_EATTRIBUTE
-		               : SB_EPYTHON;
-		Py_XDECREF(traceback);
-		sb__exception_restore(exception);
-	}
+	lookup->code = piece ? check_step(lookup, holder, piece) : SB_EPYTHON;
+	if (!lookup->code && PyObject_SetAttr(holder, piece, value) < 0)
+		lookup->code = assign_code();
 	Py_XDECREF(piece);
 	Py_DECREF(holder);
-	return code;
+	return lookup->code;
 }

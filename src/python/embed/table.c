@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The object table of one session incarnation: a slot map with generations, an index by object so that an
- * object has one ref however often it is returned, and a list in order of last use.
+ * The object table of one session incarnation: a slot map with generations, an index by object so that an object has
+ * one ref however often it is returned, and two lists in order of last use: of what is pinned by a user, and of the rest.
+ * So the next to be evicted is found at once however much is pinned, and the next to expire is at the head of a list.
  *
  * What it does not do: it knows nothing of requests, values or why an object should get a ref.
  *
@@ -27,6 +28,7 @@
 #include "gil.h"
 #include "ids.h"
 #include "os_linux.h"
+#include "policy.h"
 #include "snakebridge/error.h"
 
 #define NONE        UINT32_MAX
@@ -41,9 +43,15 @@ struct entry {
 	uint32_t generation;
 	uint32_t endings;      /* of the generations before; the last one in the lowest two bits */
 	uint32_t older, newer; /* by last use; of a free entry, newer is the next free one */
-	uint32_t pins;
-	bool delivered; /* some caller was told of it */
+	uint32_t pins;    /* by calls that run */
+	uint32_t held;    /* by users: sb_ref_pin() */
+	uint64_t made_by; /* number of the call that made it, while no other call used it or was told of it; else 0 */
+	bool delivered;   /* some caller was told of it */
 	uint8_t nonce[16];
+};
+
+struct list {
+	uint32_t oldest, newest;
 };
 
 struct sb__table {
@@ -52,11 +60,13 @@ struct sb__table {
 	struct entry *entries;
 	uint32_t cap, used;             /* entries allocated; entries ever used */
 	uint32_t free_first, free_last; /* a queue, so that a slot rests as long as can be */
-	uint32_t oldest, newest;
-	uint32_t live;
+	struct list lists[2];           /* by last use: unpinned and pinned ones */
+	uint32_t live, held;            /* refs; those of them that are pinned */
+	uint64_t calls;                 /* numbers given to calls */
+	struct sb__policy *policy;
 	uint32_t *index; /* by object: slot + 1, 0 = empty; open addressing, at most half full */
 	uint32_t index_mask;
-	_Atomic uint64_t count_live, count_evicted, count_expired, count_created;
+	_Atomic uint64_t count_live, count_evicted, count_expired, count_created, count_pinned;
 };
 
 /* ── index by object ── */
@@ -103,16 +113,22 @@ static void index_remove(struct sb__table *table, const PyObject *object)
 
 /* ── lists ── */
 
+static struct list *list_of(struct sb__table *table, uint32_t slot)
+{
+	return &table->lists[table->entries[slot].held > 0];
+}
+
 static void list_remove(struct sb__table *table, uint32_t slot)
 {
 	struct entry *e = &table->entries[slot];
+	struct list *list = list_of(table, slot);
 
 	if (e->older == NONE)
-		table->oldest = e->newer;
+		list->oldest = e->newer;
 	else
 		table->entries[e->older].newer = e->newer;
 	if (e->newer == NONE)
-		table->newest = e->older;
+		list->newest = e->older;
 	else
 		table->entries[e->newer].older = e->older;
 }
@@ -120,20 +136,21 @@ static void list_remove(struct sb__table *table, uint32_t slot)
 static void list_append(struct sb__table *table, uint32_t slot)
 {
 	struct entry *e = &table->entries[slot];
+	struct list *list = list_of(table, slot);
 
-	e->older = table->newest;
+	e->older = list->newest;
 	e->newer = NONE;
-	if (table->newest == NONE)
-		table->oldest = slot;
+	if (list->newest == NONE)
+		list->oldest = slot;
 	else
-		table->entries[table->newest].newer = slot;
-	table->newest = slot;
+		table->entries[list->newest].newer = slot;
+	list->newest = slot;
 }
 
 static void touch(struct sb__table *table, uint32_t slot, uint64_t now_ms)
 {
 	table->entries[slot].used_ms = now_ms;
-	if (table->newest == slot)
+	if (list_of(table, slot)->newest == slot)
 		return;
 	list_remove(table, slot);
 	list_append(table, slot);
@@ -243,6 +260,10 @@ static void end_entry(struct sb__call *call, uint32_t slot, enum ending ending)
 		free_push(table, slot);
 	table->live--;
 	atomic_store_explicit(&table->count_live, table->live, memory_order_relaxed);
+	if (e->held) {
+		e->held = 0;
+		atomic_store_explicit(&table->count_pinned, --table->held, memory_order_relaxed);
+	}
 	if (ending == ENDED_EVICTED)
 		atomic_fetch_add_explicit(&table->count_evicted, 1, memory_order_relaxed);
 	if (ending == ENDED_EXPIRED)
@@ -264,11 +285,10 @@ static bool is_expired(const struct sb__table *table, uint32_t slot, uint64_t no
 	return !table->entries[slot].pins && is_idle(table, slot, now_ms);
 }
 
-/* Drops what has been idle for too long, oldest first. Stops early without memory: there is a next time. */
-static uint32_t expire(struct sb__call *call, uint64_t now_ms)
+static uint32_t expire_list(struct sb__call *call, const struct list *list, uint64_t now_ms)
 {
 	struct sb__table *table = call->table;
-	uint32_t count = 0, slot = table->oldest, newer;
+	uint32_t count = 0, slot = list->oldest, newer;
 
 	for (; slot != NONE && is_idle(table, slot, now_ms); slot = newer) {
 		newer = table->entries[slot].newer;
@@ -282,6 +302,14 @@ static uint32_t expire(struct sb__call *call, uint64_t now_ms)
 	return count;
 }
 
+/* Drops what has been idle for too long, oldest first. Stops early without memory: there is a next time. */
+static uint32_t expire(struct sb__call *call, uint64_t now_ms)
+{
+	struct sb__table *table = call->table;
+
+	return expire_list(call, &table->lists[0], now_ms) + expire_list(call, &table->lists[1], now_ms);
+}
+
 bool sb__table_is_ours(const struct sb__table *table)
 {
 	return table->epoch == sb__fork_epoch();
@@ -290,6 +318,7 @@ bool sb__table_is_ours(const struct sb__table *table)
 void sb__call_begin(struct sb__call *call, struct sb__table *table, int32_t pid)
 {
 	call->table = table;
+	call->number = ++table->calls;
 	call->pid = pid;
 	call->pins = call->inline_pins;
 	call->pin_count = 0;
@@ -306,10 +335,12 @@ static struct entry *pinned(const struct sb__table *table, const struct sb__pin 
 	return e->object && e->generation == pin->generation ? e : NULL;
 }
 
-static void unpin(struct sb__call *call, bool delivered)
+/* True if refs stay that the call created. */
+static bool unpin(struct sb__call *call, bool delivered)
 {
 	struct sb__table *table = call->table;
 	uint64_t now_ms = sb__now_coarse_ms();
+	bool created = false;
 
 	for (size_t i = 0; i < call->pin_count; i++) {
 		struct entry *e = pinned(table, &call->pins[i]);
@@ -320,8 +351,10 @@ static void unpin(struct sb__call *call, bool delivered)
 			continue;
 		e->pins--;
 		e->delivered |= delivered;
+		created |= delivered && call->pins[i].created;
 		touch(table, call->pins[i].slot, now_ms); /* time spent in the call was not idle */
 	}
+	return created;
 }
 
 /* Drops the refs that this call made and no other call uses or was told of. */
@@ -336,9 +369,10 @@ static void undo(struct sb__call *call)
 	}
 }
 
-void sb__call_end(struct sb__call *call, bool delivered)
+bool sb__call_end(struct sb__call *call, bool delivered)
 {
-	unpin(call, delivered);
+	bool created = unpin(call, delivered);
+
 	if (!delivered)
 		undo(call);
 	if (call->pins != call->inline_pins)
@@ -347,6 +381,12 @@ void sb__call_end(struct sb__call *call, bool delivered)
 	for (size_t i = 0; i < call->drop_count; i++)
 		Py_DECREF(call->drops[i]);
 	free(call->drops);
+	return created;
+}
+
+const struct sb__policy *sb__call_policy(const struct sb__call *call)
+{
+	return call->table->policy;
 }
 
 /* ── refs ── */
@@ -413,6 +453,8 @@ static int use(struct sb__call *call, uint32_t slot, bool created, uint64_t now_
 	if (err)
 		return err;
 	touch(call->table, slot, now_ms);
+	if (call->table->entries[slot].made_by != call->number)
+		call->table->entries[slot].made_by = 0;
 	if (!created && call->table->options.rows.touch)
 		call->table->options.rows.touch(call->table->options.rows.arg, slot);
 	return 0;
@@ -448,6 +490,35 @@ int sb__table_release(struct sb__call *call, const sb_ref *ref, bool *ret_droppe
 	return 0;
 }
 
+int sb__table_pin(struct sb__call *call, const sb_ref *ref, int by, uint32_t *ret_pins)
+{
+	struct sb__table *table = call->table;
+	uint64_t now_ms = sb__now_coarse_ms();
+	int err = check(call, ref, now_ms);
+	struct entry *e;
+
+	if (!err)
+		err = use(call, ref->slot, false, now_ms);
+	if (err)
+		return err;
+	e = &table->entries[ref->slot];
+	*ret_pins = e->held;
+	if (by > 0 && e->held == UINT32_MAX)
+		return SB_EINVAL;
+	if (by < 0 && e->held == 0)
+		return 0;
+	list_remove(table, ref->slot);
+	table->held -= e->held > 0;
+	e->held += (uint32_t)by;
+	table->held += e->held > 0;
+	list_append(table, ref->slot);
+	atomic_store_explicit(&table->count_pinned, table->held, memory_order_relaxed);
+	if (table->options.rows.pins)
+		table->options.rows.pins(table->options.rows.arg, ref->slot, e->held);
+	*ret_pins = e->held;
+	return 0;
+}
+
 /* Makes sure that one more may live. */
 static int make_room(struct sb__call *call, uint64_t now_ms)
 {
@@ -460,11 +531,11 @@ static int make_room(struct sb__call *call, uint64_t now_ms)
 		return 0;
 	if (table->options.error_on_full)
 		return SB_EREFSFULL;
-	for (slot = table->oldest; slot != NONE && table->entries[slot].pins;
+	for (slot = table->lists[0].oldest; slot != NONE && table->entries[slot].pins;
 	     slot = table->entries[slot].newer)
 		;
 	if (slot == NONE)
-		return SB_EREFSFULL; /* all of them are in calls that run now, this one's result perhaps */
+		return SB_EREFSFULL; /* all are pinned, or in calls that run now, this one's result perhaps */
 	if (reserve_drops(call, 1) < 0)
 		return SB_ENOMEM;
 	end_entry(call, slot, ENDED_EVICTED);
@@ -493,12 +564,12 @@ static int new_slot(struct sb__table *table, uint32_t *ret_slot)
 		e->endings = 0;
 	}
 	memcpy(e->nonce, nonce, sizeof(nonce));
-	e->pins = 0;
+	e->pins = e->held = 0;
 	e->delivered = false;
 	return 0;
 }
 
-static int add(struct sb__call *call, PyObject *object, const char *type_name, uint64_t now_ms,
+static int add(struct sb__call *call, PyObject *object, const char *type_name, size_t module_len, uint64_t now_ms,
                uint32_t *ret_slot)
 {
 	struct sb__table *table = call->table;
@@ -513,16 +584,18 @@ static int add(struct sb__call *call, PyObject *object, const char *type_name, u
 	e = &table->entries[slot];
 	table->index[index_seek(table, object)] = slot + 1; /* before the entry has it: seek looks for it */
 	e->object = Py_NewRef(object);
+	e->made_by = call->number;
 	list_append(table, slot);
 	table->live++;
 	atomic_store_explicit(&table->count_live, table->live, memory_order_relaxed);
 	if (table->options.rows.set)
-		table->options.rows.set(table->options.rows.arg, slot, e->generation, type_name, call->pid);
+		table->options.rows.set(table->options.rows.arg, slot, e->generation, type_name, (uint32_t)module_len,
+		                        call->pid);
 	*ret_slot = slot;
 	return 0;
 }
 
-int sb__table_name(struct sb__call *call, PyObject *object, const char *type_name, sb_ref *ret)
+int sb__table_name(struct sb__call *call, PyObject *object, const char *type_name, size_t module_len, sb_ref *ret)
 {
 	struct sb__table *table = call->table;
 	uint64_t now_ms = sb__now_coarse_ms();
@@ -540,7 +613,7 @@ int sb__table_name(struct sb__call *call, PyObject *object, const char *type_nam
 	}
 	created = slot == NONE;
 	if (created)
-		err = add(call, object, type_name, now_ms, &slot);
+		err = add(call, object, type_name, module_len, now_ms, &slot);
 	if (err)
 		return err;
 	err = use(call, slot, created, now_ms);
@@ -564,10 +637,14 @@ int sb__table_create(const struct sb__table_options *options, struct sb__table *
 
 	if (!table)
 		return SB_ENOMEM;
+	if (sb__policy_make(options->policy, options->policy_len, &table->policy) < 0) {
+		free(table);
+		return SB_ENOMEM;
+	}
 	table->options = *options;
 	table->epoch = sb__fork_epoch();
 	table->free_first = table->free_last = NONE;
-	table->oldest = table->newest = NONE;
+	table->lists[0] = table->lists[1] = (struct list){ NONE, NONE };
 	*ret = table;
 	return 0;
 }
@@ -585,9 +662,33 @@ void sb__table_destroy(struct sb__table *table)
 			Py_CLEAR(table->entries[slot].object);
 		sb__gil_leave(gil);
 	}
+	sb__policy_free(table->policy);
 	free(table->index);
 	free(table->entries);
 	free(table);
+}
+
+/* Rare: a caller gave up while its call ran. So it costs a look at every ref, and the calls nothing. */
+void sb__table_withdraw(struct sb__table *table, uint64_t number)
+{
+	struct sb__gil gil;
+	struct sb__call call;
+
+	if (!sb__table_is_ours(table) || sb__python_unusable())
+		return;
+	gil = sb__gil_enter();
+	sb__call_begin(&call, table, 0);
+	for (uint32_t slot = 0; slot < table->used; slot++) {
+		const struct entry *e = &table->entries[slot];
+
+		if (!e->object || e->made_by != number || e->pins || e->held)
+			continue;
+		if (reserve_drops(&call, 1) < 0)
+			break; /* they go when they expire */
+		end_entry(&call, slot, ENDED_RELEASED);
+	}
+	sb__call_end(&call, true);
+	sb__gil_leave(gil);
 }
 
 uint32_t sb__table_expire(struct sb__table *table, uint64_t now_ms)
@@ -611,5 +712,6 @@ void sb__table_counts(const struct sb__table *table, struct sb__table_counts *re
 	ret->live = atomic_load_explicit(&table->count_live, memory_order_relaxed);
 	ret->evicted = atomic_load_explicit(&table->count_evicted, memory_order_relaxed);
 	ret->expired = atomic_load_explicit(&table->count_expired, memory_order_relaxed);
+	ret->pinned = atomic_load_explicit(&table->count_pinned, memory_order_relaxed);
 	ret->created = atomic_load_explicit(&table->count_created, memory_order_relaxed);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The object table: which Python object a ref names. All functions but those marked need the GIL; none runs
- * Python code or gives the GIL up, but sb__call_end() and table_destroy, which drop objects last.
+ * Python code or gives the GIL up, but sb__call_end() and those of engine.h, which drop objects last.
  */
 #ifndef SB_EMBED_TABLE_H
 #define SB_EMBED_TABLE_H
@@ -23,9 +23,12 @@ struct sb__pin {
 
 #define SB__CALL_PINS 8
 
+struct sb__policy;
+
 /* One call in progress on a table. */
 struct sb__call {
 	struct sb__table *table;
+	uint64_t number; /* of the table's calls, from 1 */
 	int32_t pid; /* of the caller */
 	struct sb__pin *pins;
 	size_t pin_count, pin_cap;
@@ -39,8 +42,10 @@ bool sb__table_is_ours(const struct sb__table *table);
 
 void sb__call_begin(struct sb__call *call, struct sb__table *table, int32_t pid);
 /* Ends it: its refs stay (delivered), or those that it created and nobody else got are dropped again. Then
- * drops what left the table, which may run Python code. */
-void sb__call_end(struct sb__call *call, bool delivered);
+ * drops what left the table, which may run Python code. Returns whether refs stay that it created. */
+bool sb__call_end(struct sb__call *call, bool delivered);
+/* What the session allows; NULL: everything. */
+const struct sb__policy *sb__call_policy(const struct sb__call *call);
 
 /*
  * The object of a ref, as a new reference in *ret, pinned for the call. Errors: SB_EREFSESSION,
@@ -52,7 +57,13 @@ int sb__table_find(struct sb__call *call, const sb_ref *ref, PyObject **ret);
  * The ref of an object: the one it has, else a new one; pinned for the call. Fills all of *ret but session
  * id and type name. Errors: SB_EREFSFULL, SB_ENOMEM, SB_ESYSTEM.
  */
-int sb__table_name(struct sb__call *call, PyObject *object, const char *type_name, sb_ref *ret);
+int sb__table_name(struct sb__call *call, PyObject *object, const char *type_name, size_t module_len, sb_ref *ret);
+
+/*
+ * Pins a ref or takes a pin away (by: 1 or -1): while it has one it is not evicted. Unpinning one that has none is
+ * fine. *ret_pins: how many it has now. Errors: as sb__table_find(); SB_EINVAL: pinned too often.
+ */
+int sb__table_pin(struct sb__call *call, const sb_ref *ref, int by, uint32_t *ret_pins);
 
 /* Takes a ref's object out of the table. *ret_dropped: false if it was gone already, which is fine. Errors:
  * SB_EREFSESSION, SB_EREFUNKNOWN, SB_ENOMEM. */
@@ -62,6 +73,7 @@ int sb__table_release(struct sb__call *call, const sb_ref *ref, bool *ret_droppe
 int sb__table_create(const struct sb__table_options *options, struct sb__table **ret);
 void sb__table_destroy(struct sb__table *table);
 uint32_t sb__table_expire(struct sb__table *table, uint64_t now_ms);
+void sb__table_withdraw(struct sb__table *table, uint64_t number);
 void sb__table_counts(const struct sb__table *table, struct sb__table_counts *ret);
 
 #endif

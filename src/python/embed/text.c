@@ -87,10 +87,13 @@ static PyObject *type_module(PyTypeObject *type)
 	return module;
 }
 
-size_t sb__type_name(PyTypeObject *type, char *out, size_t size)
+size_t sb__type_name(PyTypeObject *type, char *out, size_t size, size_t *ret_module_len)
 {
+	size_t ignored, len;
 	PyObject *name;
-	size_t len;
+
+	if (!ret_module_len)
+		ret_module_len = &ignored;
 
 	if (!(type->tp_flags & Py_TPFLAGS_HEAPTYPE)) {
 		const char *prefix = strchr(type->tp_name, '.') ? "" : "builtins.";
@@ -98,9 +101,11 @@ size_t sb__type_name(PyTypeObject *type, char *out, size_t size)
 		snprintf(out, size, "%s%s", prefix, type->tp_name);
 		len = sb__utf8_prefix(out, strlen(out));
 		out[len] = '\0';
+		*ret_module_len = strrchr(out, '.') ? (size_t)(strrchr(out, '.') - out) : 0;
 		return len;
 	}
 	len = sb__text(type_module(type), out, size);
+	*ret_module_len = len;
 	if (len + 2 < size) {
 		out[len++] = '.';
 		name = PyType_GetQualName(type);
