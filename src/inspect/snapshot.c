@@ -177,6 +177,7 @@ static uint32_t view_mailbox(struct sb__inspect *inspect, uint64_t incarnation, 
 	ret->calls = sb__load(&control->calls);
 	ret->exceptions = sb__load(&control->exceptions);
 	ret->refused = sb__load(&control->refused);
+	ret->service_ns = sb__load(&control->service_ns);
 	ret->live_refs = sb__load(&control->live_refs);
 	ret->evicted_refs = sb__load(&control->evicted_refs);
 	ret->expired_refs = sb__load(&control->expired_refs);

@@ -163,11 +163,13 @@ void sb__hosted_mirror(struct sb__hosted *h)
 	sb__store(&control->created_refs, counts.created);
 	sb__store(&control->pinned_refs, counts.pinned);
 	sb__store(&control->calls, atomic_load_explicit(&h->calls, memory_order_relaxed));
+	sb__store(&control->service_ns, atomic_load_explicit(&h->service_ns, memory_order_relaxed));
 }
 
 int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb__buf *request, struct sb__buf *reply)
 {
 	struct sb__call_origin origin = { h->host->core->self.pid, trace_id };
+	uint64_t began_ns = sb__now_ns();
 
 	if (!sb__hosted_begin(h)) {
 		int err = sb__fail(SB_ERELEASED, "session \"%s\" ended; open it again, its old refs are gone", h->rec.session_id);
@@ -177,6 +179,7 @@ int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb_
 	}
 	h->host->engine->execute(h->table, &origin, request->data, request->len, reply);
 	atomic_fetch_add_explicit(&h->calls, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&h->service_ns, sb__now_ns() - began_ns, memory_order_relaxed);
 	sb__hosted_mirror(h);
 	sb__hosted_finish(h);
 	return 0;

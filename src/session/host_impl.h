@@ -20,7 +20,7 @@ struct sb__hosted {
 	bool whole;                /* made; until then it only keeps its slot */
 	bool ended, buried;
 	struct sb__hosted *next_dead;
-	_Atomic uint64_t calls;
+	_Atomic uint64_t calls, service_ns; /* what they took, in all */
 	uint64_t stored_live, next_expire; /* keeper only */
 };
 

@@ -40,6 +40,7 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 	struct sb__host *host = w->host;
 	struct sb__call_origin origin = { call->caller_pid, call->trace_id };
 	struct sb__buf reply;
+	uint64_t began_ns = sb__now_ns();
 	uint64_t made;
 
 	sb__accepted_reply(h->mailbox, call, &reply);
@@ -47,6 +48,7 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 	if (!sb__accepted_complete(h->mailbox, call, &reply, host->core->arena) && made)
 		host->engine->withdraw(h->table, made); /* its caller is gone: the refs in it are nobody's */
 	atomic_fetch_add_explicit(&h->calls, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&h->service_ns, sb__now_ns() - began_ns, memory_order_relaxed);
 	sb__hosted_mirror(h);
 }
 

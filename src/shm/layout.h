@@ -216,6 +216,7 @@ struct sb__mailbox_control_shm {
 	sb__word calls, exceptions, refused; /* mirrors of the owner's private counters */
 	sb__word live_refs, evicted_refs, expired_refs, created_refs;
 	sb__word in_flight;
+	sb__word service_ns; /* that these calls took in the owner, in all */
 	sb__word pinned_refs;
 };
 _Static_assert(offsetof(struct sb__mailbox_control_shm, ready_summary) == 64, "layout");
