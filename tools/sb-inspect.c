@@ -21,7 +21,7 @@
 
 struct tool_common inspect_common = TOOL_COMMON_INIT;
 
-static bool check;
+static bool check, metrics;
 
 static const struct tool_option own[] = {
 	{ .name = "check",
@@ -29,6 +29,11 @@ static const struct tool_option own[] = {
 	  .help = "look whether all records, indexes and mailboxes agree, and say what does not",
 	  .type = TOOL_FLAG,
 	  .target = &check },
+	{ .name = "openmetrics",
+	  .letter = 'm',
+	  .help = "write the bridge and its sessions in the text format that Prometheus reads",
+	  .type = TOOL_FLAG,
+	  .target = &metrics },
 	{ 0 },
 };
 /* clang-format off */
@@ -56,7 +61,7 @@ static const struct tool_group groups[] = { { "Options", own },
 const struct tool inspect_tool = {
 	.name = "sb-inspect",
 	.usage = "[options]\n[options] processes\n[options] sessions\n[options] session ID\n[options] owners\n"
-		 "[options] calls\n[options] refs ID\n--check [options]",
+		 "[options] calls\n[options] refs ID\n--check [options]\n--openmetrics [options]",
 	.about = "Shows a bridge: its state as a whole, its processes, sessions, their owners, the calls in flight, or "
 		 "one session with its owners, lanes and refs. Changes nothing, and waits for nobody: what it shows was "
 		 "read while others went on.",
@@ -298,11 +303,14 @@ static const struct view views[] = {
 /* NULL: the operands name no view. */
 static const struct view *which(int count, char **operands)
 {
-	static const struct view bridge = { "", NULL, show_bridge }, soundness = { "", NULL, show_check };
+	static const struct view bridge = { "", NULL, show_bridge }, soundness = { "", NULL, show_check },
+				 openmetrics = { "", NULL, view_metrics };
 
+	if (check && metrics)
+		return NULL;
 	if (count == 0)
-		return check ? &soundness : &bridge;
-	for (size_t i = 0; i < sizeof(views) / sizeof(views[0]) && !check; i++)
+		return check ? &soundness : metrics ? &openmetrics : &bridge;
+	for (size_t i = 0; i < sizeof(views) / sizeof(views[0]) && !check && !metrics; i++)
 		if (strcmp(operands[0], views[i].name) == 0 && count == (views[i].operand ? 2 : 1))
 			return &views[i];
 	return NULL;
@@ -319,7 +327,7 @@ int main(int argc, char **argv)
 	view = which(argc - optind, argv + optind);
 	if (!view)
 		return tool_usage(&inspect_tool, "say nothing, 'processes', 'sessions', 'session ID', 'owners', 'calls', "
-		                                 "'refs ID' or --check");
+		                                 "'refs ID', --check or --openmetrics");
 	render_deadline(inspect_common.timeout_ms,
 	                "sb-inspect: gave up: the bridge did not answer in time\n");
 	if (sb__inspect_open(inspect_common.dir, &inspect) < 0)

@@ -73,5 +73,6 @@ int view_refs(struct sb__inspect *inspect, const char *id);
 int view_owners(struct sb__inspect *inspect, const char *none);
 int view_calls(struct sb__inspect *inspect, const char *none);
 int view_sessions(struct sb__inspect *inspect, const char *none);
+int view_metrics(struct sb__inspect *inspect, const char *none);
 
 #endif
