@@ -2,7 +2,7 @@
 /*
  * Deaths: of designated owners, of callers, by SIGKILL. Numbers are points of the contract.
  *
- * SB_KILL_ROUNDS sets how many rounds of forked, randomly killed workers there are (default 1,000; fewer under a
+ * SB_KILL_ROUNDS sets how many rounds of forked, randomly killed workers there are (default 50; fewer under a
  * sanitizer). SB_SEED repeats a run; the seed is printed.
  */
 #include <stdarg.h>
@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "rounds.h"
 
 static double now_ms(void)
 {
@@ -175,92 +176,11 @@ static void test_11_attach_only(void **state)
 
 /* ── workers die ── */
 
-struct worker {
-	sb_session *s;
-	const sb_ref *ref;
-};
-
-static int work(void *arg)
-{
-	struct worker *w = arg;
-
-	for (;;)
-		if (sb_method(w->s, w->ref, "append", sb_args("i", 1), NULL))
-			return 1;
-}
-
-static int work_a_little(void *arg)
-{
-	struct worker *w = arg;
-	sb_value *v = NULL;
-	int64_t n;
-
-	for (int i = 0; i < 3; i++) {
-		if (sb_method(w->s, w->ref, "__len__", NULL, &v) || sb_value_int(v, &n)) {
-			fprintf(stderr, "bystander: %s\n", sb_last_error()->message);
-			return 1;
-		}
-		sb_value_free(v);
-	}
-	return 0;
-}
-
-static long zero_counter(json_t *inspect, const char *key)
-{
-	json_t *v = json_object_get(inspect, key);
-
-	if (!json_is_integer(v))
-		fail_msg("sb-inspect --json has no number \"%s\"", key);
-	return (long)json_integer_value(v);
-}
-
-static void assert_clean(struct fixture *f)
-{
-	json_t *j;
-
-	assert_int_equal(fixture_tool(f->dir, NULL, "sb-reaper", "--once", "-q", NULL), 0);
-	j = fixture_tool_json(f->dir, "sb-inspect", "--json", NULL);
-	assert_non_null(j);
-	assert_int_equal(zero_counter(j, "dead_owners"), 0);
-	assert_int_equal(zero_counter(j, "dead_processes"), 0);
-	assert_int_equal(zero_counter(j, "claimed_lanes_of_dead"), 0);
-	assert_int_equal(zero_counter(j, "orphan_files"), 0);
-	json_decref(j);
-}
-
-/* 31: rounds of eight forked workers, of which a random one is killed at a random moment. */
+/* 31: rounds of eight forked workers, of which a random one is killed at a random moment. Many more of them are in
+ * stress/test_kill_rounds.c. */
 static void test_31_rounds_of_killed_workers(void **state)
 {
-	struct fixture *f = *state;
-	const char *rounds_text = getenv("SB_KILL_ROUNDS"), *seed_text = getenv("SB_SEED");
-	long rounds = rounds_text ? atol(rounds_text) : 1000 / (fixture_slowness() * fixture_slowness());
-	unsigned seed = seed_text ? (unsigned)strtoul(seed_text, NULL, 10) : (unsigned)time(NULL);
-	struct worker w = { .s = fixture_session(f->bridge, "rounds", SB_DESIGNATED_DEDICATED) };
-	sb_request r = SB_REQUEST_INIT;
-	sb_value *list = NULL;
-
-	print_message("%ld rounds, SB_SEED=%u\n", rounds, seed);
-	r.name = "builtins:list";
-	r.flags = SB_CALL_AS_REF;
-	assert_ok(sb_invoke(w.s, &r, &list));
-	w.ref = sb_value_ref(list);
-	for (long round = 0; round < rounds; round++) {
-		pid_t pids[8];
-		int victim = rand_r(&seed) % 8;
-
-		for (int i = 0; i < 8; i++)
-			pids[i] = fixture_fork(i == victim ? work : work_a_little, &w);
-		usleep((unsigned)rand_r(&seed) % 6000);
-		kill(pids[victim], SIGKILL);
-		for (int i = 0; i < 8; i++)
-			assert_int_equal(fixture_wait(pids[i]), i == victim ? 1000 + SIGKILL : 0);
-		if (round % 100 == 99)
-			assert_clean(f);
-	}
-	assert_clean(f);
-	assert_ok(sb_method(w.s, w.ref, "clear", NULL, NULL));
-	sb_value_free(list);
-	sb_session_close(w.s);
+	rounds_run(*state, rounds_number(50 / fixture_slowness()), rounds_seed());
 }
 
 /* 10, 31: every owner dies by SIGKILL; the session, its owner process and its files go. */
@@ -292,7 +212,7 @@ static void test_10_last_owner_killed(void **state)
 	sb_session_close(probe);
 	kill(pid, SIGKILL);
 	fixture_wait(pid);
-	assert_clean(f);
+	rounds_assert_clean(f);
 	assert_int_equal(sb_session_open(f->bridge, &o, &probe), SB_ERELEASED);
 	for (int i = 0; i < 2000 && kill(owner, 0) == 0; i++)
 		usleep(5000);
