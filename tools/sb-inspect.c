@@ -21,7 +21,7 @@
 
 struct tool_common inspect_common = TOOL_COMMON_INIT;
 
-static bool check, metrics;
+static bool check, metrics, watch;
 
 static const struct tool_option own[] = {
 	{ .name = "check",
@@ -29,6 +29,12 @@ static const struct tool_option own[] = {
 	  .help = "look whether all records, indexes and mailboxes agree, and say what does not",
 	  .type = TOOL_FLAG,
 	  .target = &check },
+	{ .name = "watch",
+	  .letter = 'w',
+	  .help = "show what the sessions do, again every SECONDS (default 1), as a full screen on a terminal; ends by "
+		  "'q', a signal, or after --timeout",
+	  .type = TOOL_FLAG,
+	  .target = &watch },
 	{ .name = "openmetrics",
 	  .letter = 'm',
 	  .help = "write the bridge and its sessions in the text format that Prometheus reads",
@@ -61,7 +67,7 @@ static const struct tool_group groups[] = { { "Options", own },
 const struct tool inspect_tool = {
 	.name = "sb-inspect",
 	.usage = "[options]\n[options] processes\n[options] sessions\n[options] session ID\n[options] owners\n"
-		 "[options] calls\n[options] refs ID\n--check [options]\n--openmetrics [options]",
+		 "[options] calls\n[options] refs ID\n--check [options]\n--openmetrics [options]\n--watch [options] [SECONDS]",
 	.about = "Shows a bridge: its state as a whole, its processes, sessions, their owners, the calls in flight, or "
 		 "one session with its owners, lanes and refs. Changes nothing, and waits for nobody: what it shows was "
 		 "read while others went on.",
@@ -300,14 +306,25 @@ static const struct view views[] = {
 	{ "owners", NULL, view_owners },       { "calls", NULL, view_calls },       { "refs", "ID", view_refs },
 };
 
+static bool take_interval(const char *text)
+{
+	char *end;
+	double seconds = strtod(text, &end);
+
+	watch_interval_ms = seconds >= 0.05 && seconds <= 86400 ? (int64_t)(seconds * 1000) : 0;
+	return end != text && *end == '\0' && watch_interval_ms;
+}
+
 /* NULL: the operands name no view. */
 static const struct view *which(int count, char **operands)
 {
 	static const struct view bridge = { "", NULL, show_bridge }, soundness = { "", NULL, show_check },
-				 openmetrics = { "", NULL, view_metrics };
+				 openmetrics = { "", NULL, view_metrics }, live = { "", NULL, view_watch };
 
-	if (check && metrics)
+	if (check + metrics + watch > 1)
 		return NULL;
+	if (watch)
+		return count == 0 || (count == 1 && take_interval(operands[0])) ? &live : NULL;
 	if (count == 0)
 		return check ? &soundness : metrics ? &openmetrics : &bridge;
 	for (size_t i = 0; i < sizeof(views) / sizeof(views[0]) && !check && !metrics; i++)
@@ -327,9 +344,10 @@ int main(int argc, char **argv)
 	view = which(argc - optind, argv + optind);
 	if (!view)
 		return tool_usage(&inspect_tool, "say nothing, 'processes', 'sessions', 'session ID', 'owners', 'calls', "
-		                                 "'refs ID', --check or --openmetrics");
-	render_deadline(inspect_common.timeout_ms,
-	                "sb-inspect: gave up: the bridge did not answer in time\n");
+		                                 "'refs ID', --check, --openmetrics or --watch [SECONDS]");
+	if (!watch)
+		render_deadline(inspect_common.timeout_ms,
+		                "sb-inspect: gave up: the bridge did not answer in time\n");
 	if (sb__inspect_open(inspect_common.dir, &inspect) < 0)
 		return tool_report(&inspect_tool, sb_last_error());
 	status = view->show(inspect, view->operand ? argv[optind + 1] : NULL);

@@ -74,5 +74,7 @@ int view_owners(struct sb__inspect *inspect, const char *none);
 int view_calls(struct sb__inspect *inspect, const char *none);
 int view_sessions(struct sb__inspect *inspect, const char *none);
 int view_metrics(struct sb__inspect *inspect, const char *none);
+int view_watch(struct sb__inspect *inspect, const char *none);
+extern int64_t watch_interval_ms;
 
 #endif
