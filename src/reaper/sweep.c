@@ -33,6 +33,8 @@ struct sweep {
 	const struct sb__sweep_options *options;
 	struct sb__sweep_result *result;
 	uint64_t deadline_ms; /* 0: none */
+	struct sb__mailbox *mailbox; /* attached last: many dead processes often had lanes in the same one */
+	uint64_t incarnation;        /* its */
 };
 
 uint32_t sb__sweep_actions(const struct sb__sweep_result *result)
@@ -85,17 +87,36 @@ static int finish(struct sweep *s, uint64_t incarnation, enum sb__mailbox_state 
 
 /* ── one function per kind: 1 done, 0 there was nothing to do any more, or an error ── */
 
+static void leave_mailbox(struct sweep *s)
+{
+	if (s->mailbox)
+		sb__mailbox_detach(s->mailbox);
+	s->mailbox = NULL;
+}
+
+static int enter_mailbox(struct sweep *s, uint64_t incarnation)
+{
+	int r;
+
+	if (s->mailbox && s->incarnation == incarnation)
+		return 0;
+	leave_mailbox(s);
+	r = sb__mailbox_attach(s->dir->mailbox, incarnation, &s->mailbox);
+	s->incarnation = incarnation;
+	if (r < 0)
+		s->mailbox = NULL;
+	return r;
+}
+
 static int reclaim_lanes(struct sweep *s, struct sb__verdict *v)
 {
-	struct sb__mailbox *mailbox;
-	int r = sb__mailbox_attach(s->dir->mailbox, v->incarnation, &mailbox);
+	int r = enter_mailbox(s, v->incarnation);
 
 	if (r == SB_ERELEASED)
 		return 0;
 	if (r < 0)
 		return r;
-	v->count = sb__mailbox_reclaim(mailbox, v->slot, v->generation, false);
-	sb__mailbox_detach(mailbox);
+	v->count = sb__mailbox_reclaim(s->mailbox, v->slot, v->generation, false);
 	return v->count > 0;
 }
 
@@ -374,6 +395,7 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
 			report(&s, &plan.verdicts[i]);
 	} else if (r == 0) {
 		execute_plan(&s, &plan);
+		leave_mailbox(&s);
 		clear_readers(&s);
 		if (options->files)
 			remove_unfinished_stores(&s);
