@@ -26,7 +26,7 @@ static struct tool_common common = TOOL_COMMON_INIT;
 static const char *session_id, *python, *on_full;
 static int64_t ttl = SB_UNSET, max_refs = SB_UNSET;
 static bool persistent, detach;
-static struct tool_list tags;
+static struct tool_list tags, allow, deny;
 
 #define TTL_MAX INT64_C(3153600000) /* a hundred years, as the library has it */
 
@@ -43,6 +43,10 @@ static const struct tool_option own[] = {
 	  .target = &on_full },
 	{ .name = "tag", .argument = "KEY=VALUE", .help = "a tag of the session; may be given several times", .type = TOOL_LIST,
 	  .target = &tags },
+	{ .name = "allow", .argument = "PATTERN", .help = "policy: what may be reached, module, module:name or .attribute; may be "
+	  "given several times (default everything)", .type = TOOL_LIST, .target = &allow },
+	{ .name = "deny", .argument = "PATTERN", .help = "policy: what may not, in the same way; goes before --allow", .type = TOOL_LIST,
+	  .target = &deny },
 	{ .name = "python", .argument = "EXECUTABLE", .help = "the Python (of a virtual environment) whose packages are used",
 	  .type = TOOL_TEXT, .target = &python },
 	{ .name = "detach", .help = "go on in the background once the session is served", .type = TOOL_FLAG, .target = &detach },
@@ -232,6 +236,10 @@ int main(int argc, char **argv)
 	options.persistent = persistent;
 	options.tags = tag_array;
 	options.tag_count = tags.count;
+	options.allow = (const char *const *)allow.items;
+	options.allow_count = allow.count;
+	options.deny = (const char *const *)deny.items;
+	options.deny_count = deny.count;
 	handle_signals();
 	return detach ? run_detached(&options) : serve(&options);
 }

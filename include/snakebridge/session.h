@@ -42,6 +42,24 @@ typedef struct sb_tag {
 #define SB_TAGS_MAX 64
 #define SB_TAGS_BYTES_MAX 4096 /* all keys and values together, with their NULs */
 
+/*
+ * A session's policy: patterns of what may be reached in it, as of a file name: * any text, ? a character, [ab] one of these.
+ *
+ *   "numpy" "sklearn.*"     a module, and all that is in it and below it
+ *   "math:sqrt" "os:path.*" a name in a module, and what is below it
+ *   ".fit" ".predict*"      the name of an attribute or method
+ *
+ * What deny matches is refused, wherever it is in a path. Where allow has patterns without leading dot, a path (sb_call(),
+ * sb_get()) must match one of them. Where it has some with a leading dot, an attribute or method of an object must.
+ * A refusal is SB_EDENIED, nothing ran. Verbs that name nothing (items, len, iteration, with, repr, …) are always allowed.
+ *
+ * It is a guard rail for callers that mean well, not a sandbox: a caller that may call one function that reaches others
+ * (getattr, eval, import_module, …) gets around it, and so does allowed code.
+ */
+#define SB_POLICY_NO_DUNDER ".__*__" /* to deny: attributes such as __class__, __dict__, __globals__ */
+#define SB_POLICY_PATTERNS_MAX 64    /* in each list */
+#define SB_POLICY_BYTES_MAX 4096     /* all patterns together, with two bytes more for each */
+
 /* Start with SB_SESSION_OPTIONS_INIT. Copied by the functions that take it. Grows at the end. */
 typedef struct sb_session_options {
 	size_t size;
@@ -55,10 +73,14 @@ typedef struct sb_session_options {
 	const sb_tag *tags;
 	size_t tag_count;
 	uint32_t timeout_ms;        /* default deadline of this handle's calls; 0 = the bridge's */
+	const char *const *allow;   /* policy, see below; with none everything is allowed */
+	size_t allow_count;
+	const char *const *deny;
+	size_t deny_count;
 } sb_session_options;
 #define SB_SESSION_OPTIONS_INIT                                                                    \
 	{ sizeof(sb_session_options), NULL, SB_UNSET, SB_UNSET, SB_DESIGNATED_UNSET,               \
-	  SB_ON_FULL_UNSET, SB_UNSET, 0, NULL, 0, 0 }
+	  SB_ON_FULL_UNSET, SB_UNSET, 0, NULL, 0, 0, NULL, 0, NULL, 0 }
 
 /*
  * Opens a session: creates it, or joins the one of that id as another owner. Options given on a join

@@ -31,6 +31,7 @@ struct exception {
 	int code;
 	bool has_cause;
 	struct sb__cursor frames; /* at the array; empty if there is none */
+	struct sb__cursor notes;  /* likewise */
 	struct sb__cursor cause;
 };
 
@@ -89,6 +90,7 @@ static int read_field(struct sb__cursor *cursor, int64_t key, struct exception *
 	case SB__EXC_FRAMES: ret->frames = *cursor; return sb__skip(cursor);
 	case SB__EXC_CAUSE: return read_cause(cursor, ret);
 	case SB__EXC_CODE: return read_code(cursor, &ret->code);
+	case SB__EXC_NOTES: ret->notes = *cursor; return sb__skip(cursor);
 	default: /* of a later version */ return sb__skip(cursor);
 	}
 }
@@ -174,6 +176,30 @@ static int put_frame(struct sb__buf *buf, struct sb__cursor *cursor)
 	return 0;
 }
 
+/* A line or more for each, as Python shows them. */
+static int put_notes(struct sb__buf *buf, const struct exception *exception)
+{
+	struct sb__cursor cursor = exception->notes;
+	struct sb__item item;
+	int err;
+
+	if (!cursor.data)
+		return 0;
+	err = sb__next(&cursor, &item);
+	if (!err && item.type != SB__ITEM_ARRAY)
+		err = sb__fail(SB_EPROTOCOL, "an exception's notes are no array");
+	for (uint64_t i = 0; !err && i < item.u.count; i++) {
+		struct text note;
+
+		err = next_text(&cursor, &note);
+		if (!err) {
+			put(buf, note);
+			put_string(buf, "\n");
+		}
+	}
+	return err;
+}
+
 static int put_exception(struct sb__buf *buf, const struct exception *exception)
 {
 	struct sb__cursor cursor = exception->frames;
@@ -196,7 +222,7 @@ static int put_exception(struct sb__buf *buf, const struct exception *exception)
 		put(buf, message);
 	}
 	put_string(buf, "\n");
-	return err;
+	return err ? err : put_notes(buf, exception);
 }
 
 /* Leaves out whole lines at the front, so that what is left fits. */

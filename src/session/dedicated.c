@@ -28,7 +28,7 @@
 #ifndef SB_OWNER_INSTALL_PATH
 #define SB_OWNER_INSTALL_PATH "/usr/bin/sb-owner"
 #endif
-#define ARGS_MAX (24 + 2 * SB_TAGS_MAX)
+#define ARGS_MAX (24 + 2 * SB_TAGS_MAX + 4 * SB_POLICY_PATTERNS_MAX)
 
 extern char **environ;
 
@@ -110,6 +110,12 @@ static void add_tags(struct arguments *a, const struct sb__session_rec *rec)
 	}
 }
 
+static void add_policy(struct arguments *a, const struct sb__session_rec *rec)
+{
+	for (const char *p = rec->policy; p < rec->policy + rec->policy_len; p += strlen(p) + 1)
+		add_option(a, *p == '+' ? "--allow" : "--deny", p + 1);
+}
+
 static void make_arguments(struct arguments *a, const char *program, const struct sb__core *core,
                            const struct sb__session_rec *rec)
 {
@@ -128,6 +134,7 @@ static void make_arguments(struct arguments *a, const char *program, const struc
 	if (core->python_executable)
 		add_option(a, "--python", core->python_executable);
 	add_tags(a, rec);
+	add_policy(a, rec);
 }
 
 /* ── running it ── */

@@ -210,6 +210,7 @@ static int call_there(const struct call *c, struct sb__attachment *a, sb_value *
 	err = sb__thread_lane(a, &lane);
 	if (err)
 		return refused(c, err);
+	sb__mailbox_touch(a->mailbox);
 	err = post(c, a, lane, &result);
 	if (err)
 		return err;

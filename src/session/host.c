@@ -218,6 +218,7 @@ static int make_table(struct sb__hosted *h)
 {
 	struct sb__table_options options = { .incarnation = h->rec.incarnation, .max_refs = h->rec.max_refs,
 		                             .error_on_full = h->rec.on_full == SB_ON_FULL_ERROR, .ttl_ms = h->rec.ttl_ms,
+		                             .policy = h->rec.policy, .policy_len = h->rec.policy_len,
 		                             .rows = { h->rows, sb__refrows_set, sb__refrows_touch, sb__refrows_pins,
 		                                       sb__refrows_clear } };
 

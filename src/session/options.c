@@ -115,6 +115,45 @@ static int check_tags(const sb_session_options *o, struct sb__wish *wish)
 	return err;
 }
 
+static int add_pattern(struct sb__session_rec *rec, char sign, const char *pattern, const char *list, size_t i)
+{
+	size_t len = pattern ? strlen(pattern) : 0;
+	char *at = rec->policy + rec->policy_len;
+
+	if (len < 1 || len > 255 || strcmp(pattern, ".") == 0)
+		return sb__fail(SB_EINVAL, "%s[%zu]: a pattern has 1 to 255 bytes (this one %zu), and more than a dot", list, i, len);
+	for (const char *p = pattern; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			return sb__fail(SB_EINVAL, "%s[%zu]: a pattern has no control characters", list, i);
+	if (rec->policy_len + len + 2 > SB_POLICY_BYTES_MAX)
+		return sb__fail(SB_EINVAL, "the policy's patterns take more than %d bytes in all", SB_POLICY_BYTES_MAX);
+	at[0] = sign;
+	memcpy(at + 1, pattern, len + 1);
+	rec->policy_len += (uint32_t)len + 2;
+	return 0;
+}
+
+static int add_patterns(struct sb__session_rec *rec, char sign, const char *const *patterns, size_t count, const char *list)
+{
+	int err = 0;
+
+	if (count > SB_POLICY_PATTERNS_MAX)
+		return sb__fail(SB_EINVAL, "%zu patterns in %s; a session has at most %d", count, list, SB_POLICY_PATTERNS_MAX);
+	if (count && !patterns)
+		return sb__fail(SB_EINVAL, "%s_count is %zu but %s is NULL", list, count, list);
+	for (size_t i = 0; !err && i < count; i++)
+		err = add_pattern(rec, sign, patterns[i], list, i);
+	return err;
+}
+
+static int check_policy(const sb_session_options *o, struct sb__wish *wish)
+{
+	int err = add_patterns(&wish->rec, '+', o->allow, o->allow_count, "allow");
+
+	wish->policy_given = o->allow_count + o->deny_count > 0;
+	return err ? err : add_patterns(&wish->rec, '-', o->deny, o->deny_count, "deny");
+}
+
 int sb__wish_make(const struct sb__core *core, const sb_session_options *options, struct sb__wish *ret)
 {
 	sb_session_options o;
@@ -130,6 +169,8 @@ int sb__wish_make(const struct sb__core *core, const sb_session_options *options
 		err = check_choices(&o, ret);
 	if (!err)
 		err = check_tags(&o, ret);
+	if (!err)
+		err = check_policy(&o, ret);
 	ret->rec.created_wall_ms = sb__wall_ms();
 	ret->rec.created_ms = sb__now_ms();
 	return err;
@@ -159,6 +200,10 @@ int sb__wish_check_join(const struct sb__wish *wish, const struct sb__session_re
 		return contradicts(rec, "on_full", rec->on_full, w->on_full);
 	if (wish->persistent_given && w->persistent != rec->persistent)
 		return contradicts(rec, "persistent", rec->persistent, w->persistent);
+	if (wish->policy_given &&
+	    (w->policy_len != rec->policy_len || memcmp(w->policy, rec->policy, rec->policy_len) != 0))
+		return sb__fail(SB_EOPTION, "session \"%s\" exists with another policy (allow, deny): leave both out to inherit it",
+		                rec->session_id);
 	if (wish->tags_given && (w->tags_len != rec->tags_len || memcmp(w->tags, rec->tags, rec->tags_len) != 0))
 		return sb__fail(SB_EOPTION, "session \"%s\" exists with other tags: leave them out to inherit them",
 		                rec->session_id);

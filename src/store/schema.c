@@ -52,7 +52,8 @@ struct session_disk {
 	uint64_t ttl_ms;
 	int64_t created_wall_ms;
 	uint64_t created_ms, expires_ms, live_refs;
-	uint32_t tag_count, tags_len; /* followed by tags_len bytes */
+	uint32_t tag_count, tags_len;
+	uint32_t policy_len, zero; /* followed by tags_len and policy_len bytes */
 };
 
 struct owner_disk {
@@ -74,10 +75,10 @@ struct grave_disk {
 _Static_assert(sizeof(struct head) == 8, "on disk");
 _Static_assert(sizeof(struct bridge_disk) == 64, "on disk");
 _Static_assert(sizeof(struct process_disk) == 112, "on disk");
-_Static_assert(sizeof(struct session_disk) == 192, "on disk");
+_Static_assert(sizeof(struct session_disk) == 200, "on disk");
 _Static_assert(sizeof(struct owner_disk) == 24, "on disk");
 _Static_assert(sizeof(struct grave_disk) == 48, "on disk");
-_Static_assert(sizeof(struct session_disk) + SB_TAGS_BYTES_MAX <= sizeof(((struct sb__image *)0)->bytes),
+_Static_assert(sizeof(struct session_disk) + SB_TAGS_BYTES_MAX + SB_POLICY_BYTES_MAX <= sizeof(((struct sb__image *)0)->bytes),
                "a session fits an image");
 
 const char *sb__db_name(enum sb__db db)
@@ -317,7 +318,7 @@ void sb__encode_process(const struct sb__process_rec *rec, struct sb__image *ret
 void sb__encode_session(const struct sb__session_rec *rec, struct sb__image *ret)
 {
 	struct session_disk disk = {
-		.head = head_of(KIND_SESSION, sizeof(disk) + rec->tags_len),
+		.head = head_of(KIND_SESSION, sizeof(disk) + rec->tags_len + rec->policy_len),
 		.uid = rec->uid,
 		.incarnation = rec->incarnation,
 		.state = rec->state,
@@ -334,9 +335,12 @@ void sb__encode_session(const struct sb__session_rec *rec, struct sb__image *ret
 		.live_refs = rec->live_refs,
 		.tag_count = rec->tag_count,
 		.tags_len = rec->tags_len,
+		.policy_len = rec->policy_len,
 	};
 
 	make_image(ret, &disk, sizeof(disk), rec->tags, rec->tags_len);
+	memcpy(ret->bytes + ret->len, rec->policy, rec->policy_len);
+	ret->len += rec->policy_len;
 }
 
 void sb__encode_owner(const struct sb__owner_rec *rec, struct sb__image *ret)
@@ -464,6 +468,19 @@ static const char *check_tags(const char *tags, uint32_t len, uint32_t count)
 	return NULL;
 }
 
+/* policy: '+' or '-', a pattern, NUL, … */
+static const char *check_policy(const char *policy, uint32_t len)
+{
+	const char *why = NULL;
+
+	if (len > SB_POLICY_BYTES_MAX || (len > 0 && policy[len - 1] != '\0'))
+		return "its policy is malformed";
+	for (const char *p = policy; !why && p < policy + len; p += strlen(p) + 1)
+		if ((*p != '+' && *p != '-') || !p[1])
+			why = "its policy is malformed";
+	return why;
+}
+
 const char *sb__check_session(const struct sb__session_rec *rec)
 {
 	const char *why = check_identity(&rec->designated);
@@ -482,7 +499,8 @@ const char *sb__check_session(const struct sb__session_rec *rec)
 		return "its number is 0";
 	if ((rec->ttl_ms == 0) != (rec->expires_ms == 0))
 		return "its expiry contradicts its TTL";
-	return check_tags(rec->tags, rec->tags_len, rec->tag_count);
+	why = check_policy(rec->policy, rec->policy_len);
+	return why ? why : check_tags(rec->tags, rec->tags_len, rec->tag_count);
 }
 
 const char *sb__decode_session(MDB_val key, MDB_val val, struct sb__session_rec *ret)
@@ -492,8 +510,9 @@ const char *sb__decode_session(MDB_val key, MDB_val val, struct sb__session_rec 
 
 	if (why)
 		return why;
-	if (disk.tags_len > SB_TAGS_BYTES_MAX || val.mv_size != sizeof(disk) + disk.tags_len)
-		return "its size contradicts its tags";
+	if (disk.tags_len > SB_TAGS_BYTES_MAX || disk.policy_len > SB_POLICY_BYTES_MAX ||
+	    val.mv_size != sizeof(disk) + disk.tags_len + disk.policy_len)
+		return "its size contradicts its tags and policy";
 	if (!sb__parse_id(key, ret->session_id))
 		return "its key is no session id";
 	ret->uid = disk.uid;
@@ -513,6 +532,8 @@ const char *sb__decode_session(MDB_val key, MDB_val val, struct sb__session_rec 
 	ret->tag_count = disk.tag_count;
 	ret->tags_len = disk.tags_len;
 	memcpy(ret->tags, (const uint8_t *)val.mv_data + sizeof(disk), disk.tags_len);
+	ret->policy_len = disk.policy_len;
+	memcpy(ret->policy, (const uint8_t *)val.mv_data + sizeof(disk) + disk.tags_len, disk.policy_len);
 	return sb__check_session(ret);
 }
 

@@ -49,6 +49,8 @@ struct sb__session_rec {
 	uint32_t tag_count;
 	uint32_t tags_len;
 	char tags[SB_TAGS_BYTES_MAX]; /* key NUL value NUL … */
+	uint32_t policy_len;
+	char policy[SB_POLICY_BYTES_MAX]; /* "+allow" NUL … "-deny" NUL … */
 };
 
 struct sb__owner_rec {

@@ -152,7 +152,7 @@ struct sb__process_rec {
 /* A record being written; val borrows. */
 struct sb__image {
 	size_t len;
-	_Alignas(8) uint8_t bytes[SB_TAGS_BYTES_MAX + 512];
+	_Alignas(8) uint8_t bytes[SB_TAGS_BYTES_MAX + SB_POLICY_BYTES_MAX + 512];
 };
 MDB_val sb__val_image(const struct sb__image *image);
 void sb__encode_bridge(const struct sb__bridge_rec *rec, struct sb__image *ret);
