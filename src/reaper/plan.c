@@ -269,6 +269,8 @@ static void plan_due(struct planning *p)
 
 		if (!session->due || session->ttl_ms == 0 || fate_of(p, session)->over)
 			continue;
+		if (session->state == SB_SESSION_STARTING) /* its TTL begins when it can be used */
+			continue;
 		if (last == 0)
 			v = add(p, SB__VERDICT_SESSION_EXPIRED,
 			        "nobody serves it and its TTL of %" PRIu64 " ms is over", session->ttl_ms);

@@ -3,13 +3,16 @@
  * When sessions expire: entries (expires_ms, uid) in the order in which they are due.
  *
  * The entry is a lower bound. An access does not move it (no transaction on the call path); whoever finds
- * an entry due asks for the session's last access and either ends the session or files it anew.
+ * an entry due asks for the session's last access and either ends the session or files it anew. The last access is in
+ * the mailbox. While there is none (its designated owner died, or the next one is not ready), changes of the record
+ * move the entry instead: nobody knows when the session was used last, so its TTL begins anew.
  *
  * Locks: those of txn.c.  Crash: record and entry change in one transaction.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "fail.h"
 #include "store_impl.h"
 
@@ -37,6 +40,18 @@ int sb__expiry_unfile(struct sb__txn *txn, const struct sb__session_rec *rec)
 	if (rec->expires_ms != 0)
 		rc = sb__txn_del(txn, SB__DB_EXPIRY, sb__val_key(&key));
 	return rc < 0 ? rc : 0;
+}
+
+int sb__expiry_slide(struct sb__txn *txn, struct sb__session_rec *rec)
+{
+	uint64_t due = sb__expires_at(sb__now_ms(), rec->ttl_ms);
+	int rc;
+
+	if (due <= rec->expires_ms)
+		return 0;
+	rc = sb__expiry_unfile(txn, rec);
+	rec->expires_ms = due;
+	return rc < 0 ? rc : sb__expiry_file(txn, rec);
 }
 
 struct expire {

@@ -81,7 +81,10 @@ static int add_owner(struct sb__txn *txn, void *arg)
 	rc = sb__owner_insert(txn, add->owner);
 	if (rc == 1) { /* 0: this very handle is an owner already */
 		rec.owner_count++;
-		rc = sb__session_save(txn, &rec);
+		if (rec.state != SB_SESSION_ACTIVE) /* where there is no mailbox to note the access */
+			rc = sb__expiry_slide(txn, &rec);
+		if (rc >= 0)
+			rc = sb__session_save(txn, &rec);
 	}
 	return rc < 0 ? rc : 1;
 }

@@ -348,7 +348,9 @@ static int activate_session(struct sb__txn *txn, void *arg)
 	if (rc != 1 || change->rec.state != SB_SESSION_STARTING)
 		return rc < 0 ? rc : 0;
 	change->rec.state = SB_SESSION_ACTIVE;
-	rc = sb__session_save(txn, &change->rec);
+	rc = sb__expiry_slide(txn, &change->rec); /* getting ready may have taken longer than the TTL */
+	if (rc >= 0)
+		rc = sb__session_save(txn, &change->rec);
 	return rc < 0 ? rc : 1;
 }
 
@@ -367,6 +369,8 @@ static int orphan_session(struct sb__txn *txn, void *arg)
 	if (rc != 1 || change->rec.state == SB_SESSION_ORPHANED)
 		return rc < 0 ? rc : 0;
 	rc = serve_unfile(txn, &change->rec);
+	if (rc >= 0)
+		rc = sb__expiry_slide(txn, &change->rec); /* its mailbox, which knows the last access, goes */
 	if (rc < 0)
 		return rc;
 	change->rec.state = SB_SESSION_ORPHANED;
@@ -402,7 +406,9 @@ static int elect_owner(struct sb__txn *txn, void *arg)
 	rec->state = SB_SESSION_STARTING;
 	rec->designated = *change->designated;
 	rec->live_refs = 0;
-	rc = sb__session_save(txn, rec);
+	rc = sb__expiry_slide(txn, rec);
+	if (rc >= 0)
+		rc = sb__session_save(txn, rec);
 	if (rc >= 0)
 		rc = serve_file(txn, rec);
 	return rc < 0 ? rc : 1;

@@ -197,6 +197,8 @@ int sb__owners_remove_all(struct sb__txn *txn, uint64_t uid);
 /* expiry.c */
 int sb__expiry_file(struct sb__txn *txn, const struct sb__session_rec *rec);
 int sb__expiry_unfile(struct sb__txn *txn, const struct sb__session_rec *rec);
+/* The record changes as by an access that no mailbox keeps: its TTL begins anew. The caller saves rec. 0 or a code. */
+int sb__expiry_slide(struct sb__txn *txn, struct sb__session_rec *rec);
 uint64_t sb__expires_at(uint64_t last_access_ms, uint64_t ttl_ms); /* 0 = never */
 
 /* graveyard.c */

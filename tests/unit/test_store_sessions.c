@@ -588,6 +588,32 @@ static void test_expiry_at_the_ends_of_time(void **state)
 	store_fixture_verify(f->store);
 }
 
+/* Without a mailbox nobody knows when it was used last: the TTL begins anew. */
+static void test_13_ttl_begins_anew_when_the_owner_changes(void **state)
+{
+	struct store_fixture *f = *state;
+	struct sb__session_rec rec = with_ttl(f, "demo", 60000);
+	uint64_t before = rec.expires_ms, after;
+
+	while (sb__now_ms() <= rec.created_ms)
+		;
+	assert_int_equal(sb__store_session_orphan(f->store, "demo", rec.incarnation), 1);
+	after = get(f, "demo").expires_ms;
+	assert_true(after > before);
+	assert_int_equal(due_count(f, before), 0);
+	store_fixture_verify(f->store);
+	while (sb__now_ms() + 60000 <= after)
+		;
+	assert_int_equal(sb__store_session_elect(f->store, "demo", rec.incarnation, &rec.designated, &rec), 1);
+	assert_true(get(f, "demo").expires_ms > after);
+	after = get(f, "demo").expires_ms;
+	while (sb__now_ms() + 60000 <= after)
+		;
+	assert_int_equal(sb__store_session_activate(f->store, "demo", rec.incarnation), 1);
+	assert_true(get(f, "demo").expires_ms > after);
+	store_fixture_verify(f->store);
+}
+
 /* ── graveyard ── */
 
 static void test_graves_tell_the_first_reason(void **state)
@@ -673,6 +699,7 @@ int main(void)
 		IN_STORE(test_due_in_order_and_at_most),
 		IN_STORE(test_expire_or_file_anew),
 		IN_STORE(test_expiry_at_the_ends_of_time),
+		IN_STORE(test_13_ttl_begins_anew_when_the_owner_changes),
 		IN_STORE(test_graves_tell_the_first_reason),
 		IN_STORE(test_graveyard_forgets_the_oldest_burials),
 		cmocka_unit_test(test_reason_names),
