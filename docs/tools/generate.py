@@ -148,7 +148,7 @@ def check_contract(source):
         for file in re.findall(r"`?((?:unit|proc|tsan|tools|stress|docs|headers)/[\w.-]+)", tests + also):
             if not (source / "tests" / file).exists():
                 yield f"point {number}: there is no tests/{file}"
-        if "next issue" not in also and "`test_" not in tests and not re.search(r"\w/\w", also):
+        if not re.match("next issue|still open", also) and "`test_" not in tests and not re.search(r"\w/\w", also):
             yield f"point {number}: no test proves it"
     if points != list(range(1, 36)):
         yield f"the points are {points}, not 1 to 35"
