@@ -319,6 +319,27 @@ SB_API int sb_ref_get_info(sb_session *session, const sb_ref *ref, sb_ref_info *
  */
 SB_API int sb_ref_release(sb_session *session, const sb_ref *ref, bool *ret_dropped);
 
+/* What sb_cancel() found and did. */
+typedef enum sb_cancel_level {
+	SB_CANCEL_NONE = 0,    /* no such call is in flight: it has ended, or was never sent */
+	SB_CANCEL_REMOVED = 1, /* it had not begun, and never will: its caller gets SB_ECANCELLED, outcome refused */
+	SB_CANCEL_ASKED = 2    /* it runs: Python raises snakebridge.CallCancelled in it, a BaseException, as soon as it runs
+	                          Python code; its caller gets SB_ECANCELLED, outcome exception. C code is not stopped:
+	                          it ends when it ends, and a call that catches the exception goes on */
+} sb_cancel_level;
+
+/*
+ * Cancels the calls of a trace id (sb_request.trace_id; sb-inspect shows them), from any thread of any process that
+ * uses the session. session NULL: the thread's current context. ret_level may be NULL. Does not wait for the call to
+ * end. A call of the designated owner's own process on objects that it holds itself is found in that process only.
+ *
+ * A call that nobody waits for any more is cancelled without asking: see cancel_abandoned in snakebridge/config.h.
+ *
+ * Errors: SB_EINVAL; what became of the session, as sb_invoke().  Threads: any.  Fork: the child attaches anew.
+ * Blocks: no; in the designated owner's process for the GIL.  Crash: cancelled or not.  Since: 0.1
+ */
+SB_API int sb_cancel(sb_session *session, uint64_t trace_id, int *ret_level);
+
 #ifdef __cplusplus
 }
 #endif

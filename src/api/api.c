@@ -90,6 +90,12 @@ int sb_session_get_info(sb_session *session, sb_session_info *ret_info)
 	return sb__session_info(session, ret_info);
 }
 
+int sb_cancel(sb_session *session, uint64_t trace_id, int *ret_level)
+{
+	NEED(trace_id);
+	return sb__session_cancel(session, trace_id, ret_level);
+}
+
 int sb_context_create(sb_bridge *bridge, const sb_session_options *options, sb_session **ret_session)
 {
 	sb_session *session;

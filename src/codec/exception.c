@@ -69,7 +69,7 @@ static int read_code(struct sb__cursor *cursor, int *ret)
 
 	if (err)
 		return err;
-	if (code != SB_EPYTHON && code != SB_EMODULE && code != SB_EATTRIBUTE)
+	if (code != SB_EPYTHON && code != SB_EMODULE && code != SB_EATTRIBUTE && code != SB_ECANCELLED)
 		return sb__fail(SB_EPROTOCOL, "an exception with code %lld", (long long)code);
 	*ret = (int)code;
 	return 0;

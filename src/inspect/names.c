@@ -17,7 +17,7 @@ const char *sb__session_state_name(uint32_t state)
 
 const char *sb__mailbox_state_name(const struct sb__mailbox_facts *mailbox)
 {
-	static const char *const names[] = { "?", "serving", "released", "expired" };
+	static const char *const names[] = { "?", "serving", "released", "expired", "orphaned" };
 
 	if (!mailbox->present)
 		return "none";
@@ -26,7 +26,9 @@ const char *sb__mailbox_state_name(const struct sb__mailbox_facts *mailbox)
 
 const char *sb__lane_state_name(unsigned state)
 {
-	static const char *const names[] = { "free", "idle", "ready", "busy", "done", "abandoned" };
+	static const char *const names[] = {
+		"free", "idle", "ready", "busy", "done", "abandoned", "cancelled"
+	};
 
 	return state < sizeof(names) / sizeof(names[0]) ? names[state] : "?";
 }

@@ -60,6 +60,7 @@ struct sb__table_counts {
 struct sb__call_origin {
 	int32_t pid;
 	uint64_t trace_id;
+	uint64_t key; /* names the call among those that run on its table, for cancel(); 0: it has no such name */
 };
 
 struct sb__engine_options {
@@ -94,6 +95,14 @@ struct sb__engine {
 	 * inside. */
 	void (*batch_begin)(void);
 	void (*batch_end)(void);
+	/* Interrupts calls that run on the table: the one of that key; key 0: those of that trace id; both 0: all. One that
+	 * only waits for its turn never begins. Returns how many were told, now or before. Waits for the GIL only if
+	 * it must. The table must exist. */
+	unsigned (*cancel)(const struct sb__table *table, uint64_t trace_id, uint64_t key);
+	/* If this thread holds the GIL, gives it up around a wait for others; what is returned goes back to gil_restore(),
+	 * on the same thread. NULL: it did not hold it. */
+	void *(*gil_release)(void);
+	void (*gil_restore)(void *state);
 	/* For the loader's fork handlers, all three on the forking thread. */
 	void (*before_fork)(void);
 	void (*after_fork_parent)(void);
@@ -109,6 +118,9 @@ typedef const struct sb__engine *(*sb__engine_entry_fn)(void);
  * library, once per process. 0 and *ret_engine, or SB_ENOPYTHON with the error record set.
  */
 int sb__engine_load(const struct sb__engine **ret_engine);
+
+/* The engine if it was loaded in this process, else NULL. */
+const struct sb__engine *sb__engine_loaded(void);
 
 /* executable.c: $SNAKEBRIDGE_PYTHON, else the Python that the library was built against. */
 const char *sb__python_executable(void);

@@ -291,6 +291,11 @@ static int load_locked(const struct sb__engine **ret_engine)
 	return err;
 }
 
+const struct sb__engine *sb__engine_loaded(void)
+{
+	return atomic_load_explicit(&loaded, memory_order_acquire);
+}
+
 int sb__engine_load(const struct sb__engine **ret_engine)
 {
 	const struct sb__engine *engine = atomic_load_explicit(&loaded, memory_order_acquire);

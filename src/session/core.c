@@ -47,6 +47,7 @@ static void unlock_all_in_child(void)
 	for (struct sb__core *core = registry; core; core = core->next)
 		pthread_mutex_init(&core->rejoin_lock, NULL);
 	unlock_all();
+	sb__serve_forked_child();
 }
 
 static void install_fork_hooks(void)
@@ -332,17 +333,22 @@ static void close_sessions(sb_bridge *bridge)
 	}
 }
 
-static void detach(struct sb__core *core)
+/* False: threads still use core, which must stay. */
+static bool detach(struct sb__core *core)
 {
 	if (core->store_epoch != sb__fork_epoch()) {
 		forget_inherited_locked(core);
-		return;
+		return true;
 	}
 	if (!sb__core_is_ours(core)) { /* never used: no slot was taken */
 		sb__store_close(core->store);
-		return;
+		return true;
 	}
-	sb__host_stop(core);
+	if (!sb__host_stop(core)) {
+		/* The memory and the arena are left to the call that hangs; for all others this process is gone. */
+		sb__store_process_remove(core->store, core->self.slot, core->self.generation);
+		return false;
+	}
 	if (core->arena)
 		sb__arena_destroy(core->arena, true);
 	if (core->arenas)
@@ -351,6 +357,7 @@ static void detach(struct sb__core *core)
 	sb__store_process_remove(core->store, core->self.slot, core->self.generation);
 	sb__store_close(core->store);
 	sb__life_drop(core->life_pin);
+	return true;
 }
 
 static bool unregister(sb_bridge *bridge)
@@ -379,8 +386,8 @@ void sb__core_close(sb_bridge *bridge)
 		return;
 	close_sessions(bridge);
 	if (unregister(bridge)) {
-		detach(bridge->core);
-		core_free(bridge->core);
+		if (detach(bridge->core))
+			core_free(bridge->core);
 	}
 	free(bridge);
 }

@@ -133,6 +133,17 @@ void sb__thread_lane_lost(struct sb__attachment *attachment);
 /* ── session.c ── */
 
 void sb__session_close_locked(sb_session *session);
+/* Joins s to the session that the store has. 0 joined; 1 look again; or an error. */
+int sb__join(sb_session *session, const struct sb__session_rec *rec, uint64_t until_ms);
+/* Elects a designated owner for an orphaned session, as its mode says. 0: look again. */
+int sb__elect(struct sb__core *core, const struct sb__session_rec *rec);
+/* The session exists in state STARTING: waits a moment, or orphans it if its designated owner died. 0: look again. */
+int sb__wait_starting(struct sb__core *core, const struct sb__session_rec *rec, uint64_t until_ms);
+uint64_t sb__start_until(const struct sb__core *core); /* how long to wait from now on for one that starts */
+bool sb__designated_dead(struct sb__core *core, const struct sb__session_rec *rec);
+
+/* ── recover.c ── */
+
 /* Makes sure that the handle is joined by this process and attached to the current incarnation, if there is one. */
 int sb__session_enter(sb_session *session);
 /* After a call found its incarnation ended or its owner dead: looks at the store. 0: attached to another,
@@ -141,10 +152,20 @@ int sb__session_enter(sb_session *session);
 int sb__session_recover(sb_session *session, struct sb__attachment *failed, bool creating);
 /* A call saw the designated owner of the incarnation die: records it, so that the next creating call can elect. */
 void sb__session_note_death(sb_session *session, const struct sb__attachment *failed);
+/* ── ended.c ── */
+
 /* Says what became of an incarnation: sets the error record, returns its code. */
 int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint64_t incarnation, const char *what);
 /* Wakes and unlinks after the store ended rec: mailbox state, bell, files. */
 void sb__session_finish_locked(struct sb__core *core, const struct sb__session_rec *rec, enum sb__mailbox_state state);
+/* The same for a session that is over: what ended its last incarnation. */
+int sb__session_explain(sb_session *session, bool another, const char *what); /* another: one that has its id now */
+int sb__no_such_session(struct sb__core *core, const char *id);
+/* Ends the session if it was idle for its TTL. 1 ended, 0 not. core->lock
+ * not held. */
+int sb__session_expire_idle(struct sb__core *core, const struct sb__session_rec *rec);
+/* An access that no mailbox has noted: the TTL begins anew. */
+void sb__session_refresh(struct sb__core *core, const struct sb__session_rec *rec);
 
 /* ── options.c ── */
 
@@ -182,12 +203,18 @@ int sb__hosted_execute(struct sb__hosted *hosted, uint64_t trace_id, const struc
 void sb__hosted_put(struct sb__hosted *hosted);
 struct sb__mailbox *sb__hosted_mailbox(struct sb__hosted *hosted);
 struct sb__bell *sb__host_bell(struct sb__core *core);
-/* Stops serving: orphans what is still served, ends the threads. No lock held. */
-void sb__host_stop(struct sb__core *core);
+/* Stops serving: orphans what is still served, interrupts and waits for the calls that run, ends the threads. False: a call
+ * did not end in time, and core and all that it names must stay for ever. No lock held. */
+bool sb__host_stop(struct sb__core *core);
 /* In a forked child: leaves the parent's host alone for ever. core->lock held. */
 void sb__host_forget_locked(struct sb__core *core);
 /* Blocks until the hosted incarnation ended (true), or timeout_ms passed. */
 bool sb__host_wait(struct sb__core *core, uint64_t incarnation, uint32_t timeout_ms);
+
+/* ── serve.c ── */
+
+/* In a forked child: if the forking thread runs a call of the mailbox, its reply is not this process's to write. */
+void sb__serve_forked_child(void);
 
 /* ── context.c ── */
 

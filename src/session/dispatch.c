@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "core.h"
+#include "engine.h"
 #include "fail.h"
 #include "ids.h"
 #include "message.h"
@@ -51,7 +52,7 @@ static int stale(const struct call *c, uint64_t incarnation)
 	return refused(c, sb__incarnation_explain(c->session->core, c->session->id, incarnation, c->label));
 }
 
-static int check_refs(const struct call *c, const struct sb__attachment *a)
+static int check_sessions(const struct call *c)
 {
 	const sb_ref *target = c->request->target;
 	const struct sb_args *args = c->request->args;
@@ -61,8 +62,14 @@ static int check_refs(const struct call *c, const struct sb__attachment *a)
 	for (size_t i = 0; args && i < args->ref_count; i++)
 		if (strcmp(args->refs[i].session_id, c->session->id) != 0)
 			return mismatch(c, args->refs[i].session_id, "argument");
-	if (!a)
-		return 0;
+	return 0;
+}
+
+static int check_incarnations(const struct call *c, const struct sb__attachment *a)
+{
+	const sb_ref *target = c->request->target;
+	const struct sb_args *args = c->request->args;
+
 	if (target && target->incarnation != a->incarnation)
 		return stale(c, target->incarnation);
 	for (size_t i = 0; args && i < args->ref_count; i++)
@@ -83,6 +90,14 @@ static int timed_out(const struct call *c, int outcome)
 	sb__fail_set_sessions(c->session->id, NULL);
 	sb__fail_set_trace(c->trace_id);
 	return err;
+}
+
+static int cancelled(const struct call *c)
+{
+	int err = sb__fail(SB_ECANCELLED, "%s: cancelled before it began, so nothing ran", c->label);
+
+	sb__fail_set_sessions(c->session->id, NULL);
+	return refused(c, err);
 }
 
 static int died(const struct call *c, struct sb__attachment *a, int outcome)
@@ -154,9 +169,26 @@ static int call_here(const struct call *c, struct sb__attachment *a, sb_value **
 	return err;
 }
 
-/* ── through the mailbox ── */
+/* ── both ways ── */
 
 #define AGAIN 1 /* nothing ran, and the session may have moved to another incarnation */
+
+/* A session that was idle for its TTL has ended, also where nobody had the time to end it. */
+static int check_idle(const struct call *c, struct sb__attachment *a)
+{
+	uint64_t ttl_ms = sb__mailbox_header(a->mailbox)->ttl_ms;
+	uint64_t last = sb__load(&sb__mailbox_control(a->mailbox)->last_access_ms), now = sb__now_coarse_ms();
+	struct sb__session_rec rec;
+
+	if (!ttl_ms || now <= last || now - last < ttl_ms)
+		return 0;
+	if (sb__store_session_get(c->session->core->store, c->session->id, &rec) == 1 &&
+	    rec.incarnation == a->incarnation && sb__session_expire_idle(c->session->core, &rec) == 1)
+		return AGAIN;
+	return 0;
+}
+
+/* ── through the mailbox ── */
 
 static bool alive(void *arg)
 {
@@ -185,7 +217,10 @@ static int take_reply(const struct call *c, struct sb__attachment *a, uint32_t l
 static int post(const struct call *c, struct sb__attachment *a, uint32_t lane, enum sb__lane_result *ret)
 {
 	struct sb__lane_post post = { c->deadline_ns, c->trace_id, c->label, c->session->core->arena };
+	/* A host program's Python thread may come here from C code with the GIL held; whoever answers may need it. */
+	const struct sb__engine *engine = sb__engine_loaded();
 	struct sb__buf buf;
+	void *gil;
 	int err;
 
 	sb__lane_request(a->mailbox, lane, &buf);
@@ -195,7 +230,10 @@ static int post(const struct call *c, struct sb__attachment *a, uint32_t lane, e
 		sb__buf_free(&buf);
 		return refused(c, err);
 	}
+	gil = engine ? engine->gil_release() : NULL;
 	err = sb__lane_call(a->mailbox, &a->peer->bell, lane, &buf, &post, alive, a, ret);
+	if (gil)
+		engine->gil_restore(gil);
 	return err ? refused(c, err) : 0;
 }
 
@@ -226,6 +264,8 @@ static int call_there(const struct call *c, struct sb__attachment *a, sb_value *
 		return died(c, a, SB_OUTCOME_UNKNOWN);
 	case SB__LANE_ENDED:
 		return ended(c, a, SB_OUTCOME_REFUSED);
+	case SB__LANE_WAS_CANCELLED:
+		return cancelled(c);
 	case SB__LANE_MAYBE:
 		break;
 	}
@@ -242,21 +282,45 @@ static bool creates(const sb_request *request)
 	return request->verb == SB_VERB_CALL || request->verb == SB_VERB_GET;
 }
 
+/* A ref made under a newer incarnation than the one this handle is at: the session moved on, and we have not noticed. */
+static bool behind(const struct call *c, const struct sb__attachment *a)
+{
+	const struct sb_args *args = c->request->args;
+
+	if (c->request->target && c->request->target->incarnation > a->incarnation)
+		return true;
+	for (size_t i = 0; args && i < args->ref_count; i++)
+		if (args->refs[i].incarnation > a->incarnation)
+			return true;
+	return false;
+}
+
 static int send(struct call *c, sb_value **ret_value)
 {
 	struct sb__attachment *a;
-	int err;
+	bool caught_up = false;
+	int err = check_sessions(c);
+
+	if (err)
+		return err;
 
 	for (;;) {
 		err = sb__session_enter(c->session);
 		if (err)
 			return refused(c, err);
 		a = atomic_load_explicit(&c->session->attached, memory_order_acquire);
-		err = check_refs(c, a);
+		if (a && !caught_up && behind(c, a)) {
+			caught_up = true;
+			err = sb__session_recover(c->session, NULL, false);
+			if (err)
+				return refused(c, err);
+			continue;
+		}
+		err = a ? check_incarnations(c, a) : 0;
 		if (err)
 			return err;
-		err = AGAIN;
-		if (a)
+		err = a ? check_idle(c, a) : AGAIN;
+		if (!err)
 			err = a->hosted ? call_here(c, a, ret_value) : call_there(c, a, ret_value);
 		if (a && a->hosted && err == SB_ERELEASED)
 			err = AGAIN; /* ended under us: the store knows why */

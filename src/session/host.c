@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The designated owner's side: hosted sessions and the keeper thread. Serving threads: serve.c.
+ * The designated owner's side: hosted sessions, starting and stopping. Serving threads: serve.c; the keeper: keeper.c.
  *
- * One host per bridge and process: one bell for all its sessions. The keeper holds the bell's alive mutex
- * for as long as it runs: when it ends, by any death or because the host stops, callers learn at once.
- * It drops the objects of ended sessions, mirrors counts to the store, and enforces TTLs by time.
+ * One host per bridge and process: one bell for all its sessions.
  *
  * Lock order: host->lock is a leaf but for the store's; never held while waiting for the GIL.
  *
@@ -20,12 +18,8 @@
 #include "clock.h"
 #include "fail.h"
 #include "host_impl.h"
+#include "note.h"
 #include "os_linux.h"
-#include "sweep.h"
-
-#define MIRROR_MS 100  /* live ref counts reach the store this soon */
-#define IDLE_TICK_MS 1000
-#define SWEEP_BUDGET_MS 5
 
 /* ── hosted sessions ── */
 
@@ -93,6 +87,12 @@ void sb__hosted_end(struct sb__hosted *h)
 		h->ended = true;
 		host->slots[h->bell_index] = NULL;
 		host->count--;
+		sb__due_remove_locked(h);
+		if (h->users) { /* nobody waits for these calls any more */
+			h->refs++;
+			h->next_ending = host->ending;
+			host->ending = h;
+		}
 		bury_if_idle_locked(h);
 		put_locked(h, &dead); /* the slot's reference; never the last, somebody called us with one */
 		pthread_cond_broadcast(&host->changed);
@@ -112,6 +112,14 @@ bool sb__hosted_begin(struct sb__hosted *h)
 	return ok;
 }
 
+void sb__hosted_leave(struct sb__hosted *h)
+{
+	pthread_mutex_lock(&h->host->lock);
+	h->users--;
+	bury_if_idle_locked(h);
+	pthread_mutex_unlock(&h->host->lock);
+}
+
 void sb__hosted_finish(struct sb__hosted *h)
 {
 	struct sb__host *host = h->host;
@@ -119,6 +127,12 @@ void sb__hosted_finish(struct sb__hosted *h)
 	pthread_mutex_lock(&host->lock);
 	h->users--;
 	bury_if_idle_locked(h);
+	if (!h->dirty && !h->ended) {
+		h->dirty = true;
+		h->refs++;
+		h->next_dirty = host->dirty_list;
+		host->dirty_list = h;
+	}
 	if (!host->dirty) {
 		host->dirty = true;
 		if (host->keeper_idle)
@@ -168,7 +182,7 @@ void sb__hosted_mirror(struct sb__hosted *h)
 
 int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb__buf *request, struct sb__buf *reply)
 {
-	struct sb__call_origin origin = { h->host->core->self.pid, trace_id };
+	struct sb__call_origin origin = { .pid = h->host->core->self.pid, .trace_id = trace_id };
 	uint64_t began_ns = sb__now_ns();
 
 	if (!sb__hosted_begin(h)) {
@@ -178,6 +192,8 @@ int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb_
 		return err;
 	}
 	h->host->engine->execute(h->table, &origin, request->data, request->len, reply);
+	if (!sb__core_is_ours(h->host->core))
+		return 0; /* the called code did os.fork(): in the child this host is the parent's */
 	atomic_fetch_add_explicit(&h->calls, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&h->service_ns, sb__now_ns() - began_ns, memory_order_relaxed);
 	sb__hosted_mirror(h);
@@ -269,172 +285,10 @@ int sb__host_session(struct sb__core *core, const struct sb__session_rec *rec)
 	}
 	pthread_mutex_lock(&h->host->lock);
 	h->whole = true; /* from now on others find it */
+	sb__due_file_locked(h, sb__keeper_first_look(h));
 	pthread_mutex_unlock(&h->host->lock);
 	sb__hosted_put(h);
 	return 0;
-}
-
-/* ── the keeper ── */
-
-/* Ended sessions without running calls: the objects go now; the memory when nobody refers to it. */
-static void bury_dead(struct sb__host *host)
-{
-	for (;;) {
-		struct sb__hosted *h;
-
-		pthread_mutex_lock(&host->lock);
-		h = host->dead;
-		if (h)
-			host->dead = h->next_dead;
-		pthread_mutex_unlock(&host->lock);
-		if (!h)
-			return;
-		host->engine->table_destroy(h->table);
-		h->table = NULL;
-		sb__hosted_put(h);
-	}
-}
-
-/* Writes the live count behind, so that inspect sees it without the mailbox. */
-static void mirror_to_store(struct sb__hosted *h)
-{
-	struct sb__table_counts counts;
-
-	h->host->engine->counts(h->table, &counts);
-	if (counts.live == h->stored_live)
-		return;
-	if (sb__store_session_mirror(h->host->core->store, h->rec.session_id, h->rec.incarnation, counts.live) >= 0)
-		h->stored_live = counts.live;
-}
-
-static void end_expired(struct sb__hosted *h, uint64_t last_ms, uint64_t now)
-{
-	struct sb__core *core = h->host->core;
-
-	if (sb__store_session_expire(core->store, h->rec.session_id, h->rec.uid, last_ms, now, NULL) != 1)
-		return;
-	sb__mailbox_end(h->mailbox, SB__MAILBOX_EXPIRED);
-	sb__hosted_end(h);
-	sb__mailbox_unlink(core->dir.mailbox, h->rec.incarnation);
-}
-
-static void keep(struct sb__hosted *h, uint64_t now)
-{
-	struct sb__mailbox_control_shm *control = sb__mailbox_control(h->mailbox);
-	uint64_t last = sb__load(&control->last_access_ms);
-
-	if (sb__mailbox_state(h->mailbox) != SB__MAILBOX_SERVING) {
-		sb__hosted_end(h);
-		return;
-	}
-	if (!sb__hosted_begin(h))
-		return;
-	if (h->rec.ttl_ms && now > h->next_expire) {
-		h->host->engine->expire(h->table, now);
-		h->next_expire = now + (h->rec.ttl_ms / 8 < IDLE_TICK_MS ? h->rec.ttl_ms / 8 : IDLE_TICK_MS);
-	}
-	mirror_to_store(h);
-	sb__hosted_mirror(h);
-	sb__mailbox_sweep_replies(h->mailbox, h->host->core->arena);
-	sb__hosted_finish(h);
-	if (h->rec.ttl_ms && last && now > last && now - last > h->rec.ttl_ms)
-		end_expired(h, last, now);
-}
-
-/* Dead owners of our sessions must end them even where no reaper runs. */
-static void sweep(struct sb__host *host, uint64_t now)
-{
-	struct sb__sweep_options options = { .budget_ms = SWEEP_BUDGET_MS };
-	struct sb__sweep_result result;
-	uint64_t every = sb__core_number(host->core, SB__CONFIG_SWEEP_MS);
-
-	if (!every || now - host->swept_ms < every || !host->count)
-		return;
-	host->swept_ms = now;
-	if (sb__reaper_sweep(host->core->store, &host->core->dir, &options, &result))
-		sb__log(SB_LOG_WARN, "tidying: %s", sb_last_error()->message);
-}
-
-/* Somebody removed the bridge's directory: nobody can reach these sessions any more. */
-static bool directory_vanished(const struct sb__host *host)
-{
-	struct stat st;
-
-	return sb__os_fstat(host->core->dir.boot, &st) == 0 && st.st_nlink == 0;
-}
-
-static void end_all(struct sb__host *host)
-{
-	for (uint32_t i = 0; i < host->top; i++) {
-		struct sb__hosted *h = sb__hosted_at(host, i);
-
-		if (!h)
-			continue;
-		sb__mailbox_end(h->mailbox, SB__MAILBOX_RELEASED);
-		sb__hosted_end(h);
-		sb__hosted_put(h);
-	}
-}
-
-static void keep_all(struct sb__host *host)
-{
-	uint64_t now = sb__now_ms();
-
-	if (directory_vanished(host))
-		end_all(host);
-	else
-		sweep(host, now);
-
-	for (uint32_t i = 0; i < host->top; i++) {
-		struct sb__hosted *h = sb__hosted_at(host, i);
-
-		if (!h)
-			continue;
-		keep(h, now);
-		sb__hosted_put(h);
-	}
-	bury_dead(host);
-}
-
-static void keeper_sleep(struct sb__host *host)
-{
-	struct timespec until;
-	uint64_t ns;
-
-	pthread_mutex_lock(&host->lock);
-	host->keeper_idle = !host->dirty;
-	ns = sb__now_ns() + (host->dirty ? MIRROR_MS : IDLE_TICK_MS) * UINT64_C(1000000);
-	until = (struct timespec){ (time_t)(ns / 1000000000), (long)(ns % 1000000000) };
-	if (!host->dead && !host->stopping)
-		pthread_cond_timedwait(&host->changed, &host->lock, &until);
-	/* Woken by the first change after a rest: let more of them gather. */
-	if (host->keeper_idle && host->dirty && !host->dead && !host->stopping) {
-		host->keeper_idle = false;
-		ns = sb__now_ns() + MIRROR_MS * UINT64_C(1000000);
-		until = (struct timespec){ (time_t)(ns / 1000000000), (long)(ns % 1000000000) };
-		pthread_cond_timedwait(&host->changed, &host->lock, &until);
-	}
-	host->keeper_idle = false;
-	host->dirty = false;
-	pthread_mutex_unlock(&host->lock);
-}
-
-static void *keeper_main(void *arg)
-{
-	struct sb__host *host = arg;
-
-	if (sb__bell_alive_hold(&host->bell) != 0)
-		sb__log(SB_LOG_WARN, "callers of this process will learn of its death by polling: %s", sb_last_error()->message);
-	pthread_mutex_lock(&host->lock);
-	host->keeper_ready = true;
-	pthread_cond_broadcast(&host->changed);
-	pthread_mutex_unlock(&host->lock);
-	while (!atomic_load(&host->stopping)) {
-		keep_all(host);
-		keeper_sleep(host);
-	}
-	keep_all(host);
-	return NULL; /* without letting go of the alive mutex: callers must know that nobody serves them */
 }
 
 /* ── starting and stopping ── */
@@ -458,7 +312,7 @@ static int host_start(struct sb__host *host)
 
 	if (err)
 		return err;
-	err = sb__thread_start(&host->keeper, keeper_main, host);
+	err = sb__thread_start(&host->keeper, sb__keeper_main, host);
 	if (err) {
 		sb__bell_detach(&host->bell);
 		sb__bell_unlink(host->core->dir.bell, host->core->self.slot, host->core->self.generation);
@@ -552,31 +406,45 @@ static void abandon_sessions(struct sb__host *host)
 
 		if (!h)
 			continue;
-		if (sb__store_session_orphan(core->store, h->rec.session_id, h->rec.incarnation) == 1)
+		if (sb__store_session_orphan(core->store, h->rec.session_id, h->rec.incarnation) == 1) {
 			sb__mailbox_unlink(core->dir.mailbox, h->rec.incarnation);
+			sb__session_note(core, SB__EVENT_ORPHAN, &h->rec, core->self.pid, "its designated owner stopped serving");
+		}
 		sb__hosted_end(h);
 		sb__hosted_put(h);
 	}
 }
 
-void sb__host_stop(struct sb__core *core)
+bool sb__host_stop(struct sb__core *core)
 {
 	struct sb__host *host = core->host;
+	const struct sb__engine *engine = sb__engine_loaded();
+	void *gil;
+	bool ended;
 
 	if (!host)
-		return;
+		return true;
+	gil = engine->gil_release(); /* those that we wait for need it */
 	abandon_sessions(host);
 	atomic_store(&host->stopping, true);
-	sb__serve_stop(host);
+	ended = sb__serve_stop(host, sb__core_number(core, SB__CONFIG_CLOSE_TIMEOUT_MS));
+	atomic_store(&host->keeper_stopping, true);
 	pthread_mutex_lock(&host->lock);
 	pthread_cond_broadcast(&host->changed);
 	pthread_mutex_unlock(&host->lock);
 	pthread_join(host->keeper, NULL);
-	bury_dead(host);
 	sb__bell_unlink(core->dir.bell, core->self.slot, core->self.generation);
-	sb__bell_detach(&host->bell);
-	core->host = NULL;
-	host_free(host);
+	if (ended) {
+		sb__keeper_bury(host);
+		sb__bell_detach(&host->bell);
+		host_free(host);
+		core->host = NULL;
+	} else {
+		sb__log(SB_LOG_WARN, "closing the bridge: a call still runs after %llu ms; what it uses is left to it",
+		        (unsigned long long)sb__core_number(core, SB__CONFIG_CLOSE_TIMEOUT_MS));
+	}
+	engine->gil_restore(gil);
+	return ended;
 }
 
 void sb__host_forget_locked(struct sb__core *core)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What host.c and serve.c share: the designated owner's side of a bridge. */
+/* What host.c, keeper.c, serve.c and cancel.c share: the designated owner's side of a bridge. */
 #ifndef SB_SESSION_HOST_IMPL_H
 #define SB_SESSION_HOST_IMPL_H
 
@@ -18,10 +18,13 @@ struct sb__hosted {
 	unsigned refs;             /* slot, attachments, whoever looks */
 	unsigned users;            /* calls running on the table */
 	bool whole;                /* made; until then it only keeps its slot */
-	bool ended, buried;
-	struct sb__hosted *next_dead;
+	bool ended, buried, dirty;
+	struct sb__hosted *next_dead, *next_dirty, *next_ending;
+	uint64_t due_ms;           /* when the keeper looks at it again; its place in the heap */
+	uint32_t due_at;           /* 1 + index there; 0 = not in it */
 	_Atomic uint64_t calls, service_ns; /* what they took, in all */
-	uint64_t stored_live, next_expire; /* keeper only */
+	_Atomic uint64_t attention_seen;
+	uint64_t stored_live, told_evicted; /* keeper only */
 };
 
 struct sb__worker; /* a service thread; serve.c */
@@ -35,17 +38,23 @@ struct sb__host {
 	struct sb__hosted *slots[SB__BELL_SESSIONS];
 	uint32_t top, count;       /* slots ever used; sessions now */
 	struct sb__hosted *dead;   /* ended, idle: the keeper drops their objects */
+	struct sb__hosted *ending; /* ended while calls run: the keeper interrupts these */
+	struct sb__hosted *dirty_list; /* had calls since the keeper looked */
+	struct sb__hosted *due[SB__BELL_SESSIONS]; /* those with a TTL: a heap, the earliest first */
+	uint32_t due_count;
+	uint32_t glance;           /* keeper only: where it goes on looking around */
 	pthread_t keeper;
 	bool keeper_ready, keeper_idle, dirty;
 	uint64_t swept_ms;         /* keeper only */
-	_Atomic bool stopping;
+	_Atomic bool stopping, keeper_stopping;
 	_Atomic(struct sb__worker *) leader;
 	struct sb__worker *workers; /* all that were started and not joined */
 	unsigned worker_count, standby_count;
 };
 
 bool sb__hosted_begin(struct sb__hosted *hosted); /* false: it ended */
-void sb__hosted_finish(struct sb__hosted *hosted);
+void sb__hosted_finish(struct sb__hosted *hosted); /* after a call: its counts have changed */
+void sb__hosted_leave(struct sb__hosted *hosted);  /* after anything else */
 struct sb__hosted *sb__hosted_at(struct sb__host *host, uint32_t index); /* referenced, or NULL */
 void sb__hosted_mirror(struct sb__hosted *hosted); /* private counts to the control page */
 
@@ -53,6 +62,19 @@ void sb__hosted_mirror(struct sb__hosted *hosted); /* private counts to the cont
 int sb__thread_start(pthread_t *ret, void *(*fn)(void *), void *arg);
 
 int sb__serve_start(struct sb__host *host);
-void sb__serve_stop(struct sb__host *host); /* after stopping was set: waits for the calls that run */
+/* After stopping was set: waits for the calls that run. False: some still do; their threads are left alone, and host and
+ * all that it names must stay for ever. */
+bool sb__serve_stop(struct sb__host *host, uint64_t timeout_ms);
+
+/* keeper.c */
+void *sb__keeper_main(void *host);
+void sb__keeper_bury(struct sb__host *host); /* drops the objects of ended sessions without running calls */
+uint64_t sb__keeper_first_look(const struct sb__hosted *hosted);
+/* With host->lock held. due_ms 0: never. */
+void sb__due_file_locked(struct sb__hosted *hosted, uint64_t due_ms);
+void sb__due_remove_locked(struct sb__hosted *hosted);
+
+/* cancel.c: interrupts running calls of the session that were cancelled or abandoned. Between begin and finish. */
+void sb__hosted_attend(struct sb__hosted *hosted);
 
 #endif

@@ -37,6 +37,8 @@ void sb__scope_leave(sb_scope *scope); /* once more is fine */
 /* dispatch.c: does not consume request->args */
 int sb__invoke(sb_session *session, const sb_request *request, sb_value **ret_value);
 
+/* cancel.c */
+int sb__session_cancel(sb_session *session, uint64_t trace_id, int *ret_level);
 /* refinfo.c: facts from the ref's row. SB__REF_NOT_LISTED: there is none, all but the facts of the row is filled in. */
 #define SB__REF_NOT_LISTED 1
 int sb__ref_info(sb_session *session, const sb_ref *ref, sb_ref_info *ret);

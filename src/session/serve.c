@@ -10,7 +10,10 @@
  *
  * Crash: a call that was accepted stays BUSY; its caller sees this process's death and reports «unknown».
  */
+#include <errno.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "fail.h"
@@ -26,6 +29,7 @@ struct sb__worker {
 	struct sb__worker *next;
 	struct sb__host *host;
 	pthread_t thread;
+	bool done; /* left worker_main; under host->lock */
 	uint32_t cursor;
 	uint8_t scratch[SB__INLINE_MAX];
 };
@@ -35,16 +39,31 @@ static bool leads(const struct sb__worker *w)
 	return atomic_load_explicit(&w->host->leader, memory_order_acquire) == w && !atomic_load(&w->host->stopping);
 }
 
+/* Where this thread's running call will write its reply: in the caller's lane. */
+static __thread struct sb__buf *reply_in_lane;
+
+void sb__serve_forked_child(void)
+{
+	/* The called code did os.fork(): what it does from here on must not reach the lane, which is the parent's
+	 * to answer. */
+	if (reply_in_lane)
+		sb__buf_init(reply_in_lane, NULL, 0);
+}
+
 static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *call)
 {
 	struct sb__host *host = w->host;
-	struct sb__call_origin origin = { call->caller_pid, call->trace_id };
+	struct sb__call_origin origin = { call->caller_pid, call->trace_id, sb__call_key(call->lane, call->word) };
+	uint64_t epoch = sb__fork_epoch(), began_ns = sb__now_ns();
 	struct sb__buf reply;
-	uint64_t began_ns = sb__now_ns();
 	uint64_t made;
 
 	sb__accepted_reply(h->mailbox, call, &reply);
+	reply_in_lane = &reply;
 	made = host->engine->execute(h->table, &origin, call->request.data, call->request.len, &reply);
+	reply_in_lane = NULL;
+	if (sb__fork_epoch() != epoch)
+		_exit(0); /* the child came back: of this process's threads only this one exists */
 	if (!sb__accepted_complete(h->mailbox, call, &reply, host->core->arena) && made)
 		host->engine->withdraw(h->table, made); /* its caller is gone: the refs in it are nobody's */
 	atomic_fetch_add_explicit(&h->calls, 1, memory_order_relaxed);
@@ -76,8 +95,10 @@ static void serve_session(struct sb__worker *w, uint32_t index)
 	if (sb__mailbox_state(h->mailbox) != SB__MAILBOX_SERVING) {
 		sb__hosted_end(h);
 	} else if (sb__hosted_begin(h)) {
-		bool more = run_batch(w, h);
+		bool more;
 
+		sb__hosted_attend(h);
+		more = run_batch(w, h);
 		sb__hosted_finish(h);
 		if (more)
 			sb__bell_ring(&w->host->bell, index);
@@ -159,8 +180,8 @@ static bool stand_by_again(struct sb__worker *w)
 	return stay;
 }
 
-/* Ends this thread by itself, unless the host stops just now: then it is joined. */
-static void leave(struct sb__worker *w)
+/* Ends this thread by itself: true; unless the host stops just now: then it is joined. */
+static bool leave(struct sb__worker *w)
 {
 	struct sb__host *host = w->host;
 	struct sb__worker **at;
@@ -175,10 +196,11 @@ static void leave(struct sb__worker *w)
 		w = NULL;
 	}
 	pthread_mutex_unlock(&host->lock);
-	if (w) {
-		pthread_detach(pthread_self());
-		free(w);
-	}
+	if (!w)
+		return false;
+	pthread_detach(pthread_self());
+	free(w);
+	return true;
 }
 
 static void *worker_main(void *arg)
@@ -196,10 +218,15 @@ static void *worker_main(void *arg)
 		take_lead(w);
 		lead(w);
 		if (!atomic_load(&host->stopping) && !stand_by_again(w)) {
-			leave(w);
+			if (leave(w))
+				return NULL;
 			break;
 		}
 	}
+	pthread_mutex_lock(&host->lock);
+	w->done = true;
+	pthread_cond_broadcast(&host->changed);
+	pthread_mutex_unlock(&host->lock);
 	return NULL;
 }
 
@@ -215,20 +242,42 @@ int sb__serve_start(struct sb__host *host)
 	return err;
 }
 
-void sb__serve_stop(struct sb__host *host)
+/* Takes one that is done off the list; NULL if none is. */
+static struct sb__worker *take_done_locked(struct sb__host *host)
 {
-	sb__bell_wake_all(&host->bell);
-	for (;;) {
-		struct sb__worker *w;
+	struct sb__worker **at = &host->workers, *w;
 
-		pthread_mutex_lock(&host->lock);
-		w = host->workers;
-		if (w)
-			host->workers = w->next;
+	while (*at && !(*at)->done)
+		at = &(*at)->next;
+	w = *at;
+	if (w)
+		*at = w->next;
+	return w;
+}
+
+bool sb__serve_stop(struct sb__host *host, uint64_t timeout_ms)
+{
+	uint64_t ns = sb__now_ns() + timeout_ms * UINT64_C(1000000);
+	struct timespec until = { (time_t)(ns / 1000000000), (long)(ns % 1000000000) };
+	int rc = 0;
+
+	sb__bell_wake_all(&host->bell);
+	pthread_mutex_lock(&host->lock);
+	while (host->workers && rc != ETIMEDOUT) {
+		struct sb__worker *w = take_done_locked(host);
+
+		if (!w) {
+			rc = pthread_cond_timedwait(&host->changed, &host->lock, &until);
+			continue;
+		}
 		pthread_mutex_unlock(&host->lock);
-		if (!w)
-			return;
 		pthread_join(w->thread, NULL);
 		free(w);
+		pthread_mutex_lock(&host->lock);
 	}
+	for (struct sb__worker *w = host->workers; w; w = w->next)
+		pthread_detach(w->thread);
+	rc = host->workers == NULL;
+	pthread_mutex_unlock(&host->lock);
+	return rc;
 }

@@ -31,114 +31,7 @@ const char *sb__session_name(const sb_session *session)
 	return session->id;
 }
 
-/* ── explaining ── */
-
-static int grave_code(const struct sb__grave_rec *grave)
-{
-	switch (grave->reason) {
-	case SB__END_EXPIRED:
-		return SB_EEXPIRED;
-	case SB__END_OWNER_DIED:
-		return SB_EOWNERDIED;
-	default:
-		return SB_ERELEASED;
-	}
-}
-
-static int explain_grave(const struct sb__grave_rec *g, const char *what)
-{
-	int code = grave_code(g);
-	double ago = (double)(sb__wall_ms() - g->wall_ms) / 1000;
-
-	if (code == SB_EOWNERDIED)
-		sb__fail(code, "%s: the designated owner (pid %d) of session \"%s\" died %.1f s ago and its objects with it; "
-		         "make them again", what, (int)g->designated_pid, g->session_id, ago);
-	else
-		sb__fail(code, "%s: session \"%s\" ended %.1f s ago (%s); open it again, its old refs are gone", what, g->session_id,
-		         ago, sb__end_reason_name((enum sb__end_reason)g->reason));
-	sb__fail_set_sessions(g->session_id, NULL);
-	return code;
-}
-
-int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint64_t incarnation, const char *what)
-{
-	struct sb__grave_rec grave;
-	int found = sb__store_grave(core->store, incarnation, &grave);
-	int err;
-
-	if (found < 0)
-		return found;
-	if (found && strcmp(grave.session_id, session_id) == 0)
-		return explain_grave(&grave, what);
-	err = sb__fail(SB_ERELEASED, "%s: session \"%s\" is no more; open it again, its old refs are gone", what, session_id);
-	sb__fail_set_sessions(session_id, NULL);
-	return err;
-}
-
-static int no_such_session(struct sb__core *core, const char *id)
-{
-	struct sb__grave_rec grave;
-	int found = sb__store_grave_of(core->store, id, &grave);
-	int err;
-
-	if (found > 0)
-		return explain_grave(&grave, "joining");
-	if (found < 0)
-		return found;
-	err = sb__fail(SB_ENOSESSION, "there is no session \"%s\" on bridge %s: check the id, or open it first", id,
-	               core->dir.path);
-	sb__fail_set_sessions(id, NULL);
-	return err;
-}
-
-/* ── ending ── */
-
-void sb__session_finish_locked(struct sb__core *core, const struct sb__session_rec *rec, enum sb__mailbox_state state)
-{
-	struct sb__hosted *hosted = sb__host_find(core, rec->incarnation);
-	struct sb__mailbox *mailbox;
-
-	if (hosted) {
-		sb__mailbox_end(sb__hosted_mailbox(hosted), state);
-		sb__hosted_end(hosted);
-		sb__hosted_put(hosted);
-	} else if (sb__mailbox_attach(core->dir.mailbox, rec->incarnation, &mailbox) == 0) {
-		const struct sb__mailbox_header_shm *header = sb__mailbox_header(mailbox);
-		struct sb__bell bell;
-
-		sb__mailbox_end(mailbox, state);
-		if (sb__bell_attach(core->dir.bell, header->owner.slot, header->owner.generation, &bell) == 0) {
-			sb__bell_ring(&bell, header->bell_index); /* so that it drops the objects now */
-			sb__bell_detach(&bell);
-		}
-		sb__mailbox_detach(mailbox);
-	}
-	sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
-}
-
-int sb__session_release(sb_bridge *bridge, const char *id, int *ret_released)
-{
-	struct sb__core *core = bridge->core;
-	struct sb__session_rec rec;
-	int err = sb__session_id_check(id);
-
-	if (err)
-		return err;
-	pthread_mutex_lock(&core->lock);
-	err = sb__core_enter_locked(core);
-	if (!err)
-		err = sb__store_session_end(core->store, id, 0, SB__END_RELEASED, &rec);
-	if (err > 0) {
-		sb__session_finish_locked(core, &rec, SB__MAILBOX_RELEASED);
-		sb__session_note(core, SB__EVENT_RELEASE, &rec, 0, "released");
-	}
-	pthread_mutex_unlock(&core->lock);
-	if (err < 0)
-		return err;
-	if (ret_released)
-		*ret_released = err;
-	return 0;
-}
+/* ── closing ── */
 
 static void disown_locked(sb_session *session)
 {
@@ -206,12 +99,12 @@ static void nap(unsigned ms)
 	nanosleep(&t, NULL);
 }
 
-static uint64_t start_until(const struct sb__core *core)
+uint64_t sb__start_until(const struct sb__core *core)
 {
 	return sb__now_ms() + sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS);
 }
 
-static bool designated_dead(struct sb__core *core, const struct sb__session_rec *rec)
+bool sb__designated_dead(struct sb__core *core, const struct sb__session_rec *rec)
 {
 	return sb__liveness_check(core->dir.life_fd, &rec->designated).verdict == SB__DEAD;
 }
@@ -263,7 +156,7 @@ static int elect_here(struct sb__core *core, const struct sb__session_rec *rec, 
 }
 
 /* Elects a designated owner for an orphaned session, as its mode says. 0: look again. */
-static int elect(struct sb__core *core, const struct sb__session_rec *rec)
+int sb__elect(struct sb__core *core, const struct sb__session_rec *rec)
 {
 	struct sb__session_rec mine;
 	int err;
@@ -275,11 +168,11 @@ static int elect(struct sb__core *core, const struct sb__session_rec *rec)
 }
 
 /* The session exists in state STARTING: waits a moment, or orphans it if its designated owner died. */
-static int wait_starting(struct sb__core *core, const struct sb__session_rec *rec, uint64_t until_ms)
+int sb__wait_starting(struct sb__core *core, const struct sb__session_rec *rec, uint64_t until_ms)
 {
 	int err;
 
-	if (designated_dead(core, rec)) {
+	if (sb__designated_dead(core, rec)) {
 		err = sb__store_session_orphan(core->store, rec->session_id, rec->incarnation);
 		if (err == 1)
 			sb__session_note(core, SB__EVENT_ORPHAN, rec, rec->designated.pid, "its designated owner died starting it");
@@ -314,6 +207,10 @@ static int join_locked(sb_session *s, const struct sb__session_rec *rec)
 		return err ? err : SB_ERELEASED;
 	}
 	sb__session_note(core, SB__EVENT_JOIN, rec, 0, "handle opened");
+	if (a)
+		sb__mailbox_touch(a->mailbox);
+	else
+		sb__session_refresh(core, rec);
 	s->uid = rec->uid;
 	s->last_incarnation = rec->incarnation;
 	s->handle = owner.handle;
@@ -323,13 +220,13 @@ static int join_locked(sb_session *s, const struct sb__session_rec *rec)
 }
 
 /* Joins s to the session that the store has. 0 joined; 1 look again; or an error. */
-static int join(sb_session *s, const struct sb__session_rec *rec, uint64_t until_ms)
+int sb__join(sb_session *s, const struct sb__session_rec *rec, uint64_t until_ms)
 {
 	struct sb__core *core = s->core;
 	int err;
 
 	if (rec->state == SB_SESSION_STARTING) {
-		err = wait_starting(core, rec, until_ms);
+		err = sb__wait_starting(core, rec, until_ms);
 		return err ? err : 1;
 	}
 	pthread_mutex_lock(&core->lock);
@@ -391,7 +288,7 @@ static int create_here(sb_session *s, struct sb__wish *wish, bool as_owner)
 static int open_by_store(sb_session *s, struct sb__wish *wish)
 {
 	struct sb__core *core = s->core;
-	uint64_t until_ms = start_until(s->core);
+	uint64_t until_ms = sb__start_until(s->core);
 	struct sb__session_rec rec;
 	int err;
 
@@ -399,12 +296,14 @@ static int open_by_store(sb_session *s, struct sb__wish *wish)
 		err = sb__store_session_get(core->store, wish->rec.session_id, &rec);
 		if (err < 0)
 			return err;
+		if (err == 1 && sb__session_expire_idle(core, &rec) == 1)
+			continue; /* nobody had noticed yet: look again */
 		if (err == 1) {
 			err = sb__wish_check_join(wish, &rec);
 			if (!err)
-				err = join(s, &rec, until_ms);
+				err = sb__join(s, &rec, until_ms);
 		} else if (wish->designated == SB_DESIGNATED_ATTACH_ONLY) {
-			err = no_such_session(core, wish->rec.session_id);
+			err = sb__no_such_session(core, wish->rec.session_id);
 		} else if (wish->designated == SB_DESIGNATED_DEDICATED) {
 			err = sb__dedicated_start(core, &wish->rec);
 			err = err ? err : 1;
@@ -528,169 +427,6 @@ int sb__session_host_wait(sb_session *s, uint32_t timeout_ms)
 	if (sb__store_session_get(s->core->store, s->id, &rec) == 1 && rec.uid == s->uid)
 		end_if_unwanted(s, &rec);
 	return 0;
-}
-
-/* ── keeping up ── */
-
-static int rejoin(sb_session *s)
-{
-	uint64_t until_ms = start_until(s->core);
-	struct sb__session_rec rec;
-	int err;
-
-	do {
-		err = sb__store_session_get(s->core->store, s->id, &rec);
-		if (err < 0)
-			return err;
-		if (err == 0 || rec.uid != s->uid)
-			return sb__incarnation_explain(s->core, s->id, s->last_incarnation, "using an inherited session");
-		err = join(s, &rec, until_ms);
-	} while (err == 1);
-	return err;
-}
-
-int sb__session_enter(sb_session *s)
-{
-	int err;
-
-	if (atomic_load_explicit(&s->epoch, memory_order_acquire) == sb__fork_epoch())
-		return 0;
-	err = sb__core_enter(s->core);
-	if (err)
-		return err;
-	/* Two threads of a forked child may come here at once with one handle; the second finds it joined. */
-	pthread_mutex_lock(&s->core->rejoin_lock);
-	if (atomic_load(&s->epoch) != sb__fork_epoch())
-		err = rejoin(s);
-	pthread_mutex_unlock(&s->core->rejoin_lock);
-	return err;
-}
-
-static void retire_locked(sb_session *s, struct sb__attachment *next)
-{
-	struct sb__attachment *old = atomic_exchange(&s->attached, next);
-
-	if (!old)
-		return;
-	if (s->retired_count == sizeof(s->retired) / sizeof(s->retired[0])) {
-		/* Eight incarnations ago: no call can be in it any more, its owner is long dead. */
-		sb__attachment_put_locked(s->retired[0]);
-		memmove(s->retired, s->retired + 1, sizeof(s->retired) - sizeof(s->retired[0]));
-		s->retired_count--;
-	}
-	s->retired[s->retired_count++] = old;
-}
-
-static int move_to(sb_session *s, const struct sb__session_rec *rec)
-{
-	struct sb__core *core = s->core;
-	struct sb__attachment *a = NULL;
-	int err;
-
-	pthread_mutex_lock(&core->lock);
-	err = sb__attach_locked(core, rec, &a);
-	if (!err && atomic_load(&s->attached) == a)
-		sb__attachment_put_locked(a); /* another thread was quicker */
-	else if (!err)
-		retire_locked(s, a);
-	if (!err)
-		s->last_incarnation = rec->incarnation;
-	pthread_mutex_unlock(&core->lock);
-	return err;
-}
-
-static int owner_died(sb_session *s, const struct sb__session_rec *rec)
-{
-	int err = sb__fail(SB_EOWNERDIED, "the designated owner (pid %d) of session \"%s\" died and its objects with it; make them "
-	                   "again", (int)rec->designated.pid, s->id);
-
-	sb__fail_set_sessions(s->id, NULL);
-	return err;
-}
-
-static int recover_orphaned(sb_session *s, const struct sb__session_rec *rec, bool creating)
-{
-	int err;
-
-	if (!creating)
-		return owner_died(s, rec);
-	if (s->designated == SB_DESIGNATED_ATTACH_ONLY) {
-		err = sb__fail(SB_ENOOWNER, "session \"%s\" has no designated owner since pid %d died, and this handle is attach-only: open "
-		               "it with designated = self or dedicated to elect one", s->id, (int)rec->designated.pid);
-		sb__fail_set_sessions(s->id, NULL);
-		return err;
-	}
-	err = elect(s->core, rec);
-	return err ? err : 1;
-}
-
-/*
- * The designated owner of rec is dead, or its service of the incarnation that we are attached to is: the kernel marked
- * its alive mutex, which a dying process's memory may outlive for a while before its life token goes.
- */
-static bool stopped_serving(struct sb__core *core, const struct sb__session_rec *rec, const struct sb__attachment *failed)
-{
-	if (failed && failed->peer && failed->incarnation == rec->incarnation && sb__bell_owner_died(&failed->peer->bell))
-		return true;
-	return designated_dead(core, rec);
-}
-
-static int orphan(struct sb__core *core, const struct sb__session_rec *rec)
-{
-	int err = sb__store_session_orphan(core->store, rec->session_id, rec->incarnation);
-
-	if (err == 1) {
-		sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
-		sb__session_note(core, SB__EVENT_ORPHAN, rec, rec->designated.pid, "a caller saw its designated owner dead");
-	}
-	return err;
-}
-
-/* 0 moved on; 1 look again; or the code that says why not. */
-static int recover_once(sb_session *s, const struct sb__attachment *failed, bool creating, uint64_t until_ms)
-{
-	struct sb__core *core = s->core;
-	struct sb__session_rec rec;
-	int err = sb__store_session_get(core->store, s->id, &rec);
-
-	if (err < 0)
-		return err;
-	if (err == 0 || rec.uid != s->uid)
-		return sb__incarnation_explain(core, s->id, s->last_incarnation, "calling");
-	if (rec.state == SB_SESSION_STARTING) {
-		err = wait_starting(core, &rec, until_ms);
-		return err ? err : 1;
-	}
-	if (rec.state == SB_SESSION_ORPHANED)
-		return recover_orphaned(s, &rec, creating);
-	if (!stopped_serving(core, &rec, failed)) {
-		if (!failed || rec.incarnation != failed->incarnation)
-			return move_to(s, &rec);
-		return sb__fail(SB_EOWNERDIED, "the designated owner (pid %d) of session \"%s\" stopped serving it",
-		                (int)rec.designated.pid, s->id);
-	}
-	err = orphan(core, &rec);
-	return err < 0 ? err : owner_died(s, &rec); /* this call learns of the death; the next one may elect */
-}
-
-void sb__session_note_death(sb_session *s, const struct sb__attachment *failed)
-{
-	struct sb__session_rec rec;
-
-	if (sb__store_session_get(s->core->store, s->id, &rec) == 1 && rec.state == SB_SESSION_ACTIVE &&
-	    rec.incarnation == failed->incarnation && stopped_serving(s->core, &rec, failed))
-		orphan(s->core, &rec);
-}
-
-int sb__session_recover(sb_session *s, struct sb__attachment *failed, bool creating)
-{
-	uint64_t until_ms = start_until(s->core);
-	int err;
-
-	do {
-		err = recover_once(s, failed, creating, until_ms);
-	} while (err == 1);
-	return err;
 }
 
 /* ── facts ── */

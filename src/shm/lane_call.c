@@ -238,7 +238,13 @@ static enum sb__lane_result settle(struct flight *f, enum why why)
 		case SB__LANE_BUSY:
 			if (!sb__cas(&f->l->word, word, SB__WORD_WITH(word, SB__LANE_ABANDONED)))
 				continue;
+			if (why != DIED)
+				sb__mailbox_attention(f->m, f->bell); /* nobody waits for it any more */
 			break;
+		case SB__LANE_CANCELLED:
+			if (!sb__cas(&f->l->word, word, SB__WORD_WITH(word, SB__LANE_IDLE)))
+				continue;
+			return SB__LANE_WAS_CANCELLED;
 		default: break;
 		}
 		break;

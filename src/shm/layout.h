@@ -49,6 +49,11 @@
  * The reaper (or owner), knowing the claimer to be dead, frees IDLE, READY and DONE, and abandons BUSY;
  * only the owner frees what was BUSY.
  *
+ * Anyone who uses the session may cancel a call by its trace id: READY becomes CANCELLED by one CAS, so it is
+ * certain that nothing ran, and the caller takes the lane back as after DONE. One that is BUSY is marked in
+ * cancel with its word and the owner is told by control.attention: it interrupts the Python code, and the
+ * reply comes the usual way. The same count tells of calls that were abandoned.
+ *
  * When a session ends while its owner process lives on, the owner takes back (frees) a DONE whose reply
  * lies in its arena, because it needs the block: the caller sees that after its copy.
  *
@@ -60,6 +65,7 @@
  * word           | CAS by the party above  | all            | full CAS           | it says whose move it is
  * reply_bell     | owner after DONE; ender | caller         | add (full)         | caller's wait is bounded
  * caller_parked  | caller                  | owner, ender   | full barrier after | next claimer clears it
+ * cancel         | canceller: store        | owner          | before attention   | a word of no call: nothing
  * request fields | caller in IDLE          | owner in BUSY  | published by word  | never READY: never read
  * deadline_ns    | caller in IDLE          | owner in READY | none: the CAS that | the same
  *                |                         |                | follows decides    |
@@ -74,7 +80,8 @@ enum sb__lane_state {
 	SB__LANE_READY = 2,
 	SB__LANE_BUSY = 3,
 	SB__LANE_DONE = 4,
-	SB__LANE_ABANDONED = 5
+	SB__LANE_ABANDONED = 5,
+	SB__LANE_CANCELLED = 6 /* a canceller took it out of READY; its caller makes it IDLE */
 };
 
 #define SB__WORD(state, seq, slot, gen)                                     \
@@ -95,7 +102,8 @@ struct sb__lane_shm {
 	sb__word word; /* line 0: both */
 	sb__word32 reply_bell;
 	sb__word32 caller_parked;
-	uint8_t pad0[64 - 16];
+	sb__word cancel; /* the call (word without its state) that is to be interrupted */
+	uint8_t pad0[64 - 24];
 
 	uint32_t request_len;     /* line 1: caller writes, owner reads */
 	uint32_t request_spilled; /* 1: request_len is 0 and request_spill says where */
@@ -163,6 +171,7 @@ _Static_assert(SB__LANES_FIRST << (SB__LANE_BLOCKS - 1) == SB__LANES_MAX, "layou
  * control field  | writer                       | reader  | ordering         | if the writer dies here
  * state          | ender: CAS from SERVING      | all     | full CAS         | one word: done or not
  * lane_count     | growing caller: CAS          | all     | after fallocate  | file longer than said: harmless
+ * attention      | canceller, abandoner: add    | owner   | full             | a call runs on unwanted
  * ready_summary  | caller or; owner and         | owner   | full             | hides requests of the dead
  * ready[]        | caller or; owner and         | owner   | full             | the same
  * last_access_ms | caller, owner: store         | reaper  | none             | a few ms off
@@ -207,7 +216,8 @@ _Static_assert(sizeof(struct sb__mailbox_header_shm) <= SB__PAGE, "layout");
 struct sb__mailbox_control_shm {
 	sb__word state;
 	sb__word lane_count; /* lanes that exist; a whole number of blocks */
-	uint8_t pad0[48];
+	sb__word attention;  /* grows when a running call is cancelled or abandoned */
+	uint8_t pad0[40];
 	sb__word ready_summary; /* bit w: ready[w] may be non-zero; bit 0 is not used */
 	sb__word ready[SB__LANES_MAX / 64];
 	uint8_t pad1[56];

@@ -365,7 +365,8 @@ static uint64_t reclaimed(uint64_t word, bool owner_dead)
 	switch (SB__WORD_STATE(word)) {
 	case SB__LANE_IDLE:
 	case SB__LANE_READY:
-	case SB__LANE_DONE: return sb__word_freed(word);
+	case SB__LANE_DONE:
+	case SB__LANE_CANCELLED: return sb__word_freed(word);
 	case SB__LANE_BUSY:
 		return owner_dead ? sb__word_freed(word) : SB__WORD_WITH(word, SB__LANE_ABANDONED);
 	case SB__LANE_ABANDONED: return owner_dead ? sb__word_freed(word) : word;
@@ -399,6 +400,8 @@ uint32_t sb__mailbox_reclaim(struct sb__mailbox *mailbox, uint32_t slot, uint32_
 		if (reclaim_lane(lane, claim, owner_dead))
 			reclaims++;
 	}
+	if (reclaims > 0 && !owner_dead)
+		sb__mailbox_attention(mailbox, NULL); /* some may have been running */
 	return reclaims;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The plugin's way in: the table of functions behind engine.h, and the one symbol that is exported. */
+#include "cancel.h"
 #include "convert.h"
 #include "gil.h"
 #include "table.h"
@@ -15,6 +16,9 @@ static const struct sb__engine engine = {
 	.counts = sb__table_counts,
 	.batch_begin = sb__gil_batch_begin,
 	.batch_end = sb__gil_batch_end,
+	.cancel = sb__cancel,
+	.gil_release = sb__gil_release,
+	.gil_restore = sb__gil_restore,
 	.before_fork = sb__python_before_fork,
 	.after_fork_parent = sb__python_after_fork_parent,
 	.after_fork_child = sb__python_after_fork_child,

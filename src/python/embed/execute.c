@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 
+#include "cancel.h"
 #include "gil.h"
 #include "snakebridge/error.h"
 
@@ -348,6 +349,8 @@ static int prepare(struct run *run, struct sb__cursor *cursor, const struct verb
 
 static void reply_exception(struct run *run, struct sb__buf *reply)
 {
+	if (sb__cancel_raised())
+		run->code = SB_ECANCELLED;
 	sb__put_array(reply, 2);
 	sb__put_uint(reply, SB__REPLY_EXCEPTION);
 	sb__exception_encode(sb__exception_take(), run->code, reply);
@@ -421,6 +424,7 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
                      size_t request_len, struct sb__buf *reply)
 {
 	struct sb__cursor cursor = { request, request_len, 0 };
+	struct sb__running running;
 	struct run run;
 	struct sb__gil gil;
 	uint64_t number;
@@ -443,9 +447,16 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 		sb__reply_refuse(reply, run.why.code, run.why.message);
 		return 0;
 	}
+	sb__running_add(&running, table, origin);
 	gil = sb__gil_enter();
 	sb__call_begin(&run.call, table, origin ? origin->pid : 0);
-	delivered = execute(&run, &cursor, reply);
+	if (sb__running_begin(&running)) {
+		delivered = execute(&run, &cursor, reply);
+	} else {
+		sb__reply_refuse(reply, SB_ECANCELLED, "the call was cancelled before it began");
+		delivered = false;
+	}
+	sb__running_remove(&running);
 	sb__arguments_drop(&run.arguments);
 	Py_XDECREF(run.target);
 	number = run.call.number;

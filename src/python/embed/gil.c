@@ -89,6 +89,19 @@ void sb__gil_leave(struct sb__gil gil)
 	PyGILState_Release(gil.state);
 }
 
+void *sb__gil_release(void)
+{
+	if (sb__python_unusable() || !PyGILState_Check())
+		return NULL;
+	return PyEval_SaveThread();
+}
+
+void sb__gil_restore(void *state)
+{
+	if (state)
+		PyEval_RestoreThread(state);
+}
+
 void sb__gil_batch_begin(void)
 {
 	if (batch.active || sb__python_unusable())

@@ -24,6 +24,10 @@ void sb__gil_leave(struct sb__gil gil);
 void sb__gil_batch_begin(void);
 void sb__gil_batch_end(void);
 
+/* engine.h: gil_release, gil_restore. */
+void *sb__gil_release(void);
+void sb__gil_restore(void *state);
+
 /* Is the interpreter running and not on its way out? Says nothing about forks. */
 bool sb__python_alive(void);
 

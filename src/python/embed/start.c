@@ -14,6 +14,7 @@
  * site code that runs during the start may fork.
  * Crash story: nothing outside the process is touched.
  */
+#include "cancel.h"
 #include "gil.h"
 
 #include <errno.h>
@@ -96,6 +97,7 @@ void sb__python_after_fork_child(void)
 
 		memcpy(&start_lock, &fresh, sizeof(start_lock));
 	}
+	sb__cancel_after_fork_child();
 	if (forking.sane)
 		atomic_store(&engine_epoch, sb__fork_epoch());
 	if (!forking.told)
