@@ -6,8 +6,8 @@
  * Crash: a sweep may be killed anywhere; the next one finishes it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,18 +18,22 @@
 #include "clock.h"
 #include "fail.h"
 #include "layout.h"
+#include "notify.h"
 #include "options.h"
 #include "os_linux.h"
 #include "render.h"
 #include "report.h"
 #include "sweep.h"
+#include "watch.h"
 
-#define WATCHED_MAX    512   /* processes that a pidfd is kept for: half of the usual limit of descriptors */
-#define FILES_EVERY_MS 60000 /* how often a sweep in which nobody died looks for orphan files too */
+#define FILES_EVERY_MS 60000 /* how often a daemon looks for orphan files too, unless told otherwise */
+#define RESCAN_MS      250   /* how soon a process that just attached is watched */
+#define AWAIT_MS       1000  /* how often --wait looks for the bridge */
+#define STAMP          "files-pass" /* in the boot directory: when files were last looked through, as its mtime */
 
 static struct tool_common common = TOOL_COMMON_INIT;
-static bool once, dry_run;
-static int64_t interval_ms, budget_ms;
+static bool once, dry_run, await_bridge;
+static int64_t interval_ms, budget_ms, files_every_ms = -1;
 
 static const struct tool_option own[] = {
 	{ .name = "once",
@@ -41,11 +45,25 @@ static const struct tool_option own[] = {
 	  .letter = 'i',
 	  .argument = "SECONDS",
 	  .help = "stay in the foreground and make a pass this often, and at once when a process of the "
-	          "bridge dies; "
+	          "bridge dies, however it dies; "
 	          "SIGTERM and SIGINT end it",
 	  .type = TOOL_SECONDS,
 	  .target = &interval_ms,
 	  .min = 10,
+	  .max = 86400000 },
+	{ .name = "wait",
+	  .letter = 'w',
+	  .help = "with --interval: where there is no bridge (any more), wait for one instead of giving up",
+	  .type = TOOL_FLAG,
+	  .target = &await_bridge },
+	{ .name = "files-every",
+	  .letter = 'f',
+	  .argument = "SECONDS",
+	  .help = "look for files that belong to nobody only if that was not done for so long. It is the one part "
+	          "of a pass that costs by what lives, not by what died (default: 0, in every pass, with --once; "
+	          "60 with --interval)",
+	  .type = TOOL_SECONDS,
+	  .target = &files_every_ms,
 	  .max = 86400000 },
 	{ .name = "dry-run",
 	  .letter = 'n',
@@ -68,14 +86,19 @@ static const struct tool tool = {
 	.usage = "[options]",
 	.about = "Tidies a bridge: removes what dead processes left (owner records, lanes, sessions without "
 		 "owners, files), "
-		 "ends expired sessions, and never touches what a living process has.",
+		 "ends expired sessions, and never touches what a living process has. "
+		 "Run it as a service (sb-reaper.service, --interval), from a timer or cron "
+		 "(sb-reaper.timer, --once --files-every), or by hand. "
+		 "Each action is told with its evidence: who died and how that was proved.",
 	.groups = groups,
 	.exits = "0  done, whether there was something to tidy or not\n"
 		 "2  usage\n"
 		 "3  there is no bridge, or it cannot be used\n"
 		 "4  the bridge is of another version\n"
 		 "5  the bridge is damaged\n",
-	.environment = TOOL_ENVIRONMENT,
+	.environment = TOOL_ENVIRONMENT
+		"NOTIFY_SOCKET    where a service manager listens: with --interval it is told READY=1, STATUS=,\n"
+		"                 WATCHDOG=1 (as often as WATCHDOG_USEC asks) and STOPPING=1, see sd_notify(3)\n",
 	.common = &common,
 };
 
@@ -176,6 +199,7 @@ static int summary_json(const struct sb__sweep_result *result)
 	for (unsigned kind = 0; kind < SB__VERDICT_KINDS; kind++)
 		render_number(counts, sb__verdict_kind_name(kind), result->counts[kind]);
 	json_object_set_new(o, "counts", counts);
+	render_number(o, "visited", result->visited);
 	render_number(o, "elapsed_ms", result->elapsed_ms);
 	return render_line(&tool, o);
 }
@@ -202,13 +226,13 @@ static void summary_text(const struct sb__sweep_result *result)
 
 struct reaper {
 	struct sb__bridge_dir dir;
-	struct sb__store *store;
-	uint64_t files_ms; /* sb__now_ms() of the next file pass */
-	struct {
-		uint32_t generation;
-		bool seen; /* a pidfd was opened for this generation, or could not be */
-		int fd;    /* -1: none */
-	} watched[SB__SLOTS_MAX];
+	struct sb__store *store; /* NULL: none open */
+	struct watch *watch;
+	uint64_t files_ms;    /* sb__now_ms() of the next file pass */
+	uint64_t watchdog_ms; /* how often the service manager wants to hear of us; 0: never */
+	uint64_t told_ms;     /* sb__now_ms() when it last did */
+	bool ready;           /* the service manager knows that we are up */
+	bool gone;            /* there is no bridge (any more); the error record says so */
 	int signals;
 };
 
@@ -238,87 +262,102 @@ static int make_pass(struct reaper *reaper, bool files, bool summary, struct sb_
 	return pass.result.damaged ? TOOL_EXIT_CORRUPT : TOOL_EXIT_OK;
 }
 
-/* ── waiting ── */
+/* ── the file pass ── */
 
-static void watch_one(struct reaper *reaper, const struct sb__identity *identity, unsigned *open)
+/* With --once nobody remembers when it was last made but the bridge. A clock set back makes it due. */
+static bool files_due_by_stamp(const struct reaper *reaper)
 {
-	uint32_t slot = identity->slot;
-	int fd;
+	int64_t now_ms = sb__wall_ms(), then_ms;
+	struct stat st;
 
-	if (slot >= SB__SLOTS_MAX ||
-	    (reaper->watched[slot].seen && reaper->watched[slot].generation == identity->generation))
-		return;
-	if (reaper->watched[slot].fd >= 0) {
-		sb__os_close(reaper->watched[slot].fd);
-		--*open;
-	}
-	reaper->watched[slot].fd = -1;
-	if (*open >= WATCHED_MAX)
-		return; /* the interval serves it */
-	fd = sb__os_pidfd_open(identity->pid);
-	/* Asked after the descriptor was opened: alive then, so the descriptor is of that very process. */
-	if (fd >= 0 && sb__liveness_check(reaper->dir.life_fd, identity).verdict != SB__ALIVE) {
+	if (files_every_ms <= 0 || sb__os_statat(reaper->dir.boot, STAMP, &st) < 0)
+		return true;
+	then_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
+	return now_ms < then_ms || now_ms - then_ms >= files_every_ms;
+}
+
+/* Emptying a file sets its time. A stamp that cannot be written costs a pass more, no less. */
+static void stamp_files(const struct reaper *reaper)
+{
+	int fd = dry_run ? -1 : sb__os_openat(reaper->dir.boot, STAMP, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	if (fd >= 0)
 		sb__os_close(fd);
-		fd = -1;
-	}
-	*open += fd >= 0;
-	reaper->watched[slot].fd = fd;
-	reaper->watched[slot].generation = identity->generation;
-	reaper->watched[slot].seen = true;
 }
 
-static void watch_processes(struct reaper *reaper)
+static int pass_once(struct reaper *reaper)
 {
-	struct sb__identity *ids = NULL;
-	unsigned open = 0;
-	size_t count = 0;
+	struct sb__sweep_result result;
+	bool files = files_due_by_stamp(reaper);
+	int status = make_pass(reaper, files, true, &result);
 
-	if (sb__store_processes(reaper->store, &ids, &count) < 0)
+	if (files && result.complete)
+		stamp_files(reaper);
+	return status;
+}
+
+/* ── staying ── */
+
+static void notify_status(struct reaper *reaper, const char *status)
+{
+	char message[64];
+
+	snprintf(message, sizeof(message), "%sSTATUS=%s", reaper->ready ? "" : "READY=1\n", status);
+	notify_send(message);
+	reaper->ready = true;
+	reaper->told_ms = sb__now_ms();
+}
+
+static void notify_alive(struct reaper *reaper)
+{
+	if (reaper->watchdog_ms == 0 || sb__now_ms() - reaper->told_ms < reaper->watchdog_ms)
 		return;
-	for (uint32_t slot = 0; slot < SB__SLOTS_MAX; slot++)
-		open += reaper->watched[slot].fd >= 0;
-	for (size_t i = 0; i < count; i++)
-		watch_one(reaper, &ids[i], &open);
-	free(ids);
+	notify_send("WATCHDOG=1");
+	reaper->told_ms = sb__now_ms();
 }
 
-/* Until the time is over, a watched process ends, or a signal comes: then false. */
-static bool wait_for_work(struct reaper *reaper, int timeout_ms)
+static int slice_ms(const struct reaper *reaper, uint64_t left_ms)
 {
-	struct pollfd fds[WATCHED_MAX + 1] = { { .fd = reaper->signals, .events = POLLIN } };
-	uint32_t slots[WATCHED_MAX + 1];
-	nfds_t count = 1;
+	uint64_t slice = left_ms < RESCAN_MS ? left_ms : RESCAN_MS;
 
-	watch_processes(reaper);
-	for (uint32_t slot = 0; slot < SB__SLOTS_MAX && count <= WATCHED_MAX; slot++) {
-		if (reaper->watched[slot].fd < 0)
-			continue;
-		slots[count] = slot;
-		fds[count++] = (struct pollfd){ .fd = reaper->watched[slot].fd, .events = POLLIN };
+	if (reaper->watchdog_ms != 0 && slice > reaper->watchdog_ms)
+		slice = reaper->watchdog_ms;
+	return (int)slice;
+}
+
+/* Until the time is over or a process of the bridge dies: true; a signal: false. */
+static bool wait_for_work(struct reaper *reaper, uint64_t timeout_ms)
+{
+	uint64_t until_ms = sb__now_ms() + timeout_ms;
+
+	for (;;) {
+		uint64_t now = sb__now_ms();
+		bool dead = watch_update(reaper->watch, reaper->store, &reaper->dir);
+		enum watch_result result;
+
+		result = watch_wait(reaper->watch, reaper->signals,
+		                    dead || now >= until_ms ? 0 : slice_ms(reaper, until_ms - now));
+		notify_alive(reaper);
+		if (result == WATCH_SIGNAL)
+			return false;
+		if (dead || result == WATCH_DEATH || sb__now_ms() >= until_ms)
+			return true;
 	}
-	if (poll(fds, count, timeout_ms) < 0 && errno != EINTR)
-		return false;
-	for (nfds_t i = 1; i < count; i++) {
-		if (fds[i].revents == 0)
-			continue;
-		sb__os_close(fds[i].fd);
-		reaper->watched[slots[i]].fd = -1;
-	}
-	return fds[0].revents == 0;
 }
 
 static int start_waiting(struct reaper *reaper)
 {
 	sigset_t set;
 
-	for (uint32_t slot = 0; slot < SB__SLOTS_MAX; slot++)
-		reaper->watched[slot].fd = -1;
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	reaper->signals = signalfd(-1, &set, SFD_CLOEXEC);
-	return reaper->signals < 0 ? sb__fail_errno(SB_ESYSTEM, errno, "signals cannot be waited for") : 0;
+	if (reaper->signals < 0)
+		return sb__fail_errno(SB_ESYSTEM, errno, "signals cannot be waited for");
+	reaper->watchdog_ms = notify_watchdog_ms();
+	return 0;
 }
 
 /* The directory was removed: its files are of no use to anybody any more. */
@@ -329,33 +368,33 @@ static bool vanished(const struct reaper *reaper)
 	return sb__os_fstat(reaper->dir.boot, &st) == 0 && st.st_nlink == 0;
 }
 
-static int stay(struct reaper *reaper)
+/* Passes until a signal (TOOL_EXIT_OK), a failure, or the bridge is gone. */
+static int keep_tidy(struct reaper *reaper)
 {
 	struct sb__sweep_result result;
-	bool files = true, go_on;
+	bool again = false;
 	int status;
 
-	if (start_waiting(reaper) < 0)
-		return tool_report(&tool, sb_last_error());
 	do {
+		bool files = sb__now_ms() >= reaper->files_ms;
+
 		if (vanished(reaper)) {
-			sb__fail(SB_ENOBRIDGE, "the bridge in %s was removed", reaper->dir.path);
-			return tool_report(&tool, sb_last_error());
+			reaper->gone = true;
+			return sb__fail(SB_ENOBRIDGE, "the bridge in %s was removed", reaper->dir.path);
 		}
-		files = files || sb__now_ms() >= reaper->files_ms;
 		status = make_pass(reaper, files, false, &result);
 		if (status != TOOL_EXIT_OK && status != TOOL_EXIT_CORRUPT)
 			return status;
-		if (files)
-			reaper->files_ms = sb__now_ms() + FILES_EVERY_MS;
-		/* What was done may have uncovered files; what was cut short goes on at once. */
-		files = !result.complete || sb__sweep_actions(&result) > 0;
-		go_on = !result.complete && !dry_run && sb__sweep_actions(&result) > 0;
-	} while (wait_for_work(reaper, go_on ? 0 : (int)interval_ms));
+		if (files && result.complete) {
+			reaper->files_ms = sb__now_ms() + (uint64_t)files_every_ms;
+			stamp_files(reaper);
+		}
+		/* What was cut short goes on at once; what was done may have brought more to light, once. */
+		again = !dry_run && sb__sweep_actions(&result) > 0 && (!result.complete || !again);
+		notify_alive(reaper);
+	} while (wait_for_work(reaper, again ? 0 : (uint64_t)interval_ms));
 	return TOOL_EXIT_OK;
 }
-
-/* ── */
 
 static int open_bridge(struct reaper *reaper)
 {
@@ -369,10 +408,66 @@ static int open_bridge(struct reaper *reaper)
 	return r;
 }
 
+static void close_bridge(struct reaper *reaper)
+{
+	if (!reaper->store)
+		return;
+	watch_free(reaper->watch);
+	sb__store_close(reaper->store);
+	sb__bridge_dir_close(&reaper->dir);
+	reaper->watch = NULL;
+	reaper->store = NULL;
+}
+
+/* One bridge's time. */
+static int tidy_bridge(struct reaper *reaper)
+{
+	int status = open_bridge(reaper);
+
+	if (status < 0) {
+		reaper->gone = status == SB_ENOBRIDGE;
+		return reaper->gone && await_bridge ? status : tool_report(&tool, sb_last_error());
+	}
+	reaper->files_ms = 0;
+	reaper->watch = watch_new();
+	if (reaper->watch) {
+		notify_status(reaper, "tidying");
+		status = keep_tidy(reaper);
+		if (reaper->gone && !await_bridge)
+			status = tool_report(&tool, sb_last_error());
+	} else {
+		sb__fail_memory("the list of watched processes");
+		status = tool_report(&tool, sb_last_error());
+	}
+	close_bridge(reaper);
+	return status;
+}
+
+static int stay(struct reaper *reaper)
+{
+	int status;
+
+	if (start_waiting(reaper) < 0)
+		return tool_report(&tool, sb_last_error());
+	for (;;) {
+		reaper->gone = false;
+		status = tidy_bridge(reaper);
+		if (!reaper->gone || !await_bridge)
+			break;
+		notify_status(reaper, "waiting for a bridge");
+		if (sb__os_poll_fd(reaper->signals, slice_ms(reaper, AWAIT_MS)) != 0) {
+			status = TOOL_EXIT_OK;
+			break;
+		}
+		notify_alive(reaper);
+	}
+	notify_send("STOPPING=1");
+	return status;
+}
+
 int main(int argc, char **argv)
 {
 	static struct reaper reaper;
-	struct sb__sweep_result result;
 	int status;
 
 	if (!tool_parse(&tool, argc, argv, &status))
@@ -381,14 +476,17 @@ int main(int argc, char **argv)
 		return tool_usage(&tool, "sb-reaper takes no operand: '%s'", argv[optind]);
 	if (once && interval_ms > 0)
 		return tool_usage(&tool, "--once and --interval exclude each other");
-	if (interval_ms == 0)
-		render_deadline(common.timeout_ms,
-		                "sb-reaper: gave up: the bridge did not answer in time; is a process of "
-		                "it stopped in mid-write?\n");
+	if (await_bridge && interval_ms == 0)
+		return tool_usage(&tool, "--wait goes with --interval");
+	if (files_every_ms < 0)
+		files_every_ms = interval_ms > 0 ? FILES_EVERY_MS : 0;
+	if (interval_ms > 0)
+		return stay(&reaper);
+	render_deadline(common.timeout_ms, "sb-reaper: gave up: the bridge did not answer in time; is a process of "
+	                                   "it stopped in mid-write?\n");
 	if (open_bridge(&reaper) < 0)
 		return tool_report(&tool, sb_last_error());
-	status = interval_ms > 0 ? stay(&reaper) : make_pass(&reaper, true, true, &result);
-	sb__store_close(reaper.store);
-	sb__bridge_dir_close(&reaper.dir);
+	status = pass_once(&reaper);
+	close_bridge(&reaper);
 	return status;
 }

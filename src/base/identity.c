@@ -213,6 +213,13 @@ struct sb__evidence sb__liveness_check(int life_fd, const struct sb__identity *i
 	return held(identity, same_ns);
 }
 
+struct sb__evidence sb__liveness_quick(int life_fd, const struct sb__identity *identity)
+{
+	if (identity->slot < SB__SLOTS_MAX && sb__os_ofd_test(life_fd, (off_t)identity->slot) == 1)
+		return evidence(SB__ALIVE, "life token held");
+	return sb__liveness_check(life_fd, identity);
+}
+
 /* ── life token ── */
 
 static pthread_mutex_t window_lock = PTHREAD_MUTEX_INITIALIZER;

@@ -3,7 +3,7 @@
  * Collects what a plan needs: who is dead and what hangs on them, due sessions, files, earlier boots. Changes
  * nothing.
  *
- * The process scan asks kill() and the life token for every record. From a dead process the store's indexes
+ * The process scan asks the life token for every record, and of those that have lost it all the rest. From a dead process the store's indexes
  * lead to its owner records and sessions. Files are listed before the records are read that could claim them:
  * a file is made after its record, so what was listed and has no record then is an orphan.
  *
@@ -96,9 +96,10 @@ static int collect_processes(struct collecting *c)
 			continue;
 		c->slots[ids[i].slot] = (int16_t)s->process_count;
 		s->processes[s->process_count].identity = ids[i];
-		s->processes[s->process_count].evidence = sb__liveness_check(c->dir->life_fd, &ids[i]);
+		s->processes[s->process_count].evidence = sb__liveness_quick(c->dir->life_fd, &ids[i]);
 		s->process_count++;
 	}
+	s->visited += count;
 	free(ids);
 	return 0;
 }
@@ -129,6 +130,7 @@ static struct sb__seen_session *see_session(struct collecting *c, const struct s
 
 	if (!session)
 		return NULL;
+	c->s->visited++;
 	session->uid = rec->uid;
 	session->incarnation = rec->incarnation;
 	session->state = rec->state;
@@ -188,6 +190,7 @@ static int gather_owners(struct collecting *c, const struct sb__seen_process *pr
 	int r;
 
 	r = sb__store_owners_of_process(c->store, slot, &recs, &count);
+	c->s->visited += count;
 	for (size_t i = 0; r >= 0 && i < count; i++) {
 		struct sb__session_rec rec;
 		struct sb__seen_owner *owner = push(&c->owners);
@@ -369,6 +372,7 @@ static int know_session(void *arg, const struct sb__session_rec *rec)
 	struct collecting *c = k->c;
 	struct sb__seen_session *session;
 
+	c->s->visited++;
 	k->error = sb__known_add_session(c->s->known, rec);
 	if (k->error == 0 && rec->owner_count == 0 && rec->persistent == 0 &&
 	    c->s->now_ms > rec->created_ms && c->s->now_ms - rec->created_ms > UNJOINED_MS) {
@@ -388,6 +392,7 @@ static int collect_files(struct collecting *c)
 	int r;
 
 	r = sb__bridge_files_list(c->dir, &s->files, &s->file_count);
+	s->visited += s->file_count;
 	if (r == 0 && !(s->known = calloc(1, sizeof(*s->known))))
 		r = sb__fail_memory("the reaper's snapshot");
 	if (r == 0)

@@ -91,6 +91,7 @@ struct sb__reaper_snapshot {
 	size_t boot_count;
 	struct sb__seen_trouble *troubles;
 	size_t trouble_count;
+	uint64_t visited; /* records and files that were looked at: what the pass costs */
 };
 
 /* ── verdicts ── */

@@ -23,6 +23,7 @@
 #include "bell.h"
 #include "clock.h"
 #include "collect.h"
+#include "events.h"
 #include "fail.h"
 #include "mailbox.h"
 #include "os_linux.h"
@@ -33,6 +34,7 @@ struct sweep {
 	const struct sb__sweep_options *options;
 	struct sb__sweep_result *result;
 	uint64_t deadline_ms; /* 0: none */
+	struct sb__events events; /* mapped at the first action */
 	struct sb__mailbox *mailbox; /* attached last: many dead processes often had lanes in the same one */
 	uint64_t incarnation;        /* its */
 };
@@ -47,6 +49,32 @@ uint32_t sb__sweep_actions(const struct sb__sweep_result *result)
 	return n;
 }
 
+static enum sb__event_kind event_kind(enum sb__verdict_kind kind)
+{
+	switch (kind) {
+	case SB__VERDICT_SESSION_RELEASED: return SB__EVENT_RELEASE;
+	case SB__VERDICT_SESSION_ORPHANED: return SB__EVENT_ORPHAN;
+	case SB__VERDICT_SESSION_EXPIRED: return SB__EVENT_EXPIRE;
+	default: return SB__EVENT_REAP;
+	}
+}
+
+/* Tells whoever watches the bridge. A ring that cannot be had keeps nobody from tidying. */
+static void post(struct sweep *s, const struct sb__verdict *v)
+{
+	struct sb__event event = { .kind = event_kind(v->kind), .subject_pid = v->pid, .session_uid = v->uid,
+		                   .incarnation = v->incarnation, .count = v->count };
+
+	if (!s->events.shm && sb__events_open(s->dir->boot, true, &s->events) != 0)
+		return;
+	snprintf(event.session_id, sizeof(event.session_id), "%s", v->session_id);
+	if (event.kind == SB__EVENT_REAP)
+		snprintf(event.reason, sizeof(event.reason), "%s: %.40s", sb__verdict_kind_name(v->kind), v->evidence);
+	else
+		snprintf(event.reason, sizeof(event.reason), "%.63s", v->evidence);
+	sb__events_post(&s->events, &event);
+}
+
 static void report(struct sweep *s, const struct sb__verdict *v)
 {
 	if (v->kind == SB__VERDICT_RECORD_UNREADABLE)
@@ -57,6 +85,8 @@ static void report(struct sweep *s, const struct sb__verdict *v)
 		s->result->counts[v->kind]++;
 	if (s->options->report)
 		s->options->report(s->options->arg, v);
+	if (v->code >= 0 && v->kind != SB__VERDICT_RECORD_UNREADABLE && !s->options->dry_run)
+		post(s, v);
 }
 
 /* ── mailboxes of what ended ── */
@@ -400,6 +430,8 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
 		if (options->files)
 			remove_unfinished_stores(&s);
 	}
+	ret->visited = snapshot.visited;
+	sb__events_close(&s.events);
 	sb__plan_free(&plan);
 	sb__reaper_snapshot_free(&snapshot);
 	ret->elapsed_ms = sb__now_ms() - start_ms;
