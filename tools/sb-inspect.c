@@ -31,8 +31,9 @@ static const struct tool_option own[] = {
 	  .target = &check },
 	{ .name = "watch",
 	  .letter = 'w',
-	  .help = "show what the sessions do, again every SECONDS (default 1), as a full screen on a terminal; ends by "
-		  "'q', a signal, or after --timeout",
+	  .help = "show what the sessions do, again every SECONDS (default 1), as a full screen on a "
+	          "terminal; ends by "
+	          "'q', a signal, or after --timeout",
 	  .type = TOOL_FLAG,
 	  .target = &watch },
 	{ .name = "openmetrics",
@@ -61,15 +62,19 @@ static const struct tool_option which_ones[] = {
 };
 /* clang-format on */
 static const struct tool_option shared[] = { TOOL_COMMON_OPTIONS(inspect_common), { 0 } };
-static const struct tool_group groups[] = { { "Options", own },
-	                                   { "Which, in what order", which_ones },
-	                                   { "Common options", shared }, { 0 } };
+static const struct tool_group groups[] = {
+	{ "Options", own }, { "Which, in what order", which_ones }, { "Common options", shared }, { 0 }
+};
 const struct tool inspect_tool = {
 	.name = "sb-inspect",
-	.usage = "[options]\n[options] processes\n[options] sessions\n[options] session ID\n[options] owners\n"
-		 "[options] calls\n[options] refs ID\n--check [options]\n--openmetrics [options]\n--watch [options] [SECONDS]",
-	.about = "Shows a bridge: its state as a whole, its processes, sessions, their owners, the calls in flight, or "
-		 "one session with its owners, lanes and refs. Changes nothing, and waits for nobody: what it shows was "
+	.usage =
+		"[options]\n[options] processes\n[options] sessions\n[options] session ID\n[options] owners\n"
+		"[options] calls\n[options] refs ID\n--check [options]\n--openmetrics [options]\n--watch "
+	        "[options] [SECONDS]",
+	.about = "Shows a bridge: its state as a whole, its processes, sessions, their owners, the calls in "
+	         "flight, or "
+		 "one session with its owners, lanes and refs. Changes nothing, and waits for nobody: what "
+	         "it shows was "
 		 "read while others went on.",
 	.groups = groups,
 	.exits = "0  shown\n"
@@ -302,8 +307,9 @@ struct view {
 };
 
 static const struct view views[] = {
-	{ "processes", NULL, show_processes }, { "sessions", NULL, view_sessions }, { "session", "ID", view_session },
-	{ "owners", NULL, view_owners },       { "calls", NULL, view_calls },       { "refs", "ID", view_refs },
+	{ "processes", NULL, show_processes }, { "sessions", NULL, view_sessions },
+	{ "session", "ID", view_session },     { "owners", NULL, view_owners },
+	{ "calls", NULL, view_calls },         { "refs", "ID", view_refs },
 };
 
 static bool take_interval(const char *text)
@@ -343,8 +349,9 @@ int main(int argc, char **argv)
 		return status;
 	view = which(argc - optind, argv + optind);
 	if (!view)
-		return tool_usage(&inspect_tool, "say nothing, 'processes', 'sessions', 'session ID', 'owners', 'calls', "
-		                                 "'refs ID', --check, --openmetrics or --watch [SECONDS]");
+		return tool_usage(&inspect_tool,
+		                  "say nothing, 'processes', 'sessions', 'session ID', 'owners', 'calls', "
+		                  "'refs ID', --check, --openmetrics or --watch [SECONDS]");
 	if (!watch)
 		render_deadline(inspect_common.timeout_ms,
 		                "sb-inspect: gave up: the bridge did not answer in time\n");

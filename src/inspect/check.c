@@ -18,7 +18,8 @@
 #include "inspect_impl.h"
 
 #define LINE_MAX_BYTES 320
-#define OVERDUE_MS     10000 /* a session may outlive its TTL by this much: timers and the reaper come now and then */
+#define OVERDUE_MS \
+	10000 /* a session may outlive its TTL by this much: timers and the reaper come now and then */
 
 struct findings {
 	char **lines;
@@ -103,8 +104,8 @@ static void check_serving(struct pass *p, const struct sb__session_view *view)
 	const char *id = rec->session_id;
 
 	if (view->designated.verdict == SB__DEAD) {
-		found(p, "session \"%s\" counts on its designated owner, pid %" PRId32 ", which is dead (%s)", id,
-		      rec->designated.pid, view->designated.how);
+		found(p, "session \"%s\" counts on its designated owner, pid %" PRId32 ", which is dead (%s)",
+		      id, rec->designated.pid, view->designated.how);
 		return; /* the rest is what that death left */
 	}
 	if (rec->state != SB_SESSION_ACTIVE)
@@ -113,8 +114,10 @@ static void check_serving(struct pass *p, const struct sb__session_view *view)
 		found(p, "session \"%s\" is active, but its mailbox %s", id,
 		      view->mailbox.present ? "cannot be read" : "is missing");
 	if (!has_bell(p, &rec->designated))
-		found(p, "session \"%s\" is active, but its designated owner's doorbell bell/%" PRIu32 ".%" PRIu32
-		      " is missing", id, rec->designated.slot, rec->designated.generation);
+		found(p,
+		      "session \"%s\" is active, but its designated owner's doorbell bell/%" PRIu32
+		      ".%" PRIu32 " is missing",
+		      id, rec->designated.slot, rec->designated.generation);
 }
 
 /* Due long ago by the record and by the last access: nobody ends it. */
@@ -151,8 +154,10 @@ static int check_session(void *arg, const struct sb__session_view *view, uint32_
 		p->found->error = SB_ESTORE;
 	for (size_t i = 0; i < count && owners; i++)
 		if (owners[i].evidence.verdict == SB__DEAD)
-			found(p, "session \"%s\": owner %" PRIu32 ".%" PRIu32 "/%" PRIu32 ", pid %" PRId32
-			      ", is dead (%s)", rec->session_id, owners[i].rec.slot, owners[i].rec.generation,
+			found(p,
+			      "session \"%s\": owner %" PRIu32 ".%" PRIu32 "/%" PRIu32 ", pid %" PRId32
+			      ", is dead (%s)",
+			      rec->session_id, owners[i].rec.slot, owners[i].rec.generation,
 			      owners[i].rec.handle, owners[i].rec.pid, owners[i].evidence.how);
 	free(owners);
 	return p->found->error < 0;
@@ -169,7 +174,9 @@ static int check_processes(struct pass *p)
 
 		sb__known_add_process(p->known, &ids[i], e.verdict != SB__DEAD);
 		if (e.verdict == SB__DEAD)
-			found(p, "process %" PRIu32 ".%" PRIu32 ", pid %" PRId32 " %s, is dead and has a record (%s)",
+			found(p,
+			      "process %" PRIu32 ".%" PRIu32 ", pid %" PRId32
+			      " %s, is dead and has a record (%s)",
 			      ids[i].slot, ids[i].generation, ids[i].pid, ids[i].program, e.how);
 	}
 	free(ids);

@@ -25,10 +25,11 @@ void sb__look_program(struct sb__inspect *inspect, uint32_t slot, uint32_t gener
 /* An abandoned lane has no claimer any more. */
 bool sb__look_lane_claimed(const struct sb__lane_view *view);
 /* Owners of a session; ret NULL: only how many are dead. */
-int sb__look_owners(struct sb__inspect *inspect, uint64_t uid, uint32_t *ret_dead, struct sb__owner_view **ret,
-                    size_t *ret_count);
+int sb__look_owners(struct sb__inspect *inspect, uint64_t uid, uint32_t *ret_dead,
+                    struct sb__owner_view **ret, size_t *ret_count);
 /* All sessions; while visit runs, inspect->views has the first lanes of the session. Within a look. */
 int sb__look_sessions(struct sb__inspect *inspect,
-                      int (*visit)(void *arg, const struct sb__session_view *view, uint32_t lanes), void *arg);
+                      int (*visit)(void *arg, const struct sb__session_view *view, uint32_t lanes),
+                      void *arg);
 
 #endif

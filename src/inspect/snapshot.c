@@ -182,6 +182,7 @@ static uint32_t view_mailbox(struct sb__inspect *inspect, uint64_t incarnation, 
 	ret->evicted_refs = sb__load(&control->evicted_refs);
 	ret->expired_refs = sb__load(&control->expired_refs);
 	ret->created_refs = sb__load(&control->created_refs);
+	ret->pinned_refs = sb__load(&control->pinned_refs);
 	count = sb__mailbox_view(mailbox, inspect->views, SB__LANES_MAX);
 	sb__mailbox_detach(mailbox);
 	return count < SB__LANES_MAX ? count : SB__LANES_MAX;
@@ -192,7 +193,8 @@ bool sb__look_lane_claimed(const struct sb__lane_view *view)
 	return view->state != SB__LANE_FREE && view->state != SB__LANE_ABANDONED;
 }
 
-static void count_lane(struct sb__inspect *inspect, const struct sb__lane_view *view, struct sb__mailbox_facts *facts)
+static void count_lane(struct sb__inspect *inspect, const struct sb__lane_view *view,
+                       struct sb__mailbox_facts *facts)
 {
 	facts->queued += view->state == SB__LANE_READY;
 	facts->running += view->state == SB__LANE_BUSY || view->state == SB__LANE_ABANDONED;
@@ -204,8 +206,8 @@ static void count_lane(struct sb__inspect *inspect, const struct sb__lane_view *
 	facts->lanes_of_dead += sb__look_evidence(inspect, view->slot, view->generation).verdict == SB__DEAD;
 }
 
-int sb__look_owners(struct sb__inspect *inspect, uint64_t uid, uint32_t *ret_dead, struct sb__owner_view **ret,
-                    size_t *ret_count)
+int sb__look_owners(struct sb__inspect *inspect, uint64_t uid, uint32_t *ret_dead,
+                    struct sb__owner_view **ret, size_t *ret_count)
 {
 	struct sb__owner_rec *recs = NULL;
 	struct sb__owner_view *views = NULL;
@@ -361,7 +363,7 @@ int sb__inspect_session(struct sb__inspect *inspect, const char *session_id, str
 	r = keep_lanes(inspect, views, &detail);
 	if (r == 0)
 		r = sb__look_owners(inspect, rec.uid, &detail.session.dead_owners, &detail.owners,
-		                &detail.owner_count);
+		                    &detail.owner_count);
 	if (r == 0)
 		r = sb__refrows_visit(inspect->dir.mailbox, rec.incarnation, ref_visit, &refs,
 		                      &detail.refs_torn);

@@ -43,12 +43,12 @@ struct sb__mailbox_facts {
 	int error;      /* SB_E… where it is there and cannot be read */
 	unsigned state; /* enum sb__mailbox_state */
 	uint32_t lanes, lanes_claimed, lanes_of_dead;
-	uint32_t lanes_torn;    /* moved while they were read: what is said of them may be of two moments */
-	uint32_t lanes_strange; /* in no state that there is */
+	uint32_t lanes_torn;      /* moved while they were read: what is said of them may be of two moments */
+	uint32_t lanes_strange;   /* in no state that there is */
 	uint32_t queued, running; /* calls in flight */
 	uint64_t calls, exceptions, refused;
 	uint64_t service_ns; /* that calls took in the designated owner, in all */
-	uint64_t live_refs, evicted_refs, expired_refs, created_refs;
+	uint64_t live_refs, evicted_refs, expired_refs, created_refs, pinned_refs;
 	uint64_t last_access_ms; /* sb__now_ms() */
 };
 
@@ -99,7 +99,7 @@ int sb__inspect_owners(struct sb__inspect *inspect,
 struct sb__call_view {
 	struct sb__lane_view lane; /* READY, BUSY, DONE, …: any state but FREE and IDLE */
 	struct sb__evidence caller;
-	char program[32]; /* of the caller */
+	char program[32];   /* of the caller */
 	uint64_t waited_ns; /* from publishing to being accepted, or to now */
 	uint64_t ran_ns;    /* since it was accepted */
 };
@@ -121,7 +121,7 @@ struct sb__overview {
 	uint32_t files[SB__FILE_KINDS], orphan_files;
 	uint32_t readers, readers_max; /* of LMDB, this one included */
 	uint32_t readers_of_dead;
-	uint32_t unreadable;           /* records and mailboxes */
+	uint32_t unreadable; /* records and mailboxes */
 	uint64_t fs_free_bytes;
 };
 int sb__inspect_overview(struct sb__inspect *inspect, struct sb__overview *ret);

@@ -166,11 +166,12 @@ static void test_refs(void **state)
 	sb__refrows_set(rows, 0, 1, "numpy.ndarray", 0, 1);
 	sb__refrows_set(rows, 1, 1, "builtins.dict", 0, 1);
 	sb__refrows_set(rows, 2, 1, "numpy.dtype", 0, 1);
-	json = fixture_tool_json(b->path, "sb-inspect", "--json", "refs", "a", "--type", "numpy.*", "--sort", "type",
-	                         NULL);
+	json = fixture_tool_json(b->path, "sb-inspect", "--json", "refs", "a", "--type", "numpy.*", "--sort",
+	                         "type", NULL);
 	list = json_object_get(json, "refs");
 	assert_int_equal(json_array_size(list), 2);
-	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "type")), "numpy.dtype");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "type")),
+	                    "numpy.dtype");
 	assert_int_equal(json_integer_value(json_object_get(json, "refs_torn")), 0);
 	json_decref(json);
 	assert_int_equal(fixture_tool(b->path, NULL, "sb-inspect", "refs", "nobody", NULL), 1);
@@ -212,7 +213,8 @@ static void test_calls(void **state)
 	assert_int_equal(json_array_size(list), 2);
 	call = json_array_get(list, 0);
 	for (size_t i = 0; i < 2; i++)
-		if (strcmp(json_string_value(json_object_get(json_array_get(list, i), "state")), "running") == 0)
+		if (strcmp(json_string_value(json_object_get(json_array_get(list, i), "state")), "running") ==
+		    0)
 			call = json_array_get(list, i);
 	assert_string_equal(json_string_value(json_object_get(call, "session")), "a");
 	assert_string_equal(json_string_value(json_object_get(call, "state")), "running");
@@ -322,7 +324,8 @@ static void all_views_end(struct bench *b, bool unreadable)
 	assert_int_equal(fixture_tool(b->path, NULL, "sb-inspect", "session", "b", NULL), unreadable ? 5 : 0);
 	assert_int_equal(fixture_tool(b->path, NULL, "sb-inspect", "refs", "b", NULL), 0);
 	assert_int_equal(fixture_tool(b->path, NULL, "sb-inspect", "--check", NULL), 1);
-	assert_int_equal(fixture_tool(b->path, NULL, "sb-inspect", "--watch", "0.05", "--timeout", "0.01", NULL), 0);
+	assert_int_equal(
+		fixture_tool(b->path, NULL, "sb-inspect", "--watch", "0.05", "--timeout", "0.01", NULL), 0);
 }
 
 static int open_mailbox_b(struct bench *b, const char *suffix)
@@ -371,7 +374,8 @@ static void test_garbage(void **state)
 	bytes = malloc((size_t)st.st_size);
 	for (off_t i = 0; i < st.st_size; i++)
 		bytes[i] = (uint8_t)((uint64_t)i * 2654435761u >> 13);
-	assert_int_equal(pwrite(fd, bytes + SB__PAGE, (size_t)st.st_size - SB__PAGE, SB__PAGE), st.st_size - SB__PAGE);
+	assert_int_equal(pwrite(fd, bytes + SB__PAGE, (size_t)st.st_size - SB__PAGE, SB__PAGE),
+	                 st.st_size - SB__PAGE);
 	assert_int_equal(pwrite(refs, bytes, 5000, 0), 5000);
 	all_views_end(b, false);
 	assert_int_equal(pwrite(fd, bytes, SB__PAGE, 0), SB__PAGE);
@@ -465,7 +469,8 @@ static void test_metrics(void **state)
 	assert_non_null(strstr(output, "\nsnakebridge_processes{liveness=\"alive\"} 1\n"));
 	assert_non_null(strstr(output, "\nsnakebridge_calls_in_flight{state=\"running\"} 1\n"));
 	assert_non_null(strstr(output, "\nsnakebridge_session_calls_total{session=\"a\"} 12\n"));
-	assert_non_null(strstr(output, "\nsnakebridge_session_service_seconds_total{session=\"a\"} 1.500000000\n"));
+	assert_non_null(
+		strstr(output, "\nsnakebridge_session_service_seconds_total{session=\"a\"} 1.500000000\n"));
 	assert_non_null(strstr(output, "\nsnakebridge_session_refs_evicted_total{session=\"b\"} 4\n"));
 	assert_non_null(strstr(output, "\nsnakebridge_files{kind=\"mailbox\"} 2\n"));
 	assert_string_equal(output + strlen(output) - 6, "# EOF\n");

@@ -70,7 +70,8 @@ static void terminal_start(struct terminal *t, const char *dir)
 	struct winsize size = { .ws_row = 24, .ws_col = 80 };
 	char tool[512];
 
-	snprintf(tool, sizeof(tool), "%s/bin/sb-inspect", getenv("SB_BUILD_DIR") ? getenv("SB_BUILD_DIR") : ".");
+	snprintf(tool, sizeof(tool), "%s/bin/sb-inspect",
+	         getenv("SB_BUILD_DIR") ? getenv("SB_BUILD_DIR") : ".");
 	*t = (struct terminal){ .fd = -1 };
 	fflush(NULL);
 	t->pid = forkpty(&t->fd, NULL, NULL, &size);
@@ -199,7 +200,8 @@ static void test_signals(void **state)
 
 static void test_smaller_screens(void **state)
 {
-	static const struct winsize sizes[] = { { .ws_row = 3, .ws_col = 20 }, { .ws_row = 1, .ws_col = 1 },
+	static const struct winsize sizes[] = { { .ws_row = 3, .ws_col = 20 },
+		                                { .ws_row = 1, .ws_col = 1 },
 		                                { .ws_row = 60, .ws_col = 250 } };
 	struct bench *b = *state;
 	struct winsize size;
@@ -227,14 +229,16 @@ static void test_lines(void **state)
 	char *output = NULL, *line, *save = NULL;
 	unsigned looks = 0;
 
-	assert_int_equal(fixture_tool(b->path, &output, "sb-inspect", "--watch", "0.1", "--timeout", "0.35", NULL), 0);
+	assert_int_equal(
+		fixture_tool(b->path, &output, "sb-inspect", "--watch", "0.1", "--timeout", "0.35", NULL), 0);
 	assert_null(strchr(output, '\033'));
 	for (char *at = output; (at = strstr(at, "\nwatched ")); at++)
 		looks++;
 	assert_true(looks >= 2);
 	free(output);
-	assert_int_equal(fixture_tool(b->path, &output, "sb-inspect", "--json", "--watch", "0.1", "--timeout", "0.35",
-	                              NULL), 0);
+	assert_int_equal(fixture_tool(b->path, &output, "sb-inspect", "--json", "--watch", "0.1", "--timeout",
+	                              "0.35", NULL),
+	                 0);
 	looks = 0;
 	for (line = strtok_r(output, "\n", &save); line; line = strtok_r(NULL, "\n", &save), looks++) {
 		json_t *json = json_loads(line, 0, NULL);

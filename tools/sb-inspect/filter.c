@@ -31,7 +31,8 @@ bool view_filter_valid(const char *view, const char *sort_keys)
 	if (f->sort && !sort_keys)
 		tool_usage(&inspect_tool, "%s has nothing to --sort", view);
 	else if (f->sort && !is_one_of(f->sort, sort_keys))
-		tool_usage(&inspect_tool, "%s can be sorted by one of: %s; not by '%s'", view, sort_keys, f->sort);
+		tool_usage(&inspect_tool, "%s can be sorted by one of: %s; not by '%s'", view, sort_keys,
+		           f->sort);
 	else if (f->state && !is_one_of(f->state, "starting active orphaned"))
 		tool_usage(&inspect_tool, "--state takes starting, active or orphaned, not '%s'", f->state);
 	else
@@ -58,7 +59,8 @@ static void tag_visit(void *arg, const char *key, const char *value)
 
 	if (strncmp(s->wanted, key, len) != 0)
 		return;
-	s->found |= s->wanted[len] == '\0' || (s->wanted[len] == '=' && strcmp(s->wanted + len + 1, value) == 0);
+	s->found |= s->wanted[len] == '\0' ||
+	            (s->wanted[len] == '=' && strcmp(s->wanted + len + 1, value) == 0);
 }
 
 bool view_filter_matches(struct sb__inspect *inspect, const struct sb__session_view *v)
@@ -86,7 +88,8 @@ int view_sessions_keep(void *arg, const struct sb__session_view *v)
 		return 0;
 	if (list->count == list->cap) {
 		size_t cap = list->cap ? list->cap * 2 : 64;
-		struct sb__session_view **items = realloc(list->items, cap * sizeof(struct sb__session_view *));
+		struct sb__session_view **items = realloc(list->items,
+		                                          cap * sizeof(struct sb__session_view *));
 
 		if (!items) {
 			list->failed = true;

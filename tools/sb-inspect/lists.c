@@ -77,7 +77,8 @@ static int write_json(const char *what, json_t *list, bool whole)
 static void note_torn(uint32_t torn)
 {
 	if (torn && !inspect_common.no_legend)
-		printf("%" PRIu32 " moved while they were read: what is said of them may be of two moments\n", torn);
+		printf("%" PRIu32 " moved while they were read: what is said of them may be of two moments\n",
+		       torn);
 }
 
 /* ── sessions ── */
@@ -151,9 +152,9 @@ static int owner_visit(void *arg, const struct sb__session_view *session, const 
 {
 	struct rows *rows = arg;
 	struct owner_row row = { .owner = *owner, .state = session->rec.state };
-	uint64_t number = view_filter_sorts("pid") ? (uint64_t)owner->rec.pid :
-	                  view_filter_sorts("age") ? UINT64_MAX - (uint64_t)owner->rec.joined_wall_ms :
-	                                             0;
+	uint64_t number = view_filter_sorts("pid")   ? (uint64_t)owner->rec.pid
+	                  : view_filter_sorts("age") ? UINT64_MAX - (uint64_t)owner->rec.joined_wall_ms
+	                                             : 0;
 
 	if (!view_filter_matches(rows->inspect, session) ||
 	    (view_filter.owner && view_filter.owner != owner->rec.pid))
@@ -240,9 +241,9 @@ static int call_visit(void *arg, const struct sb__session_view *session, const s
 	struct call_row row = { .call = *call,
 		                .incarnation = session->rec.incarnation,
 		                .designated_pid = session->rec.designated.pid };
-	uint64_t number = view_filter_sorts("id") ? 0 :
-	                  view_filter_sorts("pid") ? (uint64_t)(uint32_t)call->lane.caller_pid :
-	                                             call->waited_ns + call->ran_ns;
+	uint64_t number = view_filter_sorts("id")    ? 0
+	                  : view_filter_sorts("pid") ? (uint64_t)(uint32_t)call->lane.caller_pid
+	                                             : call->waited_ns + call->ran_ns;
 
 	if (!view_filter_matches(rows->inspect, session))
 		return 0;
@@ -291,7 +292,7 @@ static json_t *call_json(const struct call_row *row)
 
 static void calls_text(const struct rows *rows)
 {
-	static const char *const titles[] = { "SESSION", "STATE",    "CALL",   ">PID", "PROGRAM",
+	static const char *const titles[] = { "SESSION", "STATE",    "CALL",  ">PID", "PROGRAM",
 		                              ">WAITED", ">RUNNING", "TRACE", NULL };
 	struct render_table table;
 	char text[RENDER_TIME_SIZE];
@@ -308,7 +309,8 @@ static void calls_text(const struct rows *rows)
 		            row->call.caller.verdict == SB__DEAD ? " (dead)" : "");
 		render_cell(&table, "%s", row->call.program);
 		render_cell(&table, "%s", render_span(row->call.waited_ns / 1000000, text));
-		render_cell(&table, "%s", row->call.ran_ns ? render_span(row->call.ran_ns / 1000000, text) : "");
+		render_cell(&table, "%s",
+		            row->call.ran_ns ? render_span(row->call.ran_ns / 1000000, text) : "");
 		render_cell(&table, "%" PRIx64, lane->trace_id);
 	}
 	render_table_print(&table, !inspect_common.no_legend);

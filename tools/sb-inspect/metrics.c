@@ -8,7 +8,9 @@
  * Locks: none. Crash: leaves nothing.
  */
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "fail.h"
 #include "names.h"
@@ -66,7 +68,8 @@ static void bridge_metrics(const struct sb__overview *o)
 	labelled("calls_in_flight", "state", "running", o->running);
 	family("lanes_claimed", "gauge", "Lanes that threads have claimed, by whether their process lives.");
 	labelled("lanes_claimed", "liveness", "alive",
-	         o->lanes_claimed > o->claimed_lanes_of_dead ? o->lanes_claimed - o->claimed_lanes_of_dead : 0);
+	         o->lanes_claimed > o->claimed_lanes_of_dead ? o->lanes_claimed - o->claimed_lanes_of_dead
+	                                                     : 0);
 	labelled("lanes_claimed", "liveness", "dead", o->claimed_lanes_of_dead);
 	family("files", "gauge", "Shared-memory files by kind.");
 	for (unsigned kind = 0; kind < SB__FILE_KINDS; kind++)
@@ -79,15 +82,20 @@ static void bridge_metrics(const struct sb__overview *o)
 	one("free_bytes", "Free space in the bridge's file system.", o->fs_free_bytes);
 }
 
-static uint64_t refs_of(const struct sb__session_view *v) { return v->mailbox.live_refs; }
-static uint64_t lanes_of(const struct sb__session_view *v) { return v->mailbox.lanes_claimed; }
-static uint64_t owners_of(const struct sb__session_view *v) { return v->rec.owner_count; }
-static uint64_t queued_of(const struct sb__session_view *v) { return v->mailbox.queued; }
-static uint64_t running_of(const struct sb__session_view *v) { return v->mailbox.running; }
-static uint64_t calls_of(const struct sb__session_view *v) { return v->mailbox.calls; }
-static uint64_t created_of(const struct sb__session_view *v) { return v->mailbox.created_refs; }
-static uint64_t evicted_of(const struct sb__session_view *v) { return v->mailbox.evicted_refs; }
-static uint64_t expired_of(const struct sb__session_view *v) { return v->mailbox.expired_refs; }
+/* A number of a session's view: 64 bits wide, or 32. */
+static uint64_t number_at(const struct sb__session_view *v, size_t offset, size_t size)
+{
+	const char *at = (const char *)v + offset;
+	uint64_t wide;
+	uint32_t narrow;
+
+	if (size == sizeof(wide)) {
+		memcpy(&wide, at, sizeof(wide));
+		return wide;
+	}
+	memcpy(&narrow, at, sizeof(narrow));
+	return narrow;
+}
 
 static void session_name(const char *name, const char *suffix, const struct sb__session_view *v)
 {
@@ -96,32 +104,39 @@ static void session_name(const char *name, const char *suffix, const struct sb__
 	fputs("} ", stdout);
 }
 
+/* clang-format off */
+#define NUMBER(field) offsetof(struct sb__session_view, field), sizeof(((struct sb__session_view *)0)->field)
+static const struct {
+	const char *name, *type, *help;
+	size_t offset, size;
+} metrics[] = {
+	{ "owners", "gauge", "Owner records of the session.", NUMBER(rec.owner_count) },
+	{ "refs", "gauge", "Live refs of the session.", NUMBER(mailbox.live_refs) },
+	{ "refs_pinned", "gauge", "Refs that are pinned.", NUMBER(mailbox.pinned_refs) },
+	{ "lanes_claimed", "gauge", "Lanes claimed in the session.", NUMBER(mailbox.lanes_claimed) },
+	{ "calls_queued", "gauge", "Calls that wait for the designated owner.", NUMBER(mailbox.queued) },
+	{ "calls_running", "gauge", "Calls that run.", NUMBER(mailbox.running) },
+	{ "calls", "counter", "Calls that were answered.", NUMBER(mailbox.calls) },
+	{ "refs_created", "counter", "Refs that were made.", NUMBER(mailbox.created_refs) },
+	{ "refs_evicted", "counter", "Refs evicted because the session was full.", NUMBER(mailbox.evicted_refs) },
+	{ "refs_expired", "counter", "Refs that expired.", NUMBER(mailbox.expired_refs) },
+};
+/* clang-format on */
+
 static void session_metrics(const struct view_sessions *list)
 {
-	static const struct {
-		const char *name, *type, *help;
-		uint64_t (*of)(const struct sb__session_view *v);
-	} metrics[] = {
-		{ "owners", "gauge", "Owner records of the session.", owners_of },
-		{ "refs", "gauge", "Live refs of the session.", refs_of },
-		{ "lanes_claimed", "gauge", "Lanes claimed in the session.", lanes_of },
-		{ "calls_queued", "gauge", "Calls that wait for the designated owner.", queued_of },
-		{ "calls_running", "gauge", "Calls that run.", running_of },
-		{ "calls", "counter", "Calls that were answered.", calls_of },
-		{ "refs_created", "counter", "Refs that were made.", created_of },
-		{ "refs_evicted", "counter", "Refs that were evicted because the session was full.", evicted_of },
-		{ "refs_expired", "counter", "Refs that expired.", expired_of },
-	};
-
 	for (size_t m = 0; m < sizeof(metrics) / sizeof(metrics[0]); m++) {
-		printf("# HELP snakebridge_session_%s %s\n# TYPE snakebridge_session_%s %s\n", metrics[m].name,
-		       metrics[m].help, metrics[m].name, metrics[m].type);
+		printf("# HELP snakebridge_session_%s %s\n# TYPE snakebridge_session_%s %s\n",
+		       metrics[m].name, metrics[m].help, metrics[m].name, metrics[m].type);
 		for (size_t i = 0; i < list->count; i++) {
-			session_name(metrics[m].name, metrics[m].type[0] == 'c' ? "_total" : "", list->items[i]);
-			printf("%" PRIu64 "\n", metrics[m].of(list->items[i]));
+			session_name(metrics[m].name, metrics[m].type[0] == 'c' ? "_total" : "",
+			             list->items[i]);
+			printf("%" PRIu64 "\n",
+			       number_at(list->items[i], metrics[m].offset, metrics[m].size));
 		}
 	}
-	puts("# HELP snakebridge_session_service_seconds Time that answered calls took in the designated owner.\n"
+	puts("# HELP snakebridge_session_service_seconds Time that answered calls took in the designated "
+	     "owner.\n"
 	     "# TYPE snakebridge_session_service_seconds counter\n"
 	     "# UNIT snakebridge_session_service_seconds seconds");
 	for (size_t i = 0; i < list->count; i++) {

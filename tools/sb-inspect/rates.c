@@ -43,12 +43,14 @@ static int by_order(const void *a, const void *b)
 
 	if (x > y || x < y)
 		return x < y ? 1 : -1;
-	return strcmp(((const struct rate *)a)->view->rec.session_id, ((const struct rate *)b)->view->rec.session_id);
+	return strcmp(((const struct rate *)a)->view->rec.session_id,
+	              ((const struct rate *)b)->view->rec.session_id);
 }
 
 static int by_incarnation(const void *a, const void *b)
 {
-	uint64_t x = ((const struct rate *)a)->view->rec.incarnation, y = ((const struct rate *)b)->view->rec.incarnation;
+	uint64_t x = ((const struct rate *)a)->view->rec.incarnation,
+		 y = ((const struct rate *)b)->view->rec.incarnation;
 
 	return (x > y) - (x < y);
 }
@@ -114,7 +116,8 @@ static void take(struct rates *rates, struct view_sessions *views, struct rate *
 			                  .calls = views->items[i]->mailbox.calls,
 			                  .service_ns = views->items[i]->mailbox.service_ns };
 		if (rates->count)
-			before = bsearch(&items[i], rates->items, rates->count, sizeof(*items), by_incarnation);
+			before = bsearch(&items[i], rates->items, rates->count, sizeof(*items),
+			                 by_incarnation);
 		compare(&items[i], before, seconds);
 	}
 	sum_up(rates, items, views->count);
@@ -138,7 +141,8 @@ void rates_look(struct sb__inspect *inspect, struct rates *rates)
 	if (r >= 0)
 		items = calloc(views.count + 1, sizeof(*items));
 	if (r < 0 || views.failed || !items) {
-		snprintf(rates->error, sizeof(rates->error), "%s", r < 0 ? sb_last_error()->message : "out of memory");
+		snprintf(rates->error, sizeof(rates->error), "%s",
+		         r < 0 ? sb_last_error()->message : "out of memory");
 		view_sessions_free(&views);
 		free(items);
 		return;

@@ -63,6 +63,7 @@ static json_t *mailbox_json(const struct sb__mailbox_facts *m, uint64_t recorded
 	render_id(o, "service_ns", m->service_ns);
 	render_number(o, "live_refs", m->live_refs);
 	render_number(o, "recorded_refs", recorded_refs);
+	render_number(o, "pinned_refs", m->pinned_refs);
 	render_number(o, "created_refs", m->created_refs);
 	render_number(o, "evicted_refs", m->evicted_refs);
 	render_number(o, "expired_refs", m->expired_refs);
@@ -178,6 +179,7 @@ json_t *view_ref_json(const struct sb__ref_view *ref, uint64_t now_ms)
 	render_number(o, "slot", ref->slot);
 	render_number(o, "generation", ref->generation);
 	render_text(o, "type", ref->type_name);
+	render_number(o, "pins", ref->pins);
 	json_object_set_new(o, "creator_pid", json_integer(ref->creator_pid));
 	render_number(o, "age_ms", view_since(now_ms, ref->created_ms));
 	render_number(o, "idle_ms", view_since(now_ms, ref->used_ms));
@@ -288,7 +290,9 @@ static void lanes_text(const struct sb__session_detail *d)
 
 void view_refs_text(const struct sb__session_detail *d)
 {
-	static const char *const titles[] = { ">REF", "TYPE", ">AGE", ">IDLE", ">MADE BY PID", NULL };
+	static const char *const titles[] = {
+		">REF", "TYPE", ">AGE", ">IDLE", ">PINS", ">MADE BY PID", NULL
+	};
 	struct render_table table;
 	char text[RENDER_TIME_SIZE];
 
@@ -302,6 +306,7 @@ void view_refs_text(const struct sb__session_detail *d)
 		render_cell(&table, "%s", v->type_name);
 		render_cell(&table, "%s", render_span(view_since(d->now_ms, v->created_ms), text));
 		render_cell(&table, "%s", render_span(view_since(d->now_ms, v->used_ms), text));
+		render_cell(&table, "%" PRIu32, v->pins);
 		render_cell(&table, "%" PRId32, v->creator_pid);
 	}
 	render_table_print(&table, !inspect_common.no_legend);

@@ -24,8 +24,8 @@ json_t *view_owner_json(const struct sb__owner_view *v);
 json_t *view_ref_json(const struct sb__ref_view *ref, uint64_t now_ms);
 void view_refs_text(const struct sb__session_detail *d);
 /* Walks the tags of a record. */
-void view_each_tag(const struct sb__session_rec *rec, void (*visit)(void *arg, const char *key, const char *value),
-                   void *arg);
+void view_each_tag(const struct sb__session_rec *rec,
+                   void (*visit)(void *arg, const char *key, const char *value), void *arg);
 /* Reports that there is none of that id. Returns the exit status. */
 int view_no_session(struct sb__inspect *inspect, const char *id);
 

@@ -28,11 +28,11 @@
 #include "report.h"
 #include "view.h"
 
-#define FIXED_WIDTH   51 /* of all columns but the session's name and the sparkline, with the gaps */
-#define NAME_WIDTH    18
-#define LINE_BYTES    512
-#define FIRST_LINE    5 /* of sessions */
-#define DEFAULT_MS    1000
+#define FIXED_WIDTH 51 /* of all columns but the session's name and the sparkline, with the gaps */
+#define NAME_WIDTH  18
+#define LINE_BYTES  512
+#define FIRST_LINE  5 /* of sessions */
+#define DEFAULT_MS  1000
 
 int64_t watch_interval_ms = DEFAULT_MS;
 
@@ -131,10 +131,11 @@ static void draw_heading(struct sb__inspect *inspect, const struct rates *r)
 
 	put_line(0, "%s  every %.10g s  %s", clock_time(now, sizeof(now)), (double)watch_interval_ms / 1000,
 	         sb__inspect_path(inspect));
-	put_line(1, "sessions %" PRIu32 " active, %" PRIu32 " starting, %" PRIu32 " orphaned; refs %" PRIu64
-	         "; processes %" PRIu32 " alive, %" PRIu32 " dead", o->sessions[SB_SESSION_ACTIVE],
-	         o->sessions[SB_SESSION_STARTING], o->sessions[SB_SESSION_ORPHANED], o->live_refs,
-	         o->alive_processes, o->dead_processes);
+	put_line(1,
+	         "sessions %" PRIu32 " active, %" PRIu32 " starting, %" PRIu32 " orphaned; refs %" PRIu64
+	         "; processes %" PRIu32 " alive, %" PRIu32 " dead",
+	         o->sessions[SB_SESSION_ACTIVE], o->sessions[SB_SESSION_STARTING],
+	         o->sessions[SB_SESSION_ORPHANED], o->live_refs, o->alive_processes, o->dead_processes);
 	put_line(2, "calls %.1f/s, %s each; %" PRIu64 " queued, %" PRIu64 " running", r->total.calls_per_s,
 	         latency(&r->total, text), o->queued, o->running);
 	if (COLS > 60)
@@ -144,8 +145,8 @@ static void draw_heading(struct sb__inspect *inspect, const struct rates *r)
 	else if (o->torn_lanes)
 		put_line(3, "%" PRIu64 " lanes moved while they were read", o->torn_lanes);
 	else if (o->dead_owners || o->orphan_files || o->claimed_lanes_of_dead)
-		put_line(3, "left by the dead: %" PRIu64 " owners, %" PRIu64 " lanes, %" PRIu32 " files", o->dead_owners,
-		         o->claimed_lanes_of_dead, o->orphan_files);
+		put_line(3, "left by the dead: %" PRIu64 " owners, %" PRIu64 " lanes, %" PRIu32 " files",
+		         o->dead_owners, o->claimed_lanes_of_dead, o->orphan_files);
 }
 
 static void draw_session(int y, const struct rate *rate, int name_width)
@@ -153,23 +154,26 @@ static void draw_session(int y, const struct rate *rate, int name_width)
 	const struct sb__session_view *v = rate->view;
 	char text[RENDER_TIME_SIZE];
 
-	put_line(y, "%-*.*s %-8s %4" PRIu32 " %7" PRIu64 " %4" PRIu32 " %4" PRIu32 " %8.1f %8s", name_width, name_width,
-	         v->rec.session_id, sb__session_state_name(v->rec.state), v->rec.owner_count, v->mailbox.live_refs,
-	         v->mailbox.queued, v->mailbox.running, rate->calls_per_s, latency(rate, text));
+	put_line(y, "%-*.*s %-8s %4" PRIu32 " %7" PRIu64 " %4" PRIu32 " %4" PRIu32 " %8.1f %8s", name_width,
+	         name_width, v->rec.session_id, sb__session_state_name(v->rec.state), v->rec.owner_count,
+	         v->mailbox.live_refs, v->mailbox.queued, v->mailbox.running, rate->calls_per_s,
+	         latency(rate, text));
 	if (COLS > name_width + FIXED_WIDTH)
 		put_spark(y, name_width + FIXED_WIDTH, rate, COLS - name_width - FIXED_WIDTH);
 }
 
 static void draw(struct sb__inspect *inspect, const struct rates *r)
 {
-	int name_width = COLS > FIXED_WIDTH + NAME_WIDTH + RATE_HISTORY ? COLS - FIXED_WIDTH - RATE_HISTORY : NAME_WIDTH;
+	int name_width = COLS > FIXED_WIDTH + NAME_WIDTH + RATE_HISTORY ? COLS - FIXED_WIDTH - RATE_HISTORY
+	                                                                : NAME_WIDTH;
 	int lines = LINES - FIRST_LINE - 1;
 
 	erase();
 	draw_heading(inspect, r);
 	attron(A_REVERSE);
-	put_line(4, "%-*s %-8s %4s %7s %4s %4s %8s %8s %*s", name_width, "SESSION", "STATE", "OWN", "REFS", "WAIT", "RUN",
-	         "CALLS/S", "LATENCY", COLS > name_width + FIXED_WIDTH ? COLS - name_width - FIXED_WIDTH : 0, "");
+	put_line(4, "%-*s %-8s %4s %7s %4s %4s %8s %8s %*s", name_width, "SESSION", "STATE", "OWN", "REFS",
+	         "WAIT", "RUN", "CALLS/S", "LATENCY",
+	         COLS > name_width + FIXED_WIDTH ? COLS - name_width - FIXED_WIDTH : 0, "");
 	attroff(A_REVERSE);
 	for (int i = 0; i < lines && i < (int)r->count; i++)
 		draw_session(FIRST_LINE + i, &r->items[i], name_width);
@@ -232,7 +236,8 @@ static json_t *rate_json(const struct rate *rate)
 	render_number(o, "queued_calls", rate->view->mailbox.queued);
 	render_number(o, "running_calls", rate->view->mailbox.running);
 	json_object_set_new(o, "calls_per_s", json_real(rate->calls_per_s));
-	json_object_set_new(o, "latency_us", rate->calls_per_s > 0 ? json_real(rate->latency_us) : json_null());
+	json_object_set_new(o, "latency_us",
+	                    rate->calls_per_s > 0 ? json_real(rate->latency_us) : json_null());
 	return o;
 }
 
@@ -254,7 +259,7 @@ static int print_json(const struct rates *r)
 
 static int print_text(const struct rates *r)
 {
-	static const char *const titles[] = { "SESSION", "STATE", ">OWNERS",  ">REFS",    ">QUEUED",
+	static const char *const titles[] = { "SESSION",  "STATE",    ">OWNERS",  ">REFS", ">QUEUED",
 		                              ">RUNNING", ">CALLS/S", ">LATENCY", NULL };
 	struct render_table table;
 	char text[RENDER_TIME_SIZE], now[16];
@@ -302,7 +307,8 @@ static int watch_lines(struct sb__inspect *inspect, struct rates *r, uint64_t en
 
 int view_watch(struct sb__inspect *inspect, const char *none)
 {
-	uint64_t end_ms = inspect_common.timeout_ms ? sb__now_ms() + (uint64_t)inspect_common.timeout_ms : UINT64_MAX;
+	uint64_t end_ms = inspect_common.timeout_ms ? sb__now_ms() + (uint64_t)inspect_common.timeout_ms
+	                                            : UINT64_MAX;
 	struct rates rates = { .count = 0 };
 	SCREEN *screen = NULL;
 	int status = TOOL_EXIT_OK;
