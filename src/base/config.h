@@ -32,7 +32,7 @@
 	X(MAX_LANES, "max_lanes_per_process", "SNAKEBRIDGE_MAX_LANES_PER_PROCESS", 1024, 1, 4096,                      \
 	  "sb_bridge_options.max_lanes_per_process",                                                                   \
 	  "threads of one calling process that may use one session at a time; the designated owner's value holds")     \
-	X(MAX_REQUEST_BYTES, "max_request_bytes", "SNAKEBRIDGE_MAX_REQUEST_BYTES", 1073741824, 4096, 1099511627776,    \
+	X(MAX_REQUEST_BYTES, "max_request_bytes", "SNAKEBRIDGE_MAX_REQUEST_BYTES", 1073741824, 4096, 1073741824,    \
 	  "sb_bridge_options.max_request_bytes",                                                                       \
 	  "bytes of one request; the lower of the caller's and the designated owner's value holds")                    \
 	X(MAX_THREADS, "max_service_threads", "SNAKEBRIDGE_MAX_SERVICE_THREADS", 64, 2, 4096, "",                      \

@@ -118,6 +118,20 @@ static struct lane_entry *lane_entry(struct lane_cache *cache, uint32_t index)
 	return &cache->entries[index];
 }
 
+/* What the designated owner grants each process: kept by those who ask, to spare the others. */
+static int check_quota_locked(const struct sb__attachment *a)
+{
+	const struct sb__mailbox_header_shm *header = sb__mailbox_header(a->mailbox);
+	uint32_t claimed = 0;
+
+	for (uint32_t w = 0; w < SB__LANES_MAX / 64; w++)
+		claimed += (uint32_t)__builtin_popcountll(a->lanes_claimed[w]);
+	if (!header->max_lanes_per_process || claimed < header->max_lanes_per_process)
+		return 0;
+	return sb__fail(SB_ELANES, "%u threads of this process use session \"%s\" already, its quota (max_lanes_per_process): let some "
+	                "end, or raise it where the session's objects live", claimed, header->session_id);
+}
+
 static int claim_lane(struct sb__attachment *a, struct lane_entry *e)
 {
 	struct sb__core *core = a->core;
@@ -125,7 +139,9 @@ static int claim_lane(struct sb__attachment *a, struct lane_entry *e)
 	int err;
 
 	pthread_mutex_lock(&core->lock);
-	err = sb__lane_claim(a->mailbox, core->self.slot, core->self.generation, &lane);
+	err = check_quota_locked(a);
+	if (!err)
+		err = sb__lane_claim(a->mailbox, core->self.slot, core->self.generation, &lane);
 	if (!err) {
 		a->lanes_claimed[lane / 64] |= UINT64_C(1) << (lane % 64);
 		e->serial = a->serial;

@@ -214,6 +214,17 @@ static int take_reply(const struct call *c, struct sb__attachment *a, uint32_t l
 	return err;
 }
 
+static void limit_request(const struct call *c, struct sb__attachment *a, struct sb__buf *buf)
+{
+	uint64_t ours = sb__core_number(c->session->core, SB__CONFIG_MAX_REQUEST_BYTES);
+	uint64_t theirs = sb__mailbox_header(a->mailbox)->max_request_bytes;
+
+	if (theirs && theirs < ours)
+		ours = theirs;
+	if (ours < buf->limit)
+		buf->limit = ours;
+}
+
 static int post(const struct call *c, struct sb__attachment *a, uint32_t lane, enum sb__lane_result *ret)
 {
 	struct sb__lane_post post = { c->deadline_ns, c->trace_id, c->label, c->session->core->arena };
@@ -224,7 +235,14 @@ static int post(const struct call *c, struct sb__attachment *a, uint32_t lane, e
 	int err;
 
 	sb__lane_request(a->mailbox, lane, &buf);
+	limit_request(c, a, &buf);
 	sb__request_encode(&buf, c->request);
+	if (buf.error == SB_ETOOBIG) {
+		err = sb__fail(buf.error, "%s: the request takes more than %zu bytes (max_request_bytes): send it in parts, or raise "
+		               "the quota here and where the session's objects live", c->label, buf.limit);
+		sb__buf_free(&buf);
+		return refused(c, err);
+	}
 	if (buf.error) {
 		err = sb__fail(buf.error, "%s: the arguments cannot be sent (%zu bytes or more)", c->label, buf.len);
 		sb__buf_free(&buf);

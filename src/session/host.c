@@ -245,7 +245,10 @@ static int make_mailbox(struct sb__core *core, struct sb__hosted *h)
 {
 	struct sb__mailbox_params params = { .incarnation = h->rec.incarnation, .owner = core->self,
 		                             .bell_index = h->bell_index, .max_refs = h->rec.max_refs,
-		                             .ttl_ms = h->rec.ttl_ms, .session_id = h->rec.session_id };
+		                             .ttl_ms = h->rec.ttl_ms, .session_id = h->rec.session_id,
+		                             .max_request_bytes = sb__core_number(core, SB__CONFIG_MAX_REQUEST_BYTES),
+		                             .max_lanes_per_process =
+		                                     (uint32_t)sb__core_number(core, SB__CONFIG_MAX_LANES) };
 
 	return sb__mailbox_create(core->dir.mailbox, &params, &h->mailbox);
 }

@@ -77,9 +77,11 @@ static void free_abandoned(struct sb__lane_shm *l, uint64_t busy)
 }
 
 /* The request's bytes, copied. 0 or a code: then there is nothing to run. */
-static int copy_request(struct sb__lane_shm *l, struct sb__arena_cache *peers, void *scratch,
+static int copy_request(struct sb__mailbox *m, struct sb__lane_shm *l, struct sb__arena_cache *peers, void *scratch,
                         struct sb__buf *ret)
 {
+	uint64_t most = m->header.max_request_bytes;
+
 	if (SB__ONCE(l->request_spilled)) {
 		struct sb__spill_shm block = {
 			.slot = SB__ONCE(l->request_spill.slot),
@@ -89,6 +91,10 @@ static int copy_request(struct sb__lane_shm *l, struct sb__arena_cache *peers, v
 		};
 
 		sb__buf_init(ret, NULL, 0);
+		if (most && block.len > most)
+			return sb__fail(SB_ETOOBIG, "a request of %llu bytes; the session's owner takes up to %llu: send it in "
+			                "parts, or raise its max_request_bytes", (unsigned long long)block.len,
+			                (unsigned long long)most);
 		return sb__arena_copy(peers, &block, ret);
 	} else {
 		uint32_t len = SB__ONCE(l->request_len);
@@ -139,7 +145,7 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 		.deadline_ns = deadline_ns,
 		.trace_id = SB__ONCE(l->trace_id),
 	};
-	err = copy_request(l, peers, scratch, &ret->request);
+	err = copy_request(m, l, peers, scratch, &ret->request);
 	/* Abandoned meanwhile? Then the block may have been used anew while we copied it (layout.h), and
 	 * nobody wants the reply. If the word still stands, the copy is whole: the caller touches the block
 	 * only after it moved the word. */

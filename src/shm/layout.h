@@ -207,6 +207,8 @@ struct sb__mailbox_header_shm {
 	uint32_t lanes_max;        /* ≤ SB__LANES_MAX */
 	uint64_t created_ms;       /* sb__now_ms() */
 	uint64_t ttl_ms;           /* 0 = never */
+	uint64_t max_request_bytes; /* quotas of each calling process; 0 = none */
+	uint32_t max_lanes_per_process;
 	uint32_t max_refs;
 	uint32_t session_id_len;
 	char session_id[SB_SESSION_ID_MAX + 1];

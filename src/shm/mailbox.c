@@ -85,6 +85,8 @@ static int fill_header(const struct sb__mailbox_params *params, struct sb__mailb
 		.lanes_max = SB__LANES_MAX,
 		.created_ms = sb__now_ms(),
 		.ttl_ms = params->ttl_ms,
+		.max_request_bytes = params->max_request_bytes,
+		.max_lanes_per_process = params->max_lanes_per_process,
 		.max_refs = params->max_refs,
 		.session_id_len = (uint32_t)len,
 	};

@@ -17,6 +17,8 @@ struct sb__mailbox_params {
 	uint32_t bell_index;
 	uint32_t max_refs;
 	uint64_t ttl_ms;
+	uint64_t max_request_bytes; /* 0 = no quota, as the next */
+	uint32_t max_lanes_per_process;
 	const char *session_id;
 };
 
