@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "fail.h"
+#include "happened.h"
 #include "names.h"
 #include "options.h"
 #include "render.h"
@@ -63,13 +64,14 @@ static const struct tool_option which_ones[] = {
 /* clang-format on */
 static const struct tool_option shared[] = { TOOL_COMMON_OPTIONS(inspect_common), { 0 } };
 static const struct tool_group groups[] = {
-	{ "Options", own }, { "Which, in what order", which_ones }, { "Common options", shared }, { 0 }
+	{ "Options", own }, { "Which, in what order", which_ones },
+	{ "Events", view_events_options }, { "Common options", shared }, { 0 }
 };
 const struct tool inspect_tool = {
 	.name = "sb-inspect",
 	.usage =
 		"[options]\n[options] processes\n[options] sessions\n[options] session ID\n[options] owners\n"
-		"[options] calls\n[options] refs ID\n--check [options]\n--openmetrics [options]\n--watch "
+		"[options] calls\n[options] refs ID\n[options] events\n--check [options]\n--openmetrics [options]\n--watch "
 	        "[options] [SECONDS]",
 	.about = "Shows a bridge: its state as a whole, its processes, sessions, their owners, the calls in "
 	         "flight, or "
@@ -310,6 +312,7 @@ static const struct view views[] = {
 	{ "processes", NULL, show_processes }, { "sessions", NULL, view_sessions },
 	{ "session", "ID", view_session },     { "owners", NULL, view_owners },
 	{ "calls", NULL, view_calls },         { "refs", "ID", view_refs },
+	{ "events", NULL, view_events },
 };
 
 static bool take_interval(const char *text)
@@ -351,8 +354,10 @@ int main(int argc, char **argv)
 	if (!view)
 		return tool_usage(&inspect_tool,
 		                  "say nothing, 'processes', 'sessions', 'session ID', 'owners', 'calls', "
-		                  "'refs ID', --check, --openmetrics or --watch [SECONDS]");
-	if (!watch)
+		                  "'refs ID', 'events', --check, --openmetrics or --watch [SECONDS]");
+	if (view_events_wanted() && view->show != view_events)
+		return tool_usage(&inspect_tool, "--follow and --since go with 'events'");
+	if (!watch && !view_events_follows())
 		render_deadline(inspect_common.timeout_ms,
 		                "sb-inspect: gave up: the bridge did not answer in time\n");
 	if (sb__inspect_open(inspect_common.dir, &inspect) < 0)
