@@ -20,7 +20,8 @@
 static struct tool_common common = TOOL_COMMON_INIT;
 static const char *session_id, *python;
 static int64_t ttl = SB_UNSET, max_refs = SB_UNSET;
-static bool not_persistent, attach_only, as_ref;
+static bool not_persistent, attach_only, as_ref, plain;
+static int64_t batch = 100;
 static struct tool_list tags;
 
 /* Tables: a line is an entry. */
@@ -46,6 +47,10 @@ static const struct tool_option session_options[] = {
 static const struct tool_option call_options[] = {
 	{ .name = "as-ref", .letter = 'r', .type = TOOL_FLAG, .target = &as_ref,
 	  .help = "leave the result where it is, whatever it is, and print a ref" },
+	{ .name = "plain", .type = TOOL_FLAG, .target = &plain,
+	  .help = "print the plain base value of a Counter, OrderedDict, namedtuple, IntEnum, ... instead of a ref" },
+	{ .name = "batch", .argument = "N", .type = TOOL_WHOLE, .target = &batch, .min = 1, .max = SB_ITER_BATCH_MAX,
+	  .help = "items that iter fetches in one round trip (default 100)" },
 	{ 0 }
 };
 
@@ -62,6 +67,13 @@ static const struct tool tool = {
 		 "[options] method REF NAME [ARG...]\n"
 		 "[options] attr REF NAME\n"
 		 "[options] set REF NAME VALUE\n"
+		 "[options] getitem REF KEY\n"
+		 "[options] setitem REF KEY VALUE\n"
+		 "[options] delitem REF KEY\n"
+		 "[options] contains REF ITEM\n"
+		 "[options] len|hash|repr|str REF\n"
+		 "[options] iter REF\n"
+		 "[options] pin|unpin|info REF\n"
 		 "[options] release REF\n"
 		 "[options] release-session ID",
 	.about = "Makes one call in a SnakeBridge session and prints its result as one line of JSON. "
@@ -69,7 +81,8 @@ static const struct tool tool = {
 		 "text is '\"text\"' with its quotes. A REF is what an earlier call printed, "
 		 "{\"$ref\": \"sbref:...\"} or only the sbref:... in it. What JSON has not is written "
 		 "{\"$tuple\": [...]}, {\"$bytes\": \"base64\"}, {\"$float\": \"nan\"}, "
-		 "{\"$dict\": [[key, value], ...]}. The session is made if need be, with an owner process of "
+		 "{\"$dict\": [[key, value], ...]}. KEY, VALUE and ITEM are JSON, too. iter prints "
+		 "each item as a line of its own. The session is made if need be, with an owner process of "
 		 "its own, and stays until it is released or idle for its TTL.",
 	.groups = groups,
 	.exits = "0  the result was printed\n"
@@ -202,6 +215,17 @@ static int prepare_object(struct job *job)
 	return job->request.verb == SB_VERB_ATTR ? 0 : add_arguments(job, 2);
 }
 
+/* A ref, and arguments without names. */
+static int prepare_operands(struct job *job)
+{
+	int status = read_ref(job, job->words[0]);
+
+	for (int i = 1; i < job->count && !status; i++)
+		if (keyword_length(job->words[i]))
+			status = tool_usage(&tool, "%s: this takes a value, not a keyword argument", job->words[i]);
+	return status ? status : add_arguments(job, 1);
+}
+
 static int prepare_release(struct job *job)
 {
 	return read_ref(job, job->words[0]);
@@ -310,7 +334,7 @@ static int run_request(sb_session *session, struct job *job)
 	sb_value *value = NULL;
 	int err, status;
 
-	job->request.flags = as_ref ? SB_CALL_AS_REF : 0;
+	job->request.flags = (as_ref ? SB_CALL_AS_REF : 0) | (plain ? SB_CALL_PLAIN : 0);
 	err = sb_invoke(session, &job->request, &value);
 	job->request.args = NULL; /* consumed */
 	if (err)
@@ -320,6 +344,55 @@ static int run_request(sb_session *session, struct job *job)
 	return status;
 }
 
+static int run_iter(sb_session *session, struct job *job)
+{
+	sb_value *item = NULL;
+	sb_iter *iter = NULL;
+	int rc, status = 0;
+
+	if (sb_iter_open(session, &job->ref, (size_t)batch, &iter))
+		return library_error();
+	while (!status && (rc = sb_iter_next(iter, &item)) != 0) {
+		status = rc < 0 ? library_error() : print_value(item);
+		if (rc > 0)
+			sb_value_free(item);
+	}
+	sb_iter_close(iter);
+	return status;
+}
+
+/* Texts of the library's own: type names and session ids, which may hold anything but control characters. */
+static void print_text(const char *key, const char *text)
+{
+	sb_value *value = NULL;
+
+	printf("\"%s\": ", key);
+	if (sb_value_pack(&value, "s", text) == 0)
+		tool_json_write(stdout, value);
+	else
+		printf("null");
+	printf(", ");
+	sb_value_free(value);
+}
+
+static int run_info(sb_session *session, struct job *job)
+{
+	sb_ref_info info = { .size = sizeof(info) };
+
+	if (sb_ref_get_info(session, &job->ref, &info))
+		return library_error();
+	if (common.quiet)
+		return TOOL_EXIT_OK;
+	putchar('{');
+	print_text("type", info.type_name);
+	print_text("module", info.type_module);
+	print_text("session", info.session_id);
+	printf("\"incarnation\": \"%llu\", \"creator_pid\": %d, \"pins\": %u, \"age_ms\": %lld, \"idle_ms\": %lld}\n",
+	       (unsigned long long)info.incarnation, (int)info.creator_pid, info.pins, (long long)info.age_ms,
+	       (long long)info.idle_ms);
+	return TOOL_EXIT_OK;
+}
+
 static int run_release(sb_session *session, struct job *job)
 {
 	bool dropped = false;
@@ -327,6 +400,16 @@ static int run_release(sb_session *session, struct job *job)
 	if (sb_ref_release(session, &job->ref, &dropped))
 		return library_error();
 	return print_fact("dropped", dropped ? "true" : "false");
+}
+
+static int run_in(sb_session *session, struct job *job)
+{
+	switch (job->request.verb) {
+	case SB_VERB_RELEASE: return run_release(session, job);
+	case SB_VERB_ITER: return run_iter(session, job);
+	case SB_VERB_CHECK: return run_info(session, job);
+	default: return run_request(session, job);
+	}
 }
 
 /* In the job's session. */
@@ -341,8 +424,7 @@ static int run(sb_bridge *bridge, struct job *job)
 	if (!session_id && !job->ref_verb) {
 		status = tool_usage(&tool, "no session is named; give --session ID");
 	} else if (open_session(bridge, job, list, &session) == 0) {
-		status = job->request.verb == SB_VERB_RELEASE ? run_release(session, job)
-		                                              : run_request(session, job);
+		status = run_in(session, job);
 	} else if (job->request.verb == SB_VERB_RELEASE && !session_id &&
 	           can_be_made(sb_last_error()->code)) {
 		status = print_fact("dropped", "false"); /* gone with its session, which is fine */
@@ -375,6 +457,18 @@ static const struct verb {
 	{ "method", "REF NAME [ARG...]", 2, INT32_MAX, SB_VERB_METHOD, prepare_object, run },
 	{ "attr", "REF NAME", 2, 2, SB_VERB_ATTR, prepare_object, run },
 	{ "set", "REF NAME VALUE", 3, 3, SB_VERB_SET_ATTR, prepare_object, run },
+	{ "getitem", "REF KEY", 2, 2, SB_VERB_GETITEM, prepare_operands, run },
+	{ "setitem", "REF KEY VALUE", 3, 3, SB_VERB_SETITEM, prepare_operands, run },
+	{ "delitem", "REF KEY", 2, 2, SB_VERB_DELITEM, prepare_operands, run },
+	{ "contains", "REF ITEM", 2, 2, SB_VERB_CONTAINS, prepare_operands, run },
+	{ "len", "REF", 1, 1, SB_VERB_LEN, prepare_operands, run },
+	{ "hash", "REF", 1, 1, SB_VERB_HASH, prepare_operands, run },
+	{ "repr", "REF", 1, 1, SB_VERB_REPR, prepare_operands, run },
+	{ "str", "REF", 1, 1, SB_VERB_STR, prepare_operands, run },
+	{ "iter", "REF", 1, 1, SB_VERB_ITER, prepare_operands, run },
+	{ "pin", "REF", 1, 1, SB_VERB_PIN, prepare_operands, run },
+	{ "unpin", "REF", 1, 1, SB_VERB_UNPIN, prepare_operands, run },
+	{ "info", "REF", 1, 1, SB_VERB_CHECK, prepare_operands, run },
 	{ "release", "REF", 1, 1, SB_VERB_RELEASE, prepare_release, run },
 	{ "release-session", "ID", 1, 1, SB_VERB_RELEASE, NULL, run_release_session },
 };
@@ -398,6 +492,8 @@ static int run_verb(const struct verb *verb, struct job *job)
 
 	if (job->count < verb->min || job->count > verb->max)
 		return tool_usage(&tool, "%s takes %s", verb->name, verb->operands);
+	if (as_ref && plain)
+		return tool_usage(&tool, "--as-ref and --plain contradict each other");
 	job->request.verb = verb->verb;
 	status = verb->prepare ? verb->prepare(job) : 0;
 	if (status)

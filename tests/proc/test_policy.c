@@ -61,7 +61,7 @@ static sb_ref make(sb_session *s, const char *function)
 	return ref;
 }
 
-static void test_1_policy_denies_modules_and_names(void **state)
+static void test_01_policy_denies_modules_and_names(void **state)
 {
 	struct place *p = *state;
 	static const char *const deny[] = { "subprocess", "os:sys*", "os:path.join", "json.decoder" };
@@ -80,7 +80,7 @@ static void test_1_policy_denies_modules_and_names(void **state)
 	sb_session_close(s);
 }
 
-static void test_1_policy_denies_by_another_way(void **state)
+static void test_01_policy_denies_by_another_way(void **state)
 {
 	struct place *p = *state;
 	static const char *const deny[] = { "os" };
@@ -98,7 +98,7 @@ static void test_1_policy_denies_by_another_way(void **state)
 	sb_session_close(s);
 }
 
-static void test_1_policy_denies_attributes(void **state)
+static void test_01_policy_denies_attributes(void **state)
 {
 	struct place *p = *state;
 	static const char *const deny[] = { SB_POLICY_NO_DUNDER, ".secret" };
@@ -121,7 +121,7 @@ static void test_1_policy_denies_attributes(void **state)
 	sb_session_close(s);
 }
 
-static void test_1_policy_allows_only(void **state)
+static void test_01_policy_allows_only(void **state)
 {
 	struct place *p = *state;
 	static const char *const allow[] = { "math", "collections:Counter", "os:path.*", ".most_common", ".upd*" };
@@ -152,7 +152,7 @@ static void test_1_policy_allows_only(void **state)
 	sb_session_close(s);
 }
 
-static void test_3_policy_is_joined(void **state)
+static void test_03_policy_is_joined(void **state)
 {
 	struct place *p = *state;
 	static const char *const deny[] = { "os", ".x" };
@@ -179,7 +179,7 @@ static void test_3_policy_is_joined(void **state)
 	sb_session_close(s);
 }
 
-static void test_1_policy_is_validated(void **state)
+static void test_01_policy_is_validated(void **state)
 {
 	struct place *p = *state;
 	static const char *const bad[] = { "", NULL, ".", "a\nb" };
@@ -244,12 +244,12 @@ static void test_11_policy_outlives_its_owner(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BOTH_PLACES(test_1_policy_denies_modules_and_names),
-		BOTH_PLACES(test_1_policy_denies_by_another_way),
-		BOTH_PLACES(test_1_policy_denies_attributes),
-		BOTH_PLACES(test_1_policy_allows_only),
-		BOTH_PLACES(test_3_policy_is_joined),
-		BOTH_PLACES(test_1_policy_is_validated),
+		BOTH_PLACES(test_01_policy_denies_modules_and_names),
+		BOTH_PLACES(test_01_policy_denies_by_another_way),
+		BOTH_PLACES(test_01_policy_denies_attributes),
+		BOTH_PLACES(test_01_policy_allows_only),
+		BOTH_PLACES(test_03_policy_is_joined),
+		BOTH_PLACES(test_01_policy_is_validated),
 		BOTH_PLACES(test_11_policy_outlives_its_owner),
 	};
 

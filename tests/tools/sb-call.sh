@@ -110,6 +110,44 @@ gives '{"dropped": false}' release "$object"
 fails 6 released attr "$object" a
 says "sb-call: "
 
+# ── verbs on objects ──
+
+numbers=$(ref -s demo --as-ref call builtins:list '[10,20,30]')
+table=$(ref -s demo --as-ref call builtins:dict)
+gives 20 getitem "$numbers" 1
+gives 3 len "$numbers"
+gives true contains "$numbers" 30
+gives false contains "$numbers" '"30"'
+gives null setitem "$numbers" -1 31
+gives '"[10, 20, 31]"' repr "$numbers"
+gives '"[10, 20, 31]"' str "$numbers"
+gives null delitem "$numbers" 0
+gives null setitem "$table" '{"$tuple":[1,2]}' '{"$ref":"'"$numbers"'"}'
+gives true contains "$table" '{"$tuple":[1,2]}'
+gives "$(printf '20\n31')" iter "$numbers"
+gives "$(printf '20\n31')" --batch 1 iter "$numbers"
+gives '' -q iter "$numbers"
+gives '' iter "$(ref -s demo --as-ref call builtins:list '[]')"
+fails 1 "IndexError" getitem "$numbers" 9
+fails 1 "unhashable" hash "$numbers"
+fails 1 "TypeError" iter "$(ref -s demo call builtins:object)"
+fails 2 "not a keyword argument" getitem "$numbers" a=1
+fails 2 "setitem takes REF KEY VALUE" setitem "$numbers" 1
+fails 2 "contradict" --plain --as-ref len "$numbers"
+gives '{"a": 2, "b": 1}' -s demo --plain call collections:Counter '"aab"'
+gives 1 pin "$numbers"
+gives 2 pin "$numbers"
+checks=$((checks + 1))
+run info "$numbers"
+grep -q '^{"type": "builtins.list", "module": "builtins", "session": "demo", "incarnation": "[0-9]*", "creator_pid": [0-9]*, "pins": 2, "age_ms": [0-9]*, "idle_ms": [0-9]*}$' "$work/out" ||
+	wrong "info should print facts"
+gives 1 unpin "$numbers"
+gives 0 unpin "$numbers"
+gives 0 unpin "$numbers"
+gives '{"dropped": true}' release "$numbers"
+fails 6 released info "$numbers"
+fails 6 released iter "$numbers"
+
 # ── exit statuses ──
 
 fails 1 "ValueError: math domain error" -s demo call math:sqrt -1
@@ -187,7 +225,7 @@ fails 6 ended method "$list" copy
 
 checks=$((checks + 1))
 run --help
-for word in --session --as-ref --max-refs --not-persistent "Exit status" SNAKEBRIDGE_DIR release-session; do
+for word in --session --as-ref --plain --batch getitem iter --max-refs --not-persistent "Exit status" SNAKEBRIDGE_DIR release-session; do
 	grep -qF -e "$word" "$work/out" || wrong "--help should mention $word"
 done
 checks=$((checks + 1))

@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "engine_probe.h"
+#include "message.h"
 
 static struct sb__table_counts counts(const struct sb__table *table)
 {
@@ -390,6 +391,64 @@ static void test_against_a_model(void **state)
 	probe_table_free(table);
 }
 
+/* ── replies that nobody took ── */
+
+/* Runs a call as a service thread does, and gives the number for withdraw(). */
+static uint64_t run_unread(struct sb__table *table, const char *path, sb_args *args)
+{
+	struct sb__call_origin origin = { .pid = 1 };
+	sb_request request = SB_REQUEST_INIT;
+	struct sb__buf out, in;
+	uint64_t number;
+
+	request.name = path;
+	request.args = args;
+	sb__buf_init(&out, NULL, 0);
+	sb__buf_init(&in, NULL, 0);
+	sb__request_encode(&out, &request);
+	number = probe_engine()->execute(table, &origin, out.data, out.len, &in);
+	sb__buf_free(&out);
+	sb__buf_free(&in);
+	sb_args_free(args);
+	return number;
+}
+
+static void test_withdrawn_refs_go(void **state)
+{
+	int64_t before = boxes_alive();
+	struct sb__table *table = probe_table(NULL);
+	sb_ref kept = make(table, 1);
+	sb_value *list = NULL;
+	uint64_t number;
+
+	(void)state;
+	/* A reply without new refs has no number. */
+	assert_int_equal(0, run_unread(table, "builtins:int", NULL));
+	assert_int_equal(0, run_unread(table, "sbprobe:same", sb_args("r", &kept)));
+	number = run_unread(table, "sbprobe:boxes", sb_args("i", 3));
+	assert_int_not_equal(0, number);
+	assert_int_equal(4, counts(table).live);
+	probe_engine()->withdraw(table, number);
+	assert_int_equal(1, counts(table).live);
+	assert_int_equal(before + 1, boxes_alive());
+	assert_int_equal(0, use(table, &kept));
+	probe_engine()->withdraw(table, number); /* once more: nothing */
+	/* What another call was told of meanwhile stays. */
+	assert_int_equal(0, probe_call(table, "builtins:exec", sb_args("s{}", "import sbprobe; sbprobe.shared = sbprobe.Box(9)"), NULL));
+	number = run_unread(table, "builtins:getattr", sb_args("os", NULL, "x"));
+	assert_int_equal(0, number); /* it raised */
+	number = run_unread(table, "builtins:eval", sb_args("s{}", "[__import__('sbprobe').shared, __import__('sbprobe').Box(1)]"));
+	assert_int_equal(0, probe_call(table, "builtins:eval", sb_args("s{}", "[__import__('sbprobe').shared]"), &list));
+	assert_int_equal(3, counts(table).live);
+	probe_engine()->withdraw(table, number);
+	assert_int_equal(2, counts(table).live);
+	assert_int_equal(0, use(table, sb_value_ref(sb_value_at(list, 0))));
+	sb_value_free(list);
+	assert_int_equal(0, probe_call(table, "builtins:exec", sb_args("s{}", "import sbprobe; del sbprobe.shared"), NULL));
+	probe_table_free(table);
+	assert_int_equal(before, boxes_alive());
+}
+
 /* ── rows for inspect ── */
 
 struct rows {
@@ -482,6 +541,7 @@ int main(void)
 		cmocka_unit_test(test_reasons_are_remembered),
 		cmocka_unit_test(test_objects_with_destructors),
 		cmocka_unit_test(test_against_a_model),
+		cmocka_unit_test(test_withdrawn_refs_go),
 		cmocka_unit_test(test_rows),
 	};
 
