@@ -63,20 +63,22 @@ static const struct tool_option which_ones[] = {
 };
 /* clang-format on */
 static const struct tool_option shared[] = { TOOL_COMMON_OPTIONS(inspect_common), { 0 } };
-static const struct tool_group groups[] = {
-	{ "Options", own }, { "Which, in what order", which_ones },
-	{ "Events", view_events_options }, { "Common options", shared }, { 0 }
-};
+static const struct tool_group groups[] = { { "Options", own },
+	                                    { "Which, in what order", which_ones },
+	                                    { "Events", view_events_options },
+	                                    { "Common options", shared },
+	                                    { 0 } };
 const struct tool inspect_tool = {
 	.name = "sb-inspect",
 	.usage =
 		"[options]\n[options] processes\n[options] sessions\n[options] session ID\n[options] owners\n"
-		"[options] calls\n[options] refs ID\n[options] events\n--check [options]\n--openmetrics [options]\n--watch "
-	        "[options] [SECONDS]",
+		"[options] calls\n[options] refs ID\n[options] events\n--check [options]\n--openmetrics "
+	        "[options]\n--watch "
+		"[options] [SECONDS]",
 	.about = "Shows a bridge: its state as a whole, its processes, sessions, their owners, the calls in "
-	         "flight, or "
+		 "flight, or "
 		 "one session with its owners, lanes and refs. Changes nothing, and waits for nobody: what "
-	         "it shows was "
+		 "it shows was "
 		 "read while others went on.",
 	.groups = groups,
 	.exits = "0  shown\n"
@@ -86,6 +88,10 @@ const struct tool inspect_tool = {
 		 "4  the bridge is of another version\n"
 		 "5  the bridge is damaged\n",
 	.environment = TOOL_ENVIRONMENT,
+	.examples = "sb-inspect calls --owner 4711\n"
+		    "sb-inspect refs iris --type 'numpy.*' --sort idle\n"
+		    "sb-inspect --watch 2\n"
+		    "sb-inspect --check --quiet || sb-reaper --once\n",
 	.common = &inspect_common,
 };
 
