@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCE, BUILD = Path(sys.argv[1]), Path(sys.argv[2])
+SOURCE, BUILD = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
 sys.path.insert(0, str(SOURCE / "docs/tools"))
 import generate  # noqa: E402
 import headers  # noqa: E402
