@@ -49,7 +49,8 @@ SB_API int sb_bridge_open(const char *dir, const sb_bridge_options *options, sb_
  * process was the last owner of end. Never call it from another thread while a call is running.
  *
  * Errors: none.  Threads: one at a time per handle.  Fork: in a child that did not use it, only
- * frees memory.  Blocks: until this process's service threads finish the call they run.
+ * frees memory.  Blocks: until this process's service threads end the calls that they run for others, which are
+ * interrupted, but not longer than close_timeout_ms (snakebridge/config.h): then their memory is left to them.
  * Crash: as a kill.  Since: 0.1
  */
 SB_API void sb_bridge_close(sb_bridge *bridge);
