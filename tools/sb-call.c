@@ -222,7 +222,8 @@ static int prepare_operands(struct job *job)
 
 	for (int i = 1; i < job->count && !status; i++)
 		if (keyword_length(job->words[i]))
-			status = tool_usage(&tool, "%s: this takes a value, not a keyword argument", job->words[i]);
+			status = tool_usage(&tool, "%s: this takes a value, not a keyword argument",
+			                    job->words[i]);
 	return status ? status : add_arguments(job, 1);
 }
 
@@ -387,7 +388,8 @@ static int run_info(sb_session *session, struct job *job)
 	print_text("type", info.type_name);
 	print_text("module", info.type_module);
 	print_text("session", info.session_id);
-	printf("\"incarnation\": \"%llu\", \"creator_pid\": %d, \"pins\": %u, \"age_ms\": %lld, \"idle_ms\": %lld}\n",
+	printf("\"incarnation\": \"%llu\", \"creator_pid\": %d, \"pins\": %u, \"age_ms\": %lld, \"idle_ms\": "
+	       "%lld}\n",
 	       (unsigned long long)info.incarnation, (int)info.creator_pid, info.pins, (long long)info.age_ms,
 	       (long long)info.idle_ms);
 	return TOOL_EXIT_OK;

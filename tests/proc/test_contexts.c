@@ -146,12 +146,17 @@ static void test_08_a_forked_child_inherits_it(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_08_create_makes_current, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_08_create_that_fails_changes_nothing, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_08_set_and_clear_return_what_was, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_08_create_makes_current, fixture_setup,
+		                                fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_08_create_that_fails_changes_nothing, fixture_setup,
+		                                fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_08_set_and_clear_return_what_was, fixture_setup,
+		                                fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_08_calls_follow_it, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_08_a_new_thread_has_none, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_08_a_forked_child_inherits_it, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_08_a_new_thread_has_none, fixture_setup,
+		                                fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_08_a_forked_child_inherits_it, fixture_setup,
+		                                fixture_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,7 +18,8 @@ struct relay {
 	int fds[2]; /* a printed ref goes through */
 };
 
-static int open_kind(sb_bridge *bridge, const char *id, sb_designated designated, int persistent, sb_session **ret)
+static int open_kind(sb_bridge *bridge, const char *id, sb_designated designated, int persistent,
+                     sb_session **ret)
 {
 	sb_session_options o = SB_SESSION_OPTIONS_INIT;
 
@@ -114,7 +115,9 @@ static void test_12_persistent_outlives_its_last_owner(void **state)
 	assert_ok(open_kind(relay.bridge, relay.id, SB_DESIGNATED_DEDICATED, 1, &s));
 	assert_int_equal(fixture_wait(fixture_fork(make_and_die, &relay)), 1000 + SIGKILL);
 	sb_session_close(s);
-	assert_int_equal(fixture_tool(((struct fixture *)*state)->dir, NULL, "sb-reaper", "--once", "--quiet", NULL), 0);
+	assert_int_equal(
+		fixture_tool(((struct fixture *)*state)->dir, NULL, "sb-reaper", "--once", "--quiet", NULL),
+		0);
 	assert_ok(open_kind(relay.bridge, relay.id, SB_DESIGNATED_ATTACH_ONLY, SB_UNSET, &s));
 	assert_ok(sb_session_get_info(s, &info));
 	assert_int_equal(info.owner_count, 1); /* this one: there was none */
@@ -130,7 +133,8 @@ static void test_12_without_it_the_last_owner_ends_it(void **state)
 
 	assert_ok(open_kind(f->bridge, "brief", SB_DESIGNATED_DEDICATED, 0, &s));
 	sb_session_close(s);
-	assert_int_equal(open_kind(f->bridge, "brief", SB_DESIGNATED_ATTACH_ONLY, SB_UNSET, &s), SB_ERELEASED);
+	assert_int_equal(open_kind(f->bridge, "brief", SB_DESIGNATED_ATTACH_ONLY, SB_UNSET, &s),
+	                 SB_ERELEASED);
 }
 
 static void test_19_releasing_a_ref_twice(void **state)

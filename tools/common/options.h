@@ -75,7 +75,7 @@ struct tool_common {
 	bool json;
 	bool no_legend;
 	bool quiet;
-	int64_t timeout_ms; /* 0: not given */
+	int64_t timeout_ms;  /* 0: not given */
 	enum tool_help help; /* these two are handled by tool_parse() */
 	bool version;
 };
