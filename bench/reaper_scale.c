@@ -51,8 +51,8 @@ static void sweep(const char *what, bool files)
 		die("sweep");
 	cpu = cpu_ns() - cpu;
 	printf(" *   %-30s %8.2f ms, %8.2f ms of CPU time, %5u actions, %5llu looked at\n", what,
-	       (double)(sb__now_ns() - start) / 1e6, (double)cpu / 1e6,
-	       sb__sweep_actions(&result), (unsigned long long)result.visited);
+	       (double)(sb__now_ns() - start) / 1e6, (double)cpu / 1e6, sb__sweep_actions(&result),
+	       (unsigned long long)result.visited);
 }
 
 static void processes(void)
@@ -66,7 +66,8 @@ static void processes(void)
 			die("processes");
 		free(ids);
 	}
-	printf(" *   one look at %4zu process records   %8.3f ms\n", count, (double)(sb__now_ns() - start) / 1e9);
+	printf(" *   one look at %4zu process records   %8.3f ms\n", count,
+	       (double)(sb__now_ns() - start) / 1e9);
 }
 
 int main(int argc, char **argv)

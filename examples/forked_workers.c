@@ -19,10 +19,10 @@
 
 #include <snakebridge/snakebridge.h>
 
-#define WORKERS 4
-#define ROWS 150
+#define WORKERS    4
+#define ROWS       150
 #define PER_WORKER 5 /* rows that each worker predicts and prints */
-#define SLEEPER 2    /* the worker that is killed */
+#define SLEEPER    2 /* the worker that is killed */
 
 static char directory[] = "/tmp/snakebridge-demo-XXXXXX";
 
@@ -106,7 +106,8 @@ static int python_is_mapped(void)
 	return found;
 }
 
-static void worker(int number, sb_session *s, const sb_ref *model, const sb_value *rows, const sb_value *expected)
+static void worker(int number, sb_session *s, const sb_ref *model, const sb_value *rows,
+                   const sb_value *expected)
 {
 	char line[128];
 	int at = 0;
@@ -120,7 +121,8 @@ static void worker(int number, sb_session *s, const sb_ref *model, const sb_valu
 		must(sb_value_int(sb_value_at(got, 0), &said), "reading a prediction");
 		must(sb_value_int(sb_value_at(expected, i), &wanted), "reading the owner's own prediction");
 		expect(said == wanted, "a worker's prediction equals the owner's own");
-		at += snprintf(line + at, sizeof(line) - (size_t)at, "  flower %zu: %lld", i, (long long)said);
+		at += snprintf(line + at, sizeof(line) - (size_t)at, "  flower %zu: %lld", i,
+		               (long long)said);
 		sb_value_free(row);
 		sb_value_free(got);
 	}
@@ -160,7 +162,8 @@ static void run_tool(const char *tool, const char *a, const char *b)
 		execl(path, tool, "--dir", directory, a, b, (char *)NULL);
 		_exit(127);
 	}
-	expect(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0, "the tool succeeds");
+	expect(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0,
+	       "the tool succeeds");
 }
 
 /* ── the story ── */
@@ -176,7 +179,8 @@ static sb_session *open_session(sb_bridge *bridge)
 	options.designated = SB_DESIGNATED_DEDICATED;
 	must(sb_session_open(bridge, &options, &s), "opening the session");
 	must(sb_session_get_info(s, &info), "asking for the session's facts");
-	say("Session \"iris\" is open; its designated owner is pid %d, ready after %.0f ms.", info.designated_pid, now_ms() - t);
+	say("Session \"iris\" is open; its designated owner is pid %d, ready after %.0f ms.",
+	    info.designated_pid, now_ms() - t);
 	return s;
 }
 
@@ -189,10 +193,12 @@ static void train(sb_session *s, sb_value **data, sb_value **model, sb_value **r
 	say("The owner loaded the iris data: %s.", sb_value_ref(*data)->type_name);
 	must(sb_attr(s, sb_value_ref(*data), "data", &x), "its measurements");
 	must(sb_attr(s, sb_value_ref(*data), "target", &y), "its species");
-	must(sb_call(s, "sklearn.ensemble:RandomForestClassifier", sb_args("n_estimators=i random_state=i", 50, 7), model),
+	must(sb_call(s, "sklearn.ensemble:RandomForestClassifier",
+	             sb_args("n_estimators=i random_state=i", 50, 7), model),
 	     "making the model");
 	must(sb_method(s, sb_value_ref(*model), "fit", sb_args("oo", x, y), NULL), "training");
-	say("It trained a %s in %.0f ms. The object stays there; here it is a ref.", sb_value_ref(*model)->type_name, now_ms() - t);
+	say("It trained a %s in %.0f ms. The object stays there; here it is a ref.",
+	    sb_value_ref(*model)->type_name, now_ms() - t);
 	must(sb_method(s, sb_value_ref(x), "tolist", NULL, rows), "the measurements as plain numbers");
 	expect(sb_value_len(*rows) == ROWS, "the data set has 150 flowers");
 	must(predict(s, sb_value_ref(*model), x, expected), "the owner's own predictions");
@@ -200,7 +206,8 @@ static void train(sb_session *s, sb_value **data, sb_value **model, sb_value **r
 	sb_value_free(y);
 }
 
-static void workers_predict(sb_session *s, const sb_ref *model, const sb_value *rows, const sb_value *expected)
+static void workers_predict(sb_session *s, const sb_ref *model, const sb_value *rows,
+                            const sb_value *expected)
 {
 	pid_t pids[WORKERS];
 	int status;
@@ -215,7 +222,9 @@ static void workers_predict(sb_session *s, const sb_ref *model, const sb_value *
 	for (int i = 0; i < WORKERS; i++) {
 		if (i == SLEEPER)
 			continue;
-		expect(waitpid(pids[i], &status, 0) == pids[i] && WIFEXITED(status) && WEXITSTATUS(status) == 0, "each worker succeeds");
+		expect(waitpid(pids[i], &status, 0) == pids[i] && WIFEXITED(status) &&
+		               WEXITSTATUS(status) == 0,
+		       "each worker succeeds");
 	}
 	say("All predictions equal those that the owner computed itself.");
 
@@ -238,7 +247,8 @@ static void call_goes_on(sb_session *s)
 	must(sb_call(s, "math:sqrt", sb_args("i", 16), &v), "a call after the worker's death");
 	must(sb_value_float(v, &root), "its result");
 	expect(root == 4.0, "sqrt(16) is 4");
-	say("  math.sqrt(16) = %g, after %.1f ms, while the dead worker's call still sleeps in the owner.", root, now_ms() - t);
+	say("  math.sqrt(16) = %g, after %.1f ms, while the dead worker's call still sleeps in the owner.",
+	    root, now_ms() - t);
 	sb_value_free(v);
 }
 

@@ -73,7 +73,7 @@ const struct tool inspect_tool = {
 	.usage =
 		"[options]\n[options] processes\n[options] sessions\n[options] session ID\n[options] owners\n"
 		"[options] calls\n[options] refs ID\n[options] events\n--check [options]\n--openmetrics "
-	        "[options]\n--watch "
+		"[options]\n--watch "
 		"[options] [SECONDS]",
 	.about = "Shows a bridge: its state as a whole, its processes, sessions, their owners, the calls in "
 		 "flight, or "

@@ -31,25 +31,60 @@ static struct tool_list tags, allow, deny;
 #define TTL_MAX INT64_C(3153600000) /* a hundred years, as the library has it */
 
 static const struct tool_option own[] = {
-	{ .name = "session", .letter = 's', .argument = "ID", .help = "the session to serve (required)", .type = TOOL_TEXT,
+	{ .name = "session",
+	  .letter = 's',
+	  .argument = "ID",
+	  .help = "the session to serve (required)",
+	  .type = TOOL_TEXT,
 	  .target = &session_id },
-	{ .name = "persistent", .letter = 'p', .help = "the session outlives its last owner; it ends by release or TTL",
-	  .type = TOOL_FLAG, .target = &persistent },
-	{ .name = "ttl", .argument = "SECONDS", .help = "idle time that ends the session; 0 = never (default 3600)",
-	  .type = TOOL_WHOLE, .target = &ttl, .max = TTL_MAX },
-	{ .name = "max-refs", .argument = "N", .help = "refs that the session holds at most (default 10000)", .type = TOOL_WHOLE,
-	  .target = &max_refs, .min = 1, .max = 100000000 },
-	{ .name = "on-full", .argument = "evict|error", .help = "what happens when it is full (default evict)", .type = TOOL_TEXT,
+	{ .name = "persistent",
+	  .letter = 'p',
+	  .help = "the session outlives its last owner; it ends by release or TTL",
+	  .type = TOOL_FLAG,
+	  .target = &persistent },
+	{ .name = "ttl",
+	  .argument = "SECONDS",
+	  .help = "idle time that ends the session; 0 = never (default 3600)",
+	  .type = TOOL_WHOLE,
+	  .target = &ttl,
+	  .max = TTL_MAX },
+	{ .name = "max-refs",
+	  .argument = "N",
+	  .help = "refs that the session holds at most (default 10000)",
+	  .type = TOOL_WHOLE,
+	  .target = &max_refs,
+	  .min = 1,
+	  .max = 100000000 },
+	{ .name = "on-full",
+	  .argument = "evict|error",
+	  .help = "what happens when it is full (default evict)",
+	  .type = TOOL_TEXT,
 	  .target = &on_full },
-	{ .name = "tag", .argument = "KEY=VALUE", .help = "a tag of the session; may be given several times", .type = TOOL_LIST,
+	{ .name = "tag",
+	  .argument = "KEY=VALUE",
+	  .help = "a tag of the session; may be given several times",
+	  .type = TOOL_LIST,
 	  .target = &tags },
-	{ .name = "allow", .argument = "PATTERN", .help = "policy: what may be reached, module, module:name or .attribute; may be "
-	  "given several times (default everything)", .type = TOOL_LIST, .target = &allow },
-	{ .name = "deny", .argument = "PATTERN", .help = "policy: what may not, in the same way; goes before --allow", .type = TOOL_LIST,
+	{ .name = "allow",
+	  .argument = "PATTERN",
+	  .help = "policy: what may be reached, module, module:name or .attribute; may be "
+	          "given several times (default everything)",
+	  .type = TOOL_LIST,
+	  .target = &allow },
+	{ .name = "deny",
+	  .argument = "PATTERN",
+	  .help = "policy: what may not, in the same way; goes before --allow",
+	  .type = TOOL_LIST,
 	  .target = &deny },
-	{ .name = "python", .argument = "EXECUTABLE", .help = "the Python (of a virtual environment) whose packages are used",
-	  .type = TOOL_TEXT, .target = &python },
-	{ .name = "detach", .help = "go on in the background once the session is served", .type = TOOL_FLAG, .target = &detach },
+	{ .name = "python",
+	  .argument = "EXECUTABLE",
+	  .help = "the Python (of a virtual environment) whose packages are used",
+	  .type = TOOL_TEXT,
+	  .target = &python },
+	{ .name = "detach",
+	  .help = "go on in the background once the session is served",
+	  .type = TOOL_FLAG,
+	  .target = &detach },
 	{ 0 },
 };
 static const struct tool_option shared[] = { TOOL_COMMON_OPTIONS(common), { 0 } };
@@ -57,16 +92,18 @@ static const struct tool_group groups[] = { { "Session", own }, { "Common option
 static const struct tool tool = {
 	.name = "sb-owner",
 	.usage = "--session ID [options]",
-	.about = "Holds the Python objects of one session and serves calls on them, until the session ends. SIGTERM and SIGINT "
-	         "end it; the session is then orphaned.",
+	.about = "Holds the Python objects of one session and serves calls on them, until the session ends. "
+	         "SIGTERM and SIGINT "
+		 "end it; the session is then orphaned.",
 	.groups = groups,
 	.exits = "0  the session ended, or a signal ended the owner\n"
-	         "2  usage\n"
-	         "3  the bridge cannot be used, or Python cannot be started\n"
-	         "4  the bridge is of another version\n"
-	         "5  the bridge is damaged\n"
-	         "6  the session has a living designated owner, or other options\n",
-	.environment = TOOL_ENVIRONMENT "SNAKEBRIDGE_PYTHON  the Python whose packages are used where --python is not given\n",
+		 "2  usage\n"
+		 "3  the bridge cannot be used, or Python cannot be started\n"
+		 "4  the bridge is of another version\n"
+		 "5  the bridge is damaged\n"
+		 "6  the session has a living designated owner, or other options\n",
+	.environment = TOOL_ENVIRONMENT
+	"SNAKEBRIDGE_PYTHON  the Python whose packages are used where --python is not given\n",
 	.examples = "sb-owner --session iris --persistent --ttl 0 --detach\n",
 	.common = &common,
 };
@@ -157,7 +194,8 @@ static int serve(const sb_session_options *options)
 		int status = tool_report(&tool, sb_last_error());
 
 		sb_bridge_close(bridge);
-		return err == SB_EOPTION ? TOOL_EXIT_REFUSED : status; /* the session is somebody else's: no usage error */
+		return err == SB_EOPTION ? TOOL_EXIT_REFUSED
+		                         : status; /* the session is somebody else's: no usage error */
 	}
 	close_within_a_second(bridge);
 	return 0;
@@ -232,7 +270,9 @@ int main(int argc, char **argv)
 	options.session_id = session_id;
 	options.max_refs = max_refs;
 	options.ttl_seconds = ttl;
-	options.on_full = !on_full ? SB_ON_FULL_UNSET : *on_full == 'e' && on_full[1] == 'r' ? SB_ON_FULL_ERROR : SB_ON_FULL_EVICT;
+	options.on_full = !on_full                               ? SB_ON_FULL_UNSET
+	                  : *on_full == 'e' && on_full[1] == 'r' ? SB_ON_FULL_ERROR
+	                                                         : SB_ON_FULL_EVICT;
 	options.persistent = persistent;
 	options.tags = tag_array;
 	options.tag_count = tags.count;

@@ -26,9 +26,9 @@
 #include "sweep.h"
 #include "watch.h"
 
-#define FILES_EVERY_MS 60000 /* how often a daemon looks for orphan files too, unless told otherwise */
-#define RESCAN_MS      250   /* how soon a process that just attached is watched */
-#define AWAIT_MS       1000  /* how often --wait looks for the bridge */
+#define FILES_EVERY_MS 60000        /* how often a daemon looks for orphan files too, unless told otherwise */
+#define RESCAN_MS      250          /* how soon a process that just attached is watched */
+#define AWAIT_MS       1000         /* how often --wait looks for the bridge */
 #define STAMP          "files-pass" /* in the boot directory: when files were last looked through, as its mtime */
 
 static struct tool_common common = TOOL_COMMON_INIT;
@@ -59,8 +59,10 @@ static const struct tool_option own[] = {
 	{ .name = "files-every",
 	  .letter = 'f',
 	  .argument = "SECONDS",
-	  .help = "look for files that belong to nobody only if that was not done for so long. It is the one part "
-	          "of a pass that costs by what lives, not by what died (default: 0, in every pass, with --once; "
+	  .help = "look for files that belong to nobody only if that was not done for so long. It is the one "
+	          "part "
+	          "of a pass that costs by what lives, not by what died (default: 0, in every pass, with "
+	          "--once; "
 	          "60 with --interval)",
 	  .type = TOOL_SECONDS,
 	  .target = &files_every_ms,
@@ -97,8 +99,8 @@ static const struct tool tool = {
 		 "4  the bridge is of another version\n"
 		 "5  the bridge is damaged\n",
 	.environment = TOOL_ENVIRONMENT
-		"NOTIFY_SOCKET    where a service manager listens: with --interval it is told READY=1, STATUS=,\n"
-		"                 WATCHDOG=1 (as often as WATCHDOG_USEC asks) and STOPPING=1, see sd_notify(3)\n",
+	"NOTIFY_SOCKET    where a service manager listens: with --interval it is told READY=1, STATUS=,\n"
+	"                 WATCHDOG=1 (as often as WATCHDOG_USEC asks) and STOPPING=1, see sd_notify(3)\n",
 	.common = &common,
 };
 
@@ -482,8 +484,9 @@ int main(int argc, char **argv)
 		files_every_ms = interval_ms > 0 ? FILES_EVERY_MS : 0;
 	if (interval_ms > 0)
 		return stay(&reaper);
-	render_deadline(common.timeout_ms, "sb-reaper: gave up: the bridge did not answer in time; is a process of "
-	                                   "it stopped in mid-write?\n");
+	render_deadline(common.timeout_ms,
+	                "sb-reaper: gave up: the bridge did not answer in time; is a process of "
+	                "it stopped in mid-write?\n");
 	if (open_bridge(&reaper) < 0)
 		return tool_report(&tool, sb_last_error());
 	status = pass_once(&reaper);

@@ -26,7 +26,10 @@ typedef struct sb_bridge_options {
 	uint32_t max_lanes_per_process; /* threads of one process that may use one session at a time */
 	uint64_t max_request_bytes;     /* of one call; in a caller also: what it sends at most */
 } sb_bridge_options;
-#define SB_BRIDGE_OPTIONS_INIT { sizeof(sb_bridge_options), 0, 0, 0, 0 }
+#define SB_BRIDGE_OPTIONS_INIT                        \
+	{                                             \
+		sizeof(sb_bridge_options), 0, 0, 0, 0 \
+	}
 
 /*
  * Opens a bridge. dir: its directory, created with mode 0700 if its parent exists; NULL takes

@@ -36,34 +36,36 @@ extern "C" {
 
 /* Numbers are wire format: append only. */
 typedef enum sb_verb {
-	SB_VERB_CALL = 1,     /* name: function path */
-	SB_VERB_METHOD = 2,   /* target, name */
-	SB_VERB_ATTR = 3,     /* target, name: dotted attribute path */
-	SB_VERB_SET_ATTR = 4, /* target, name, one positional argument */
-	SB_VERB_GET = 5,      /* name: path of a module attribute */
-	SB_VERB_RELEASE = 6,  /* target */
-	SB_VERB_GETITEM = 7,  /* target, one argument: the key */
-	SB_VERB_SETITEM = 8,  /* target, two: key and value */
-	SB_VERB_DELITEM = 9,  /* target, one: the key */
-	SB_VERB_LEN = 10,     /* target */
+	SB_VERB_CALL = 1,      /* name: function path */
+	SB_VERB_METHOD = 2,    /* target, name */
+	SB_VERB_ATTR = 3,      /* target, name: dotted attribute path */
+	SB_VERB_SET_ATTR = 4,  /* target, name, one positional argument */
+	SB_VERB_GET = 5,       /* name: path of a module attribute */
+	SB_VERB_RELEASE = 6,   /* target */
+	SB_VERB_GETITEM = 7,   /* target, one argument: the key */
+	SB_VERB_SETITEM = 8,   /* target, two: key and value */
+	SB_VERB_DELITEM = 9,   /* target, one: the key */
+	SB_VERB_LEN = 10,      /* target */
 	SB_VERB_CONTAINS = 11, /* target, one: the item */
-	SB_VERB_REPR = 12,    /* target */
-	SB_VERB_STR = 13,     /* target */
-	SB_VERB_HASH = 14,    /* target */
-	SB_VERB_ITER = 15,    /* target; gives a ref for SB_VERB_NEXT */
-	SB_VERB_NEXT = 16,    /* target: such a ref; one: how many items at most; gives [was it the last, [item …]] */
-	SB_VERB_ENTER = 17,   /* target */
-	SB_VERB_EXIT = 18,    /* target, none, or two: an exception's type and message; gives whether it was suppressed */
-	SB_VERB_PIN = 19,     /* target; gives how many pins it has */
-	SB_VERB_UNPIN = 20,   /* the same */
-	SB_VERB_CHECK = 21    /* target: does it live? None, or the error that says why not */
+	SB_VERB_REPR = 12,     /* target */
+	SB_VERB_STR = 13,      /* target */
+	SB_VERB_HASH = 14,     /* target */
+	SB_VERB_ITER = 15,     /* target; gives a ref for SB_VERB_NEXT */
+	SB_VERB_NEXT =
+		16, /* target: such a ref; one: how many items at most; gives [was it the last, [item …]] */
+	SB_VERB_ENTER = 17, /* target */
+	SB_VERB_EXIT =
+		18, /* target, none, or two: an exception's type and message; gives whether it was suppressed */
+	SB_VERB_PIN = 19,   /* target; gives how many pins it has */
+	SB_VERB_UNPIN = 20, /* the same */
+	SB_VERB_CHECK = 21  /* target: does it live? None, or the error that says why not */
 } sb_verb;
 
 #define SB_CALL_AS_REF 1u /* leave the result where it is, whatever it is */
 /* Not the object but its plain base value, at any depth, where it is of a subclass of int, float, str, bytes, list,
  * tuple or dict: Counter, OrderedDict, defaultdict, namedtuple, IntEnum, … Without it such a result is a ref, because a
  * subclass has more to it than its base. */
-#define SB_CALL_PLAIN  2u
+#define SB_CALL_PLAIN 2u
 
 /* One call. Start with SB_REQUEST_INIT. Grows at the end. */
 typedef struct sb_request {
@@ -71,12 +73,15 @@ typedef struct sb_request {
 	sb_verb verb;
 	const sb_ref *target; /* NULL for call and get */
 	const char *name;
-	sb_args *args;        /* consumed */
-	uint32_t timeout_ms;  /* 0: the session's default */
-	uint32_t flags;       /* SB_CALL_… */
-	uint64_t trace_id;    /* 0: the library makes one */
+	sb_args *args;       /* consumed */
+	uint32_t timeout_ms; /* 0: the session's default */
+	uint32_t flags;      /* SB_CALL_… */
+	uint64_t trace_id;   /* 0: the library makes one */
 } sb_request;
-#define SB_REQUEST_INIT { sizeof(sb_request), SB_VERB_CALL, NULL, NULL, NULL, 0, 0, 0 }
+#define SB_REQUEST_INIT                                                     \
+	{                                                                   \
+		sizeof(sb_request), SB_VERB_CALL, NULL, NULL, NULL, 0, 0, 0 \
+	}
 
 /*
  * The general form; the functions below are short for it.
@@ -294,10 +299,10 @@ typedef struct sb_ref_info {
 	char type_module[SB_TYPE_NAME_MAX + 1]; /* "module" */
 	char session_id[SB_SESSION_ID_MAX + 1];
 	uint64_t incarnation;
-	int32_t creator_pid;                    /* of the process whose call created it; 0: not known */
+	int32_t creator_pid; /* of the process whose call created it; 0: not known */
 	uint32_t pins;
-	int64_t age_ms;                         /* since it was created; -1: not known */
-	int64_t idle_ms;                        /* since it was used last; -1: not known */
+	int64_t age_ms;  /* since it was created; -1: not known */
+	int64_t idle_ms; /* since it was used last; -1: not known */
 } sb_ref_info;
 
 /*
@@ -321,9 +326,11 @@ SB_API int sb_ref_release(sb_session *session, const sb_ref *ref, bool *ret_drop
 
 /* What sb_cancel() found and did. */
 typedef enum sb_cancel_level {
-	SB_CANCEL_NONE = 0,    /* no such call is in flight: it has ended, or was never sent */
-	SB_CANCEL_REMOVED = 1, /* it had not begun, and never will: its caller gets SB_ECANCELLED, outcome refused */
-	SB_CANCEL_ASKED = 2    /* it runs: Python raises snakebridge.CallCancelled in it, a BaseException, as soon as it runs
+	SB_CANCEL_NONE = 0, /* no such call is in flight: it has ended, or was never sent */
+	SB_CANCEL_REMOVED =
+		1, /* it had not begun, and never will: its caller gets SB_ECANCELLED, outcome refused */
+	SB_CANCEL_ASKED =
+		2 /* it runs: Python raises snakebridge.CallCancelled in it, a BaseException, as soon as it runs
 	                          Python code; its caller gets SB_ECANCELLED, outcome exception. C code is not stopped:
 	                          it ends when it ends, and a call that catches the exception goes on */
 } sb_cancel_level;

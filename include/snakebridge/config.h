@@ -23,10 +23,10 @@ extern "C" {
 typedef struct sb_config_knob {
 	size_t size;
 	const char *name;
-	const char *environment;  /* variable */
-	const char *option;       /* fields that go before it */
-	const char *text;         /* what it is */
-	int is_number;            /* else text: by environment and option only */
+	const char *environment; /* variable */
+	const char *option;      /* fields that go before it */
+	const char *text;        /* what it is */
+	int is_number;           /* else text: by environment and option only */
 	uint64_t default_number, min, max;
 	const char *default_text;
 } sb_config_knob;

@@ -21,64 +21,64 @@ extern "C" {
  * X(name, code, text, what to do). Enum, sb_strerror(), sb_error_name(), sb_error_advice() and the
  * errors page come from this one list. Codes are ABI: append only, never renumber.
  */
-#define SB_ERROR_MAP(X)                                                                                  \
-	X(SB_EINVAL, -1, "invalid argument", "see the message for the argument and its limits")          \
-	X(SB_ENOMEM, -2, "out of memory", "free memory or raise the limit, then try again")              \
-	X(SB_ESYSTEM, -3, "a system call failed", "see sys_errno and the message")                       \
-	X(SB_ENOSPACE, -4, "no space left in the bridge's file system",                                  \
-	  "free space there, or give the bridge a larger tmpfs (SNAKEBRIDGE_DIR)")                       \
-	X(SB_EBUG, -5, "internal error", "please report it with the message")                            \
-	X(SB_EDIR, -10, "the bridge directory cannot be used",                                           \
-	  "create it, make it writable, or name another with SNAKEBRIDGE_DIR")                           \
-	X(SB_EOWNER, -11, "the bridge directory belongs to another user",                                \
-	  "use a directory of your own; a bridge never crosses user ids")                                \
-	X(SB_EMODE, -12, "the bridge directory is open to group or others", "chmod 0700 it")             \
-	X(SB_EVERSION, -13, "the bridge was made by another version of SnakeBridge",                     \
-	  "use the same version everywhere, or another directory")                                       \
-	X(SB_ENAMESPACE, -14, "the bridge belongs to another pid namespace",                             \
-	  "give each container its own bridge directory, or let them share the pid namespace")           \
-	X(SB_ECORRUPT, -15, "the bridge's data is damaged",                                              \
-	  "run sb-inspect --check; stop its processes and remove the directory if it persists")          \
-	X(SB_ESTORE, -16, "the session store failed", "see the message; sb-inspect shows the store")     \
-	X(SB_EPROCESSES, -17, "too many processes are attached to the bridge",                           \
-	  "run sb-reaper --once; spread processes over several bridges")                                 \
-	X(SB_ENOBRIDGE, -18, "there is no bridge here",                                                  \
-	  "start a program that uses this directory first, or name the right one with --dir")            \
-	X(SB_ENOSESSION, -20, "no such session", "check the id, or open the session first")              \
-	X(SB_EID, -21, "not a valid session id", "use 1 to 255 bytes without control characters")        \
-	X(SB_EOPTION, -22, "the option contradicts the existing session",                                \
-	  "leave the option out to inherit it, or use another session id")                               \
-	X(SB_ERELEASED, -23, "the session was released", "open it again; its old refs are gone")         \
-	X(SB_EEXPIRED, -24, "the session expired", "open it again, or give it a longer TTL")             \
-	X(SB_EOWNERDIED, -25, "the session's designated owner died",                                     \
-	  "its objects are gone: open the session again and rebuild them")                               \
-	X(SB_ENOOWNER, -26, "the session has no designated owner",                                       \
-	  "open it with designated = self or dedicated to elect one")                                    \
-	X(SB_ELANES, -27, "no free lane to the session", "close unused threads' sessions, or retry")     \
-	X(SB_ESTART, -28, "the dedicated owner could not be started", "see the message; try sb-owner")   \
-	X(SB_ECLOSED, -29, "the handle is closed", "open the session again")                             \
-	X(SB_EREFMALFORMED, -30, "not a well-formed ref", "pass a ref exactly as it was printed")        \
-	X(SB_EREFUNKNOWN, -31, "the ref never existed in this session", "check where it came from")      \
-	X(SB_EREFRELEASED, -32, "the ref was released", "make the object again")                         \
-	X(SB_EREFEXPIRED, -33, "the ref expired", "make the object again, or raise the TTL")             \
-	X(SB_EREFEVICTED, -34, "the ref was evicted to make room",                                       \
-	  "make the object again, raise max_refs, or release refs earlier")                              \
-	X(SB_EREFSESSION, -35, "the ref belongs to another session", "use it in its own session")        \
-	X(SB_EREFSFULL, -36, "the session holds as many refs as it may",                                 \
-	  "release refs, raise max_refs, or use on_full = evict")                                        \
-	X(SB_EPYTHON, -40, "Python raised an exception", "see python_type, message and traceback")       \
-	X(SB_EMODULE, -41, "no such Python module",                                                      \
-	  "check its name, and that the owner's Python can import it")                                   \
-	X(SB_EATTRIBUTE, -42, "no such Python attribute", "check the name; dir() lists what there is")   \
+#define SB_ERROR_MAP(X)                                                                                      \
+	X(SB_EINVAL, -1, "invalid argument", "see the message for the argument and its limits")              \
+	X(SB_ENOMEM, -2, "out of memory", "free memory or raise the limit, then try again")                  \
+	X(SB_ESYSTEM, -3, "a system call failed", "see sys_errno and the message")                           \
+	X(SB_ENOSPACE, -4, "no space left in the bridge's file system",                                      \
+	  "free space there, or give the bridge a larger tmpfs (SNAKEBRIDGE_DIR)")                           \
+	X(SB_EBUG, -5, "internal error", "please report it with the message")                                \
+	X(SB_EDIR, -10, "the bridge directory cannot be used",                                               \
+	  "create it, make it writable, or name another with SNAKEBRIDGE_DIR")                               \
+	X(SB_EOWNER, -11, "the bridge directory belongs to another user",                                    \
+	  "use a directory of your own; a bridge never crosses user ids")                                    \
+	X(SB_EMODE, -12, "the bridge directory is open to group or others", "chmod 0700 it")                 \
+	X(SB_EVERSION, -13, "the bridge was made by another version of SnakeBridge",                         \
+	  "use the same version everywhere, or another directory")                                           \
+	X(SB_ENAMESPACE, -14, "the bridge belongs to another pid namespace",                                 \
+	  "give each container its own bridge directory, or let them share the pid namespace")               \
+	X(SB_ECORRUPT, -15, "the bridge's data is damaged",                                                  \
+	  "run sb-inspect --check; stop its processes and remove the directory if it persists")              \
+	X(SB_ESTORE, -16, "the session store failed", "see the message; sb-inspect shows the store")         \
+	X(SB_EPROCESSES, -17, "too many processes are attached to the bridge",                               \
+	  "run sb-reaper --once; spread processes over several bridges")                                     \
+	X(SB_ENOBRIDGE, -18, "there is no bridge here",                                                      \
+	  "start a program that uses this directory first, or name the right one with --dir")                \
+	X(SB_ENOSESSION, -20, "no such session", "check the id, or open the session first")                  \
+	X(SB_EID, -21, "not a valid session id", "use 1 to 255 bytes without control characters")            \
+	X(SB_EOPTION, -22, "the option contradicts the existing session",                                    \
+	  "leave the option out to inherit it, or use another session id")                                   \
+	X(SB_ERELEASED, -23, "the session was released", "open it again; its old refs are gone")             \
+	X(SB_EEXPIRED, -24, "the session expired", "open it again, or give it a longer TTL")                 \
+	X(SB_EOWNERDIED, -25, "the session's designated owner died",                                         \
+	  "its objects are gone: open the session again and rebuild them")                                   \
+	X(SB_ENOOWNER, -26, "the session has no designated owner",                                           \
+	  "open it with designated = self or dedicated to elect one")                                        \
+	X(SB_ELANES, -27, "no free lane to the session", "close unused threads' sessions, or retry")         \
+	X(SB_ESTART, -28, "the dedicated owner could not be started", "see the message; try sb-owner")       \
+	X(SB_ECLOSED, -29, "the handle is closed", "open the session again")                                 \
+	X(SB_EREFMALFORMED, -30, "not a well-formed ref", "pass a ref exactly as it was printed")            \
+	X(SB_EREFUNKNOWN, -31, "the ref never existed in this session", "check where it came from")          \
+	X(SB_EREFRELEASED, -32, "the ref was released", "make the object again")                             \
+	X(SB_EREFEXPIRED, -33, "the ref expired", "make the object again, or raise the TTL")                 \
+	X(SB_EREFEVICTED, -34, "the ref was evicted to make room",                                           \
+	  "make the object again, raise max_refs, or release refs earlier")                                  \
+	X(SB_EREFSESSION, -35, "the ref belongs to another session", "use it in its own session")            \
+	X(SB_EREFSFULL, -36, "the session holds as many refs as it may",                                     \
+	  "release refs, raise max_refs, or use on_full = evict")                                            \
+	X(SB_EPYTHON, -40, "Python raised an exception", "see python_type, message and traceback")           \
+	X(SB_EMODULE, -41, "no such Python module",                                                          \
+	  "check its name, and that the owner's Python can import it")                                       \
+	X(SB_EATTRIBUTE, -42, "no such Python attribute", "check the name; dir() lists what there is")       \
 	X(SB_ETIMEOUT, -43, "the deadline passed", "see the outcome: refused did not run, unknown may have") \
-	X(SB_ECANCELLED, -44, "the call was cancelled", "see the outcome")                               \
-	X(SB_ENOPYTHON, -45, "Python cannot be started in this process",                                 \
-	  "install the Python this library was built for, or use a dedicated owner")                     \
-	X(SB_EPROTOCOL, -46, "bytes from another process do not make sense",                             \
-	  "use the same version everywhere; run sb-inspect --check")                                     \
-	X(SB_ETOOBIG, -47, "the value is too big", "send it in parts, or keep it as a ref")              \
-	X(SB_ETOODEEP, -48, "the value is nested too deeply", "flatten it, or keep it as a ref")         \
-	X(SB_EKIND, -49, "the value is of another kind", "ask sb_value_kind() first")                    \
+	X(SB_ECANCELLED, -44, "the call was cancelled", "see the outcome")                                   \
+	X(SB_ENOPYTHON, -45, "Python cannot be started in this process",                                     \
+	  "install the Python this library was built for, or use a dedicated owner")                         \
+	X(SB_EPROTOCOL, -46, "bytes from another process do not make sense",                                 \
+	  "use the same version everywhere; run sb-inspect --check")                                         \
+	X(SB_ETOOBIG, -47, "the value is too big", "send it in parts, or keep it as a ref")                  \
+	X(SB_ETOODEEP, -48, "the value is nested too deeply", "flatten it, or keep it as a ref")             \
+	X(SB_EKIND, -49, "the value is of another kind", "ask sb_value_kind() first")                        \
 	X(SB_EDENIED, -50, "the session's policy does not allow this", "ask whoever set the policy")
 
 typedef enum sb_code {
@@ -107,7 +107,8 @@ typedef struct sb_error {
 	const char *other_session_id; /* the ref's session, where two are involved */
 	const char *python_type;      /* qualified, e.g. "builtins.ValueError" */
 	const char *python_message;   /* str(exception), capped */
-	const char *python_traceback; /* as Python prints it, causes first; its front is cut off if too long */
+	const char
+		*python_traceback; /* as Python prints it, causes first; its front is cut off if too long */
 } sb_error;
 
 /*

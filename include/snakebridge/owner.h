@@ -28,8 +28,8 @@ typedef int (*sb_owner_ready_fn)(sb_session *session, void *arg);
  * Blocks: that is its purpose.  Crash: as any designated owner's death: its session is orphaned.
  * Since: 0.1
  */
-SB_API int sb_owner_run(sb_bridge *bridge, const sb_session_options *options, sb_owner_ready_fn ready, void *arg,
-                        const volatile int *stop);
+SB_API int sb_owner_run(sb_bridge *bridge, const sb_session_options *options, sb_owner_ready_fn ready,
+                        void *arg, const volatile int *stop);
 
 #ifdef __cplusplus
 }

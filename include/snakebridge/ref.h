@@ -17,7 +17,7 @@ extern "C" {
 #endif
 
 #define SB_SESSION_ID_MAX 255 /* bytes, without the terminating NUL */
-#define SB_TYPE_NAME_MAX 95   /* bytes kept of "module.Type", without the NUL */
+#define SB_TYPE_NAME_MAX  95  /* bytes kept of "module.Type", without the NUL */
 
 /* Fields are for reading; make refs only by calls, sb_ref_parse() or copying. */
 typedef struct sb_ref {

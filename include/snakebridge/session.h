@@ -39,7 +39,7 @@ typedef struct sb_tag {
 	const char *key;   /* 1 to 63 bytes */
 	const char *value; /* 0 to 255 bytes */
 } sb_tag;
-#define SB_TAGS_MAX 64
+#define SB_TAGS_MAX       64
 #define SB_TAGS_BYTES_MAX 4096 /* all keys and values together, with their NULs */
 
 /*
@@ -56,31 +56,33 @@ typedef struct sb_tag {
  * It is a guard rail for callers that mean well, not a sandbox: a caller that may call one function that reaches others
  * (getattr, eval, import_module, …) gets around it, and so does allowed code.
  */
-#define SB_POLICY_NO_DUNDER ".__*__" /* to deny: attributes such as __class__, __dict__, __globals__ */
-#define SB_POLICY_PATTERNS_MAX 64    /* in each list */
-#define SB_POLICY_BYTES_MAX 4096     /* all patterns together, with two bytes more for each */
+#define SB_POLICY_NO_DUNDER    ".__*__" /* to deny: attributes such as __class__, __dict__, __globals__ */
+#define SB_POLICY_PATTERNS_MAX 64       /* in each list */
+#define SB_POLICY_BYTES_MAX    4096     /* all patterns together, with two bytes more for each */
 
 /* Start with SB_SESSION_OPTIONS_INIT. Copied by the functions that take it. Grows at the end. */
 typedef struct sb_session_options {
 	size_t size;
-	const char *session_id;     /* NULL: the library makes one, "session_…" */
-	int64_t max_refs;           /* 1 to 100 000 000; default 10 000 */
-	int64_t ttl_seconds;        /* idle time that ends it; 0 = never; default 3600 */
+	const char *session_id; /* NULL: the library makes one, "session_…" */
+	int64_t max_refs;       /* 1 to 100 000 000; default 10 000 */
+	int64_t ttl_seconds;    /* idle time that ends it; 0 = never; default 3600 */
 	sb_designated designated;
 	sb_on_full on_full;
-	int persistent;             /* 1: outlives its last owner; 0: not (default); SB_UNSET */
-	int release_on_exit;        /* 1: leaving the with-block drops this handle's ownership */
+	int persistent;      /* 1: outlives its last owner; 0: not (default); SB_UNSET */
+	int release_on_exit; /* 1: leaving the with-block drops this handle's ownership */
 	const sb_tag *tags;
 	size_t tag_count;
-	uint32_t timeout_ms;        /* default deadline of this handle's calls; 0 = the bridge's */
-	const char *const *allow;   /* policy, see below; with none everything is allowed */
+	uint32_t timeout_ms;      /* default deadline of this handle's calls; 0 = the bridge's */
+	const char *const *allow; /* policy, see below; with none everything is allowed */
 	size_t allow_count;
 	const char *const *deny;
 	size_t deny_count;
 } sb_session_options;
-#define SB_SESSION_OPTIONS_INIT                                                                    \
-	{ sizeof(sb_session_options), NULL, SB_UNSET, SB_UNSET, SB_DESIGNATED_UNSET,               \
-	  SB_ON_FULL_UNSET, SB_UNSET, 0, NULL, 0, 0, NULL, 0, NULL, 0 }
+#define SB_SESSION_OPTIONS_INIT                                                                              \
+	{                                                                                                    \
+		sizeof(sb_session_options), NULL, SB_UNSET, SB_UNSET, SB_DESIGNATED_UNSET, SB_ON_FULL_UNSET, \
+			SB_UNSET, 0, NULL, 0, 0, NULL, 0, NULL, 0                                            \
+	}
 
 /*
  * Opens a session: creates it, or joins the one of that id as another owner. Options given on a join
@@ -125,11 +127,11 @@ SB_API const char *sb_session_id(const sb_session *session);
 
 /* A copy of a session's facts as the store has them, and its counters. Grows at the end. */
 typedef struct sb_session_info {
-	size_t size;               /* set by the caller: sizeof(sb_session_info) */
+	size_t size; /* set by the caller: sizeof(sb_session_info) */
 	char session_id[SB_SESSION_ID_MAX + 1];
 	uint64_t incarnation;
-	int state;                 /* sb_session_state */
-	int32_t designated_pid;    /* 0 if it has none */
+	int state;              /* sb_session_state */
+	int32_t designated_pid; /* 0 if it has none */
 	uint32_t owner_count;
 	uint32_t max_refs;
 	uint64_t live_refs;
@@ -137,9 +139,9 @@ typedef struct sb_session_info {
 	uint64_t calls;
 	int64_t ttl_seconds;
 	int64_t idle_ms;
-	uint64_t expired_refs;     /* dropped because they were idle for the TTL */
+	uint64_t expired_refs; /* dropped because they were idle for the TTL */
 	uint64_t created_refs;
-	uint64_t pinned_refs;      /* live refs with pins */
+	uint64_t pinned_refs; /* live refs with pins */
 } sb_session_info;
 
 typedef enum sb_session_state {
@@ -226,12 +228,13 @@ SB_API void sb_scope_leave(sb_scope *scope);
  * restores the previous context on every way out: end, break, return, goto. If opening fails the block
  * does not run and sb_last_error() says why.
  */
-#define SB_WITH_SESSION(bridge, options, name) SB__WITH_SESSION(bridge, options, name, __COUNTER__)
+#define SB_WITH_SESSION(bridge, options, name)     SB__WITH_SESSION(bridge, options, name, __COUNTER__)
 #define SB__WITH_SESSION(bridge, options, name, n) SB__WITH_SESSION2(bridge, options, name, n)
-#define SB__WITH_SESSION2(bridge, options, name, n)                                                \
-	for (sb_scope sb__scope_##n __attribute__((cleanup(sb_scope_leave))) = { 0, 0, 0, 0 },     \
+#define SB__WITH_SESSION2(bridge, options, name, n)                                                  \
+	for (sb_scope sb__scope_##n                                                                  \
+	     __attribute__((cleanup(sb_scope_leave))) = { 0, 0, 0, 0 },                              \
 	     *sb__p_##n = sb_scope_enter(&sb__scope_##n, bridge, options) == 0 ? &sb__scope_##n : 0; \
-	     sb__p_##n && !sb__p_##n->once; sb__p_##n->once = 1)                                   \
+	     sb__p_##n && !sb__p_##n->once; sb__p_##n->once = 1)                                     \
 		for (sb_session *name = sb__p_##n->session; name && !sb__p_##n->once; name = 0)
 #endif
 

@@ -29,13 +29,13 @@ typedef struct sb_args sb_args;
 typedef enum sb_kind {
 	SB_KIND_NONE = 0,
 	SB_KIND_BOOL = 1,
-	SB_KIND_INT = 2,   /* fits int64_t */
+	SB_KIND_INT = 2, /* fits int64_t */
 	SB_KIND_FLOAT = 3,
-	SB_KIND_STR = 4,   /* UTF-8, may hold NUL bytes */
+	SB_KIND_STR = 4, /* UTF-8, may hold NUL bytes */
 	SB_KIND_BYTES = 5,
 	SB_KIND_LIST = 6,
 	SB_KIND_TUPLE = 7,
-	SB_KIND_DICT = 8,  /* pairs in Python's order; keys of any kind */
+	SB_KIND_DICT = 8, /* pairs in Python's order; keys of any kind */
 	SB_KIND_REF = 9
 } sb_kind;
 

@@ -9,10 +9,10 @@
 #include "ops.h"
 #include "snakebridge/snakebridge.h"
 
-#define NEED(argument)                                                                            \
-	do {                                                                                      \
-		if (!(argument))                                                                  \
-			return sb__fail(SB_EINVAL, "%s: " #argument " is NULL", __func__);        \
+#define NEED(argument)                                                                     \
+	do {                                                                               \
+		if (!(argument))                                                           \
+			return sb__fail(SB_EINVAL, "%s: " #argument " is NULL", __func__); \
 	} while (0)
 
 const char *sb_version(void)
@@ -29,10 +29,12 @@ static int check_bridge_options(const sb_bridge_options *from, sb_bridge_options
 	if (!from)
 		return 0;
 	if (from->size < sizeof(from->size))
-		return sb__fail(SB_EINVAL, "bridge options: size is %zu; start with SB_BRIDGE_OPTIONS_INIT", from->size);
+		return sb__fail(SB_EINVAL, "bridge options: size is %zu; start with SB_BRIDGE_OPTIONS_INIT",
+		                from->size);
 	for (size_t i = sizeof(*to); i < from->size; i++)
 		if (bytes[i])
-			return sb__fail(SB_EINVAL, "bridge options: made for a newer SnakeBridge than %s", SB_VERSION_STRING);
+			return sb__fail(SB_EINVAL, "bridge options: made for a newer SnakeBridge than %s",
+			                SB_VERSION_STRING);
 	memcpy(to, from, from->size < sizeof(*to) ? from->size : sizeof(*to));
 	return 0;
 }
@@ -86,7 +88,9 @@ int sb_session_get_info(sb_session *session, sb_session_info *ret_info)
 	NEED(session);
 	NEED(ret_info);
 	if (ret_info->size < sizeof(size_t) || ret_info->size > 65536)
-		return sb__fail(SB_EINVAL, "sb_session_get_info: size is %zu; set it to sizeof(sb_session_info)", ret_info->size);
+		return sb__fail(SB_EINVAL,
+		                "sb_session_get_info: size is %zu; set it to sizeof(sb_session_info)",
+		                ret_info->size);
 	return sb__session_info(session, ret_info);
 }
 
@@ -165,7 +169,8 @@ int sb_with_session(sb_bridge *bridge, const sb_session_options *options, sb_bod
 	return err;
 }
 
-int sb_owner_run(sb_bridge *bridge, const sb_session_options *options, sb_owner_ready_fn ready, void *arg, const volatile int *stop)
+int sb_owner_run(sb_bridge *bridge, const sb_session_options *options, sb_owner_ready_fn ready, void *arg,
+                 const volatile int *stop)
 {
 	sb_session *session;
 	int err;

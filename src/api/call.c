@@ -26,20 +26,31 @@ static const struct shape {
 	[SB_VERB_CALL] = { false, true, 0, ANY_COUNT, "" },
 	[SB_VERB_METHOD] = { true, true, 0, ANY_COUNT, "" },
 	[SB_VERB_ATTR] = { true, true, 0, 0, "reading an attribute takes no arguments" },
-	[SB_VERB_SET_ATTR] = { true, true, 1, 1, "setting an attribute takes exactly one positional argument: sb_args(\"i\", 3)" },
+	[SB_VERB_SET_ATTR] = { true, true, 1, 1,
+	                       "setting an attribute takes exactly one positional argument: sb_args(\"i\", "
+	                       "3)" },
 	[SB_VERB_GET] = { false, true, 0, 0, "reading a module's attribute takes no arguments" },
 	[SB_VERB_RELEASE] = { true, false, 0, 0, "releasing takes no arguments" },
-	[SB_VERB_GETITEM] = { true, false, 1, 1, "reading an item takes exactly one positional argument, the key: sb_args(\"i\", 3)" },
-	[SB_VERB_SETITEM] = { true, false, 2, 2, "setting an item takes exactly two positional arguments, key and value: "
-	                                         "sb_args(\"si\", \"width\", 3)" },
-	[SB_VERB_DELITEM] = { true, false, 1, 1, "deleting an item takes exactly one positional argument, the key: sb_args(\"i\", 3)" },
+	[SB_VERB_GETITEM] = { true, false, 1, 1,
+	                      "reading an item takes exactly one positional argument, the key: "
+	                      "sb_args(\"i\", 3)" },
+	[SB_VERB_SETITEM] = { true, false, 2, 2,
+	                      "setting an item takes exactly two positional arguments, key and value: "
+	                      "sb_args(\"si\", \"width\", 3)" },
+	[SB_VERB_DELITEM] = { true, false, 1, 1,
+	                      "deleting an item takes exactly one positional argument, the key: "
+	                      "sb_args(\"i\", 3)" },
 	[SB_VERB_LEN] = { true, false, 0, 0, "len takes no arguments" },
-	[SB_VERB_CONTAINS] = { true, false, 1, 1, "contains takes exactly one positional argument, the item: sb_args(\"i\", 3)" },
+	[SB_VERB_CONTAINS] = { true, false, 1, 1,
+	                       "contains takes exactly one positional argument, the item: sb_args(\"i\", "
+	                       "3)" },
 	[SB_VERB_REPR] = { true, false, 0, 0, "repr takes no arguments" },
 	[SB_VERB_STR] = { true, false, 0, 0, "str takes no arguments" },
 	[SB_VERB_HASH] = { true, false, 0, 0, "hash takes no arguments" },
 	[SB_VERB_ITER] = { true, false, 0, 0, "iter takes no arguments" },
-	[SB_VERB_NEXT] = { true, false, 1, 1, "next takes exactly one positional argument, the number of items: sb_args(\"i\", 100)" },
+	[SB_VERB_NEXT] = { true, false, 1, 1,
+	                   "next takes exactly one positional argument, the number of items: sb_args(\"i\", "
+	                   "100)" },
 	[SB_VERB_ENTER] = { true, false, 0, 0, "enter takes no arguments" },
 	[SB_VERB_EXIT] = { true, false, 0, 2, "exit takes no arguments, or an exception's type and message" },
 	[SB_VERB_PIN] = { true, false, 0, 0, "pin takes no arguments" },
@@ -68,13 +79,15 @@ static int check(const sb_request *r)
 		return refuse("the request's verb is none of SB_VERB_…");
 	shape = &shapes[r->verb];
 	if (shape->target && !r->target)
-		return refuse("the target is NULL: this call needs a ref (sb_value_ref() of a result that is no ref gives NULL)");
+		return refuse("the target is NULL: this call needs a ref (sb_value_ref() of a result that is "
+		              "no ref gives NULL)");
 	if (shape->name && (!r->name || !*r->name))
 		return refuse("the name is NULL or empty");
 	if (r->flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN))
 		return refuse("the request's flags are none of SB_CALL_…");
 	if ((r->flags & SB_CALL_AS_REF) && (r->flags & SB_CALL_PLAIN))
-		return refuse("SB_CALL_AS_REF and SB_CALL_PLAIN contradict each other: a result stays where it is, or is sent as a value");
+		return refuse("SB_CALL_AS_REF and SB_CALL_PLAIN contradict each other: a result stays where "
+		              "it is, or is sent as a value");
 	return check_arguments(shape, r->args);
 }
 
@@ -113,7 +126,8 @@ static int on_object(sb_session *session, sb_verb verb, const sb_ref *target, co
 	return sb_invoke(session, &request, ret_value);
 }
 
-int sb_method(sb_session *session, const sb_ref *target, const char *name, sb_args *args, sb_value **ret_value)
+int sb_method(sb_session *session, const sb_ref *target, const char *name, sb_args *args,
+              sb_value **ret_value)
 {
 	return on_object(session, SB_VERB_METHOD, target, name, args, ret_value);
 }
@@ -289,8 +303,8 @@ int sb_ref_get_info(sb_session *session, const sb_ref *ref, sb_ref_info *ret_inf
 /* Gone already is as good as dropped now. */
 static bool is_gone(int code)
 {
-	return code == SB_EREFRELEASED || code == SB_EREFEVICTED || code == SB_EREFEXPIRED || code == SB_ERELEASED ||
-	       code == SB_EEXPIRED || code == SB_EOWNERDIED;
+	return code == SB_EREFRELEASED || code == SB_EREFEVICTED || code == SB_EREFEXPIRED ||
+	       code == SB_ERELEASED || code == SB_EEXPIRED || code == SB_EOWNERDIED;
 }
 
 int sb_ref_release(sb_session *session, const sb_ref *ref, bool *ret_dropped)

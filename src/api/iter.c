@@ -21,8 +21,8 @@ struct sb_iter {
 	bool ended; /* nothing is left in the session */
 };
 
-static int invoke(const struct sb_iter *iter, sb_verb verb, const sb_ref *target, sb_args *args, uint32_t timeout_ms,
-                  sb_value **ret)
+static int invoke(const struct sb_iter *iter, sb_verb verb, const sb_ref *target, sb_args *args,
+                  uint32_t timeout_ms, sb_value **ret)
 {
 	sb_request request = SB_REQUEST_INIT;
 
@@ -40,8 +40,9 @@ int sb_iter_open(sb_session *session, const sb_ref *target, size_t batch, sb_ite
 	int err;
 
 	if (!ret_iter || batch > SB_ITER_BATCH_MAX)
-		return sb__fail(SB_EINVAL, "sb_iter_open: ret_iter is NULL, or a batch of %zu items is more than %d", batch,
-		                SB_ITER_BATCH_MAX);
+		return sb__fail(SB_EINVAL,
+		                "sb_iter_open: ret_iter is NULL, or a batch of %zu items is more than %d",
+		                batch, SB_ITER_BATCH_MAX);
 	iter = calloc(1, sizeof(*iter));
 	if (!iter)
 		return sb__fail_memory("an iterator");
@@ -72,7 +73,8 @@ static int fetch(struct sb_iter *iter)
 			iter->ended = true; /* Python raised: the owner has freed it */
 		return err;
 	}
-	if (sb_value_bool(sb_value_at(items, 0), &last) || sb_value_kind(sb_value_at(items, 1)) != SB_KIND_LIST) {
+	if (sb_value_bool(sb_value_at(items, 0), &last) ||
+	    sb_value_kind(sb_value_at(items, 1)) != SB_KIND_LIST) {
 		sb_value_free(items);
 		return sb__fail(SB_EPROTOCOL, "the owner gave a batch that is none");
 	}

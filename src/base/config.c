@@ -32,8 +32,8 @@ const sb_config_knob *sb_config_describe(size_t index)
 
 static int out_of_range(const sb_config_knob *k, const char *name, const char *value)
 {
-	return sb__fail(SB_EINVAL, "%s is %s; it must be a whole number from %" PRIu64 " to %" PRIu64, name, value, k->min,
-	                k->max);
+	return sb__fail(SB_EINVAL, "%s is %s; it must be a whole number from %" PRIu64 " to %" PRIu64, name,
+	                value, k->min, k->max);
 }
 
 static int from_environment(const sb_config_knob *k, const char *text, uint64_t *ret)
@@ -79,7 +79,8 @@ int sb__config_check(enum sb__config_number knob, uint64_t value)
 
 	if (value >= k->min && value <= k->max)
 		return 0;
-	return sb__fail(SB_EINVAL, "%s is %" PRIu64 "; it must be %" PRIu64 " to %" PRIu64, k->name, value, k->min, k->max);
+	return sb__fail(SB_EINVAL, "%s is %" PRIu64 "; it must be %" PRIu64 " to %" PRIu64, k->name, value,
+	                k->min, k->max);
 }
 
 static int find(const char *name, size_t *ret)
@@ -92,9 +93,11 @@ static int find(const char *name, size_t *ret)
 	}
 	for (size_t i = SB__CONFIG_NUMBERS_END; name && sb_config_describe(i); i++)
 		if (strcmp(knobs[i].name, name) == 0)
-			return sb__fail(SB_EINVAL, "%s is text: set %s before the program starts%s%s", name, knobs[i].environment,
-			                *knobs[i].option ? ", or " : "", knobs[i].option);
-	return sb__fail(SB_EINVAL, "there is no knob \"%s\"; sb_config_describe() lists them", name ? name : "(null)");
+			return sb__fail(SB_EINVAL, "%s is text: set %s before the program starts%s%s", name,
+			                knobs[i].environment, *knobs[i].option ? ", or " : "",
+			                knobs[i].option);
+	return sb__fail(SB_EINVAL, "there is no knob \"%s\"; sb_config_describe() lists them",
+	                name ? name : "(null)");
 }
 
 int sb_config_set(const char *name, uint64_t value)

@@ -14,49 +14,55 @@
 /*
  * Numbers. X(id, name, environment, default, min, max, option, text). The order is that of docs/configuration.md.
  */
-#define SB__CONFIG_NUMBERS(X)                                                                                          \
-	X(TIMEOUT_MS, "timeout_ms", "SNAKEBRIDGE_TIMEOUT_MS", 120000, 1, 4294967295,                                   \
-	  "sb_request.timeout_ms, sb_session_options.timeout_ms, sb_bridge_options.timeout_ms",                        \
-	  "how long a call may take, in ms")                                                                           \
-	X(START_TIMEOUT_MS, "start_timeout_ms", "SNAKEBRIDGE_START_TIMEOUT_MS", 60000, 100, 3600000, "",               \
-	  "how long a designated owner may take to get ready, in ms")                                                  \
-	X(CLOSE_TIMEOUT_MS, "close_timeout_ms", "SNAKEBRIDGE_CLOSE_TIMEOUT_MS", 5000, 0, 3600000, "",                  \
-	  "how long sb_bridge_close() waits for calls that this process still runs for others, in ms")                 \
-	X(CANCEL_ABANDONED, "cancel_abandoned", "SNAKEBRIDGE_CANCEL_ABANDONED", 1, 0, 1, "",                           \
-	  "1: a designated owner interrupts Python code that nobody waits for any more (deadline passed, caller "     \
-	  "died, session ended); 0: it lets it finish")                                                                \
-	X(MAX_REFS, "max_refs", "SNAKEBRIDGE_MAX_REFS", 10000, 1, 100000000, "sb_session_options.max_refs",            \
-	  "refs that a new session holds at most")                                                                     \
-	X(TTL_SECONDS, "ttl_seconds", "SNAKEBRIDGE_TTL_SECONDS", 3600, 0, 3153600000, "sb_session_options.ttl_seconds", \
-	  "idle time after which a new session or a ref in it ends, in s; 0 = never")                                  \
-	X(MAX_LANES, "max_lanes_per_process", "SNAKEBRIDGE_MAX_LANES_PER_PROCESS", 1024, 1, 4096,                      \
-	  "sb_bridge_options.max_lanes_per_process",                                                                   \
-	  "threads of one calling process that may use one session at a time; the designated owner's value holds")     \
-	X(MAX_REQUEST_BYTES, "max_request_bytes", "SNAKEBRIDGE_MAX_REQUEST_BYTES", 1073741824, 4096, 1073741824,    \
-	  "sb_bridge_options.max_request_bytes",                                                                       \
-	  "bytes of one request; the lower of the caller's and the designated owner's value holds")                    \
-	X(MAX_THREADS, "max_service_threads", "SNAKEBRIDGE_MAX_SERVICE_THREADS", 64, 2, 4096, "",                      \
-	  "service threads of a designated owner: calls that may be blocked in Python at once")                        \
-	X(SWEEP_MS, "sweep_ms", "SNAKEBRIDGE_SWEEP_MS", 2000, 0, 3600000, "",                                          \
-	  "how often a designated owner tidies what dead processes left, in ms; 0 = never, leave it to sb-reaper")
+#define SB__CONFIG_NUMBERS(X)                                                                                \
+	X(TIMEOUT_MS, "timeout_ms", "SNAKEBRIDGE_TIMEOUT_MS", 120000, 1, 4294967295,                         \
+	  "sb_request.timeout_ms, sb_session_options.timeout_ms, sb_bridge_options.timeout_ms",              \
+	  "how long a call may take, in ms")                                                                 \
+	X(START_TIMEOUT_MS, "start_timeout_ms", "SNAKEBRIDGE_START_TIMEOUT_MS", 60000, 100, 3600000, "",     \
+	  "how long a designated owner may take to get ready, in ms")                                        \
+	X(CLOSE_TIMEOUT_MS, "close_timeout_ms", "SNAKEBRIDGE_CLOSE_TIMEOUT_MS", 5000, 0, 3600000, "",        \
+	  "how long sb_bridge_close() waits for calls that this process still runs for others, in ms")       \
+	X(CANCEL_ABANDONED, "cancel_abandoned", "SNAKEBRIDGE_CANCEL_ABANDONED", 1, 0, 1, "",                 \
+	  "1: a designated owner interrupts Python code that nobody waits for any more (deadline passed, "   \
+	  "caller "                                                                                          \
+	  "died, session ended); 0: it lets it finish")                                                      \
+	X(MAX_REFS, "max_refs", "SNAKEBRIDGE_MAX_REFS", 10000, 1, 100000000, "sb_session_options.max_refs",  \
+	  "refs that a new session holds at most")                                                           \
+	X(TTL_SECONDS, "ttl_seconds", "SNAKEBRIDGE_TTL_SECONDS", 3600, 0, 3153600000,                        \
+	  "sb_session_options.ttl_seconds",                                                                  \
+	  "idle time after which a new session or a ref in it ends, in s; 0 = never")                        \
+	X(MAX_LANES, "max_lanes_per_process", "SNAKEBRIDGE_MAX_LANES_PER_PROCESS", 1024, 1, 4096,            \
+	  "sb_bridge_options.max_lanes_per_process",                                                         \
+	  "threads of one calling process that may use one session at a time; the designated owner's value " \
+	  "holds")                                                                                           \
+	X(MAX_REQUEST_BYTES, "max_request_bytes", "SNAKEBRIDGE_MAX_REQUEST_BYTES", 1073741824, 4096,         \
+	  1073741824, "sb_bridge_options.max_request_bytes",                                                 \
+	  "bytes of one request; the lower of the caller's and the designated owner's value holds")          \
+	X(MAX_THREADS, "max_service_threads", "SNAKEBRIDGE_MAX_SERVICE_THREADS", 64, 2, 4096, "",            \
+	  "service threads of a designated owner: calls that may be blocked in Python at once")              \
+	X(SWEEP_MS, "sweep_ms", "SNAKEBRIDGE_SWEEP_MS", 2000, 0, 3600000, "",                                \
+	  "how often a designated owner tidies what dead processes left, in ms; 0 = never, leave it to "     \
+	  "sb-reaper")
 
 /* Text, by environment or option only. X(id, name, environment, default, option, text). */
-#define SB__CONFIG_TEXTS(X)                                                                                            \
-	X(DIR, "dir", "SNAKEBRIDGE_DIR", "$XDG_RUNTIME_DIR/snakebridge, else /run/snakebridge", "sb_bridge_open(dir)", \
-	  "the bridge's directory")                                                                                    \
-	X(PYTHON, "python_executable", "SNAKEBRIDGE_PYTHON", "the Python that the library was built against",          \
-	  "sb_bridge_options.python_executable",                                                                       \
-	  "the Python (of a virtual environment) whose packages the embedded Python sees")                             \
-	X(OWNER, "owner_program", "SNAKEBRIDGE_OWNER", "sb-owner beside the library, else where it was installed", "", \
-	  "the program that is started for designated = dedicated")                                                    \
-	X(PLUGIN_DIR, "plugin_dir", "SNAKEBRIDGE_PLUGIN_DIR", "snakebridge/ beside the library, else where it was installed", \
-	  "", "where the Python engine, snakebridge-python.so, lies")
+#define SB__CONFIG_TEXTS(X)                                                                       \
+	X(DIR, "dir", "SNAKEBRIDGE_DIR", "$XDG_RUNTIME_DIR/snakebridge, else /run/snakebridge",   \
+	  "sb_bridge_open(dir)", "the bridge's directory")                                        \
+	X(PYTHON, "python_executable", "SNAKEBRIDGE_PYTHON",                                      \
+	  "the Python that the library was built against", "sb_bridge_options.python_executable", \
+	  "the Python (of a virtual environment) whose packages the embedded Python sees")        \
+	X(OWNER, "owner_program", "SNAKEBRIDGE_OWNER",                                            \
+	  "sb-owner beside the library, else where it was installed", "",                         \
+	  "the program that is started for designated = dedicated")                               \
+	X(PLUGIN_DIR, "plugin_dir", "SNAKEBRIDGE_PLUGIN_DIR",                                     \
+	  "snakebridge/ beside the library, else where it was installed", "",                     \
+	  "where the Python engine, snakebridge-python.so, lies")
 
 enum sb__config_number {
 #define SB__CONFIG_ENUM(id, name, env, value, min, max, option, text) SB__CONFIG_##id,
 	SB__CONFIG_NUMBERS(SB__CONFIG_ENUM)
 #undef SB__CONFIG_ENUM
-	SB__CONFIG_NUMBERS_END
+		SB__CONFIG_NUMBERS_END
 };
 
 struct sb__config {

@@ -21,12 +21,12 @@ struct sb__identity {
 	uint32_t generation; /* of the slot: 16 bits used, grows each time the slot is taken */
 	int32_t pid;
 	uint32_t uid;
-	uint64_t start_time; /* /proc/PID/stat field 22, clock ticks since boot */
-	uint64_t pid_ns;     /* inode of /proc/self/ns/pid */
+	uint64_t start_time;  /* /proc/PID/stat field 22, clock ticks since boot */
+	uint64_t pid_ns;      /* inode of /proc/self/ns/pid */
 	uint64_t incarnation; /* random: fences a recycled (slot, pid, start time) */
 	int64_t joined_wall_ms;
 	uint8_t boot_id[16];
-	char program[32];    /* for people: name of the executable, NUL-terminated */
+	char program[32]; /* for people: name of the executable, NUL-terminated */
 };
 
 /* This process: everything but slot and generation, which are left 0. */

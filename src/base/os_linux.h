@@ -13,14 +13,15 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
-int sb__os_open_dir(const char *path);                 /* O_DIRECTORY | O_NOFOLLOW | O_PATH-less, readable */
+int sb__os_open_dir(const char *path); /* O_DIRECTORY | O_NOFOLLOW | O_PATH-less, readable */
 int sb__os_openat(int dirfd, const char *name, int flags, mode_t mode); /* adds O_CLOEXEC | O_NOFOLLOW */
 int sb__os_mkdirat(int dirfd, const char *name, mode_t mode);
 int sb__os_unlinkat(int dirfd, const char *name, int flags);
 int sb__os_renameat(int olddir, const char *oldname, int newdir, const char *newname);
 int sb__os_fstat(int fd, struct stat *st);
 int sb__os_statat(int dirfd, const char *path, struct stat *st); /* follows links: for /proc/self/ns/… */
-ssize_t sb__os_readlinkat(int dirfd, const char *path, char *buf, size_t size); /* NUL-terminated; cut if longer */
+ssize_t sb__os_readlinkat(int dirfd, const char *path, char *buf,
+                          size_t size);                /* NUL-terminated; cut if longer */
 int sb__os_fallocate(int fd, off_t offset, off_t len); /* posix_fallocate: real blocks or -ENOSPC */
 /* fallocate(2) itself: where the file system lacks it, -EOPNOTSUPP, and no emulation that writes over what
  * others are writing. */
@@ -29,13 +30,14 @@ int sb__os_close(int fd);
 int sb__os_map(int fd, off_t offset, size_t len, bool writable, void **ret); /* MAP_SHARED, MADV_DONTDUMP */
 int sb__os_unmap(void *addr, size_t len);
 int sb__os_kill(pid_t pid, int sig);
-pid_t sb__os_tid(void);     /* of this thread */
+pid_t sb__os_tid(void); /* of this thread */
 int sb__os_pidfd_open(pid_t pid);
-int sb__os_poll_fd(int fd, int timeout_ms);            /* 1 readable, 0 timeout */
-ssize_t sb__os_read_file_at(int dirfd, const char *path, char *buf, size_t size); /* whole small file, NUL-terminated; -EFBIG if it does not fit */
+int sb__os_poll_fd(int fd, int timeout_ms); /* 1 readable, 0 timeout */
+ssize_t sb__os_read_file_at(int dirfd, const char *path, char *buf,
+                            size_t size); /* whole small file, NUL-terminated; -EFBIG if it does not fit */
 int sb__os_getrandom(void *buf, size_t len);
-int sb__os_fs_type(int fd, unsigned long *ret_magic);  /* fstatfs */
-uint64_t sb__os_fs_free(int fd);                       /* bytes, 0 on error */
+int sb__os_fs_type(int fd, unsigned long *ret_magic); /* fstatfs */
+uint64_t sb__os_fs_free(int fd);                      /* bytes, 0 on error */
 
 int sb__os_map_dontfork(int fd, size_t len, void **ret); /* MAP_SHARED, read-only, MADV_DONTFORK */
 int sb__os_set_cloexec(int fd);
@@ -50,11 +52,12 @@ uid_t sb__os_euid(void);
 bool sb__os_secure(void); /* AT_SECURE: runs with privileges that its starter lacks */
 
 /* Locks of the open file description (F_OFD_*) on one byte. */
-int sb__os_ofd_lock(int fd, off_t byte, bool exclusive);  /* non-blocking; -EAGAIN if held elsewhere */
-int sb__os_ofd_test(int fd, off_t byte);                  /* 1 held by somebody, 0 free */
+int sb__os_ofd_lock(int fd, off_t byte, bool exclusive); /* non-blocking; -EAGAIN if held elsewhere */
+int sb__os_ofd_test(int fd, off_t byte);                 /* 1 held by somebody, 0 free */
 
 /* Futexes: shared between processes, never FUTEX_PRIVATE. timeout_ns relative. */
-int sb__os_futex_wait(unsigned int *word, unsigned int expected, uint64_t timeout_ns); /* 0 woken, -EAGAIN, -ETIMEDOUT, -EINTR */
+int sb__os_futex_wait(unsigned int *word, unsigned int expected,
+                      uint64_t timeout_ns); /* 0 woken, -EAGAIN, -ETIMEDOUT, -EINTR */
 int sb__os_futex_wake(unsigned int *word, int count);
 /* Waits on two words (FUTEX_WAITV, Linux 5.16); -ENOSYS where the kernel or a filter denies it. */
 int sb__os_futex_wait2(unsigned int *a, unsigned int expect_a, unsigned int *b, unsigned int expect_b,

@@ -221,3 +221,10 @@ int sb__reply_decode(const uint8_t *data, size_t len, const char *session_id, sb
 	}
 	return unreadable(sb__fail(SB_EPROTOCOL, "the reply is of no kind that is known here"), session_id);
 }
+
+unsigned sb__reply_kind(const struct sb__buf *reply)
+{
+	if (reply->error || reply->len < 2 || reply->data[1] > SB__REPLY_FAILED)
+		return SB__REPLY_FAILED;
+	return reply->data[1];
+}

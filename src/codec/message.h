@@ -66,6 +66,9 @@ int sb__reply_decode(const uint8_t *data, size_t len, const char *session_id, sb
 /* exception.c: reads the exception of a reply into the error record. Returns its code, or SB_EPROTOCOL. */
 int sb__exception_decode(struct sb__cursor *cursor);
 
+/* SB__REPLY_… of a whole reply, from its second byte: the first is the array's head. SB__REPLY_FAILED for anything else. */
+unsigned sb__reply_kind(const struct sb__buf *reply);
+
 /* Where the layout of messages stands; part of the mailbox fingerprint. */
 #define SB__MESSAGE_VERSION 1u
 

@@ -45,11 +45,12 @@ struct sb__row_writer {
 struct sb__table_options {
 	uint64_t incarnation;
 	uint32_t max_refs;
-	bool error_on_full;  /* else evict the least recently used */
-	uint64_t ttl_ms;     /* a ref idle longer is dropped by expire(); 0 = never */
+	bool error_on_full;         /* else evict the least recently used */
+	uint64_t ttl_ms;            /* a ref idle longer is dropped by expire(); 0 = never */
 	struct sb__row_writer rows; /* functions may be NULL */
-	const char *policy;  /* "+pattern" and "-pattern", a NUL behind each; copied. What they match: session.h */
-	size_t policy_len;   /* 0: everything is allowed */
+	const char *
+		policy; /* "+pattern" and "-pattern", a NUL behind each; copied. What they match: session.h */
+	size_t policy_len; /* 0: everything is allowed */
 };
 
 struct sb__table_counts {
@@ -60,12 +61,13 @@ struct sb__table_counts {
 struct sb__call_origin {
 	int32_t pid;
 	uint64_t trace_id;
-	uint64_t key; /* names the call among those that run on its table, for cancel(); 0: it has no such name */
+	uint64_t
+		key; /* names the call among those that run on its table, for cancel(); 0: it has no such name */
 };
 
 struct sb__engine_options {
-	const char *executable;       /* never NULL */
-	const char *module_dir;       /* NULL, or a directory put first in sys.path */
+	const char *executable; /* never NULL */
+	const char *module_dir; /* NULL, or a directory put first in sys.path */
 };
 
 struct sb__engine {
@@ -81,8 +83,8 @@ struct sb__engine {
 	/* Runs one request. Always leaves a whole reply in reply (buf->error set only when even a refusal
 	 * did not fit). New refs created for a reply that fails half-way are dropped again. Returns 0, or a
 	 * number for withdraw() if the reply holds refs that were created for it. */
-	uint64_t (*execute)(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
-	                    size_t request_len, struct sb__buf *reply);
+	uint64_t (*execute)(struct sb__table *table, const struct sb__call_origin *origin,
+	                    const uint8_t *request, size_t request_len, struct sb__buf *reply);
 	/* The reply of that number reached nobody: drops the refs that were created for it, but for those that another
 	 * call has used or been told of meanwhile. */
 	void (*withdraw)(struct sb__table *table, uint64_t number);

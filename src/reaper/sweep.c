@@ -33,8 +33,8 @@ struct sweep {
 	const struct sb__bridge_dir *dir;
 	const struct sb__sweep_options *options;
 	struct sb__sweep_result *result;
-	uint64_t deadline_ms; /* 0: none */
-	struct sb__events events; /* mapped at the first action */
+	uint64_t deadline_ms;        /* 0: none */
+	struct sb__events events;    /* mapped at the first action */
 	struct sb__mailbox *mailbox; /* attached last: many dead processes often had lanes in the same one */
 	uint64_t incarnation;        /* its */
 };
@@ -62,14 +62,18 @@ static enum sb__event_kind event_kind(enum sb__verdict_kind kind)
 /* Tells whoever watches the bridge. A ring that cannot be had keeps nobody from tidying. */
 static void post(struct sweep *s, const struct sb__verdict *v)
 {
-	struct sb__event event = { .kind = event_kind(v->kind), .subject_pid = v->pid, .session_uid = v->uid,
-		                   .incarnation = v->incarnation, .count = v->count };
+	struct sb__event event = { .kind = event_kind(v->kind),
+		                   .subject_pid = v->pid,
+		                   .session_uid = v->uid,
+		                   .incarnation = v->incarnation,
+		                   .count = v->count };
 
 	if (!s->events.shm && sb__events_open(s->dir->boot, true, &s->events) != 0)
 		return;
 	snprintf(event.session_id, sizeof(event.session_id), "%s", v->session_id);
 	if (event.kind == SB__EVENT_REAP)
-		snprintf(event.reason, sizeof(event.reason), "%s: %.40s", sb__verdict_kind_name(v->kind), v->evidence);
+		snprintf(event.reason, sizeof(event.reason), "%s: %.40s", sb__verdict_kind_name(v->kind),
+		         v->evidence);
 	else
 		snprintf(event.reason, sizeof(event.reason), "%.63s", v->evidence);
 	sb__events_post(&s->events, &event);

@@ -7,8 +7,8 @@
 #include "plan.h"
 
 struct sb__sweep_options {
-	bool dry_run;       /* report the plan, change nothing */
-	bool files;         /* look for orphan files and earlier boots too: by far the dearest part, linear in sessions */
+	bool dry_run; /* report the plan, change nothing */
+	bool files; /* look for orphan files and earlier boots too: by far the dearest part, linear in sessions */
 	uint32_t budget_ms; /* stop after about this long; 0: no limit */
 	/* Called after each action that was done or failed (verdict->code, with the error record set), in a
 	 * dry run for each that would be. May be NULL. */

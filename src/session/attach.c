@@ -128,8 +128,11 @@ static int check_quota_locked(const struct sb__attachment *a)
 		claimed += (uint32_t)__builtin_popcountll(a->lanes_claimed[w]);
 	if (!header->max_lanes_per_process || claimed < header->max_lanes_per_process)
 		return 0;
-	return sb__fail(SB_ELANES, "%u threads of this process use session \"%s\" already, its quota (max_lanes_per_process): let some "
-	                "end, or raise it where the session's objects live", claimed, header->session_id);
+	return sb__fail(SB_ELANES,
+	                "%u threads of this process use session \"%s\" already, its quota "
+	                "(max_lanes_per_process): let some "
+	                "end, or raise it where the session's objects live",
+	                claimed, header->session_id);
 }
 
 static int claim_lane(struct sb__attachment *a, struct lane_entry *e)
@@ -192,7 +195,8 @@ static int peer_get_locked(struct sb__core *core, const struct sb__identity *own
 	int err;
 
 	for (peer = core->peers; peer; peer = peer->next) {
-		if (peer->bell.owner.incarnation == owner->incarnation && peer->bell.owner.slot == owner->slot) {
+		if (peer->bell.owner.incarnation == owner->incarnation &&
+		    peer->bell.owner.slot == owner->slot) {
 			peer->refs++;
 			*ret = peer;
 			return 0;
@@ -204,7 +208,8 @@ static int peer_get_locked(struct sb__core *core, const struct sb__identity *own
 	err = sb__bell_attach(core->dir.bell, owner->slot, owner->generation, &peer->bell);
 	if (!err && peer->bell.owner.incarnation != owner->incarnation) {
 		sb__bell_detach(&peer->bell);
-		err = sb__fail(SB_EOWNERDIED, "the session's designated owner (pid %d) is gone", (int)owner->pid);
+		err = sb__fail(SB_EOWNERDIED, "the session's designated owner (pid %d) is gone",
+		               (int)owner->pid);
 	}
 	if (err) {
 		free(peer);
@@ -249,7 +254,8 @@ static int index_take(uint32_t *ret)
 			return 0;
 		}
 	}
-	return sb__fail(SB_ENOMEM, "this process is attached to %u sessions already: close some", SB__BELL_SESSIONS);
+	return sb__fail(SB_ENOMEM, "this process is attached to %u sessions already: close some",
+	                SB__BELL_SESSIONS);
 }
 
 static void index_give_back(uint32_t index)

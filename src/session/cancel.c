@@ -34,13 +34,15 @@ int sb__session_cancel(sb_session *s, uint64_t trace_id, int *ret_level)
 	if (!s)
 		s = sb__context_current();
 	if (!s)
-		return sb__fail(SB_EINVAL, "sb_cancel: no session is named and none is current: pass the one that the call went to");
+		return sb__fail(SB_EINVAL, "sb_cancel: no session is named and none is current: pass the one "
+		                           "that the call went to");
 	err = sb__session_enter(s);
 	if (err)
 		return err;
 	a = atomic_load_explicit(&s->attached, memory_order_acquire);
 	if (a) {
-		sb__mailbox_cancel(a->mailbox, a->hosted ? sb__host_bell(s->core) : &a->peer->bell, trace_id, &removed, &asked);
+		sb__mailbox_cancel(a->mailbox, a->hosted ? sb__host_bell(s->core) : &a->peer->bell, trace_id,
+		                   &removed, &asked);
 		if (a->hosted)
 			asked += cancel_here(a->hosted, trace_id);
 	}

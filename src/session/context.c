@@ -117,7 +117,8 @@ static int auto_open(sb_bridge *bridge, sb_session **ret)
 	if (!bridge)
 		bridge = sb__core_default();
 	if (!bridge)
-		return sb__fail(SB_ENOBRIDGE, "no session was named, none is current, and no bridge is open: call sb_bridge_open() first");
+		return sb__fail(SB_ENOBRIDGE, "no session was named, none is current, and no bridge is open: "
+		                              "call sb_bridge_open() first");
 	err = sb__session_id_make("auto_", id);
 	if (err)
 		return err;
@@ -166,7 +167,9 @@ static int session_of_ref(const sb_ref *ref, sb_session **ret)
 		return 0;
 	}
 	if (!bridge)
-		return sb__fail(SB_ENOBRIDGE, "the ref's session \"%s\" needs a bridge, and none is open: call sb_bridge_open() first",
+		return sb__fail(SB_ENOBRIDGE,
+		                "the ref's session \"%s\" needs a bridge, and none is open: call "
+		                "sb_bridge_open() first",
 		                ref->session_id);
 	*ret = find_open(bridge->core, ref->session_id);
 	if (*ret)

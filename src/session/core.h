@@ -43,13 +43,13 @@ struct sb__peer {
 struct sb__attachment {
 	struct sb__attachment *next;
 	struct sb__core *core;
-	uint64_t serial;      /* process-unique, never reused: what a thread's lane cache goes by */
-	uint32_t index;       /* in the thread's lane cache: small, reused */
-	unsigned refs;        /* handles */
+	uint64_t serial; /* process-unique, never reused: what a thread's lane cache goes by */
+	uint32_t index;  /* in the thread's lane cache: small, reused */
+	unsigned refs;   /* handles */
 	uint64_t incarnation;
 	struct sb__mailbox *mailbox;
-	struct sb__peer *peer;     /* NULL where hosted */
-	struct sb__hosted *hosted; /* this process is the designated owner */
+	struct sb__peer *peer;                      /* NULL where hosted */
+	struct sb__hosted *hosted;                  /* this process is the designated owner */
 	uint64_t lanes_claimed[SB__LANES_MAX / 64]; /* by threads of this process; under core->lock */
 };
 
@@ -58,22 +58,24 @@ struct sb__core {
 	struct sb__core *next;
 	unsigned handles;
 	pthread_mutex_t lock;
-	pthread_mutex_t rejoin_lock; /* before lock; one thread of a forked child joins by a handle at a time */
-	_Atomic uint64_t epoch;    /* sb__fork_epoch() of the process that is attached; 0 = none yet */
+	pthread_mutex_t
+		rejoin_lock;    /* before lock; one thread of a forked child joins by a handle at a time */
+	_Atomic uint64_t epoch; /* sb__fork_epoch() of the process that is attached; 0 = none yet */
 	struct sb__bridge_dir dir;
 	struct sb__store *store;
-	uint64_t store_epoch;      /* of the process that opened the store */
+	uint64_t store_epoch; /* of the process that opened the store */
 	struct sb__identity self;
 	void *life_pin;
 	struct sb__arena *arena;
 	struct sb__arena_cache *arenas;
-	struct sb__host *host;     /* designated owner side, NULL until needed */
+	struct sb__host *host; /* designated owner side, NULL until needed */
 	struct sb__peer *peers;
 	struct sb__attachment *attachments;
 	struct sb_session *sessions;
 	uint32_t next_handle;
 	char *python_executable;
-	struct sb__config config; /* as this process had it when the bridge was opened, and the bridge's options */
+	struct sb__config
+		config; /* as this process had it when the bridge was opened, and the bridge's options */
 };
 
 struct sb_bridge {
@@ -84,15 +86,16 @@ struct sb_session {
 	struct sb_session *next;
 	sb_bridge *bridge;
 	struct sb__core *core;
-	_Atomic uint64_t epoch;    /* of the process that joined by it */
+	_Atomic uint64_t epoch;                    /* of the process that joined by it */
 	_Atomic(struct sb__attachment *) attached; /* NULL: no living designated owner known */
-	struct sb__attachment *retired[8]; /* superseded incarnations, kept until close: threads may be in them */
+	struct sb__attachment
+		*retired[8]; /* superseded incarnations, kept until close: threads may be in them */
 	unsigned retired_count;
 	uint64_t uid;
 	uint64_t last_incarnation; /* seen last, to tell what became of it */
 	uint32_t handle;
 	sb_designated designated;
-	bool kept;                 /* by sb_with_session or resolution of a ref; closed with the bridge */
+	bool kept; /* by sb_with_session or resolution of a ref; closed with the bridge */
 	bool is_auto;
 	uint32_t timeout_ms;
 	char id[SB_SESSION_ID_MAX + 1];
@@ -155,11 +158,14 @@ void sb__session_note_death(sb_session *session, const struct sb__attachment *fa
 /* ── ended.c ── */
 
 /* Says what became of an incarnation: sets the error record, returns its code. */
-int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint64_t incarnation, const char *what);
+int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint64_t incarnation,
+                            const char *what);
 /* Wakes and unlinks after the store ended rec: mailbox state, bell, files. */
-void sb__session_finish_locked(struct sb__core *core, const struct sb__session_rec *rec, enum sb__mailbox_state state);
+void sb__session_finish_locked(struct sb__core *core, const struct sb__session_rec *rec,
+                               enum sb__mailbox_state state);
 /* The same for a session that is over: what ended its last incarnation. */
-int sb__session_explain(sb_session *session, bool another, const char *what); /* another: one that has its id now */
+int sb__session_explain(sb_session *session, bool another,
+                        const char *what); /* another: one that has its id now */
 int sb__no_such_session(struct sb__core *core, const char *id);
 /* Ends the session if it was idle for its TTL. 1 ended, 0 not. core->lock
  * not held. */
@@ -172,7 +178,8 @@ void sb__session_refresh(struct sb__core *core, const struct sb__session_rec *re
 /* A validated wish: rec holds it, with defaults where unset. given: which were set, for joins. */
 struct sb__wish {
 	struct sb__session_rec rec;
-	bool max_refs_given, ttl_given, designated_given, on_full_given, persistent_given, tags_given, policy_given;
+	bool max_refs_given, ttl_given, designated_given, on_full_given, persistent_given, tags_given,
+		policy_given;
 	sb_designated designated;
 	uint32_t timeout_ms;
 	bool generated;
@@ -198,7 +205,8 @@ struct sb__hosted *sb__host_find(struct sb__core *core, uint64_t incarnation);
 /* Its mailbox was ended: drop the objects as soon as no call runs on them. Any thread; does not wait. */
 void sb__hosted_end(struct sb__hosted *hosted);
 /* Runs one request here, without the mailbox. SB_ERELEASED where it ended. */
-int sb__hosted_execute(struct sb__hosted *hosted, uint64_t trace_id, const struct sb__buf *request, struct sb__buf *reply);
+int sb__hosted_execute(struct sb__hosted *hosted, uint64_t trace_id, const struct sb__buf *request,
+                       struct sb__buf *reply);
 /* An attachment found by sb__host_find() goes. */
 void sb__hosted_put(struct sb__hosted *hosted);
 struct sb__mailbox *sb__hosted_mailbox(struct sb__hosted *hosted);

@@ -9,8 +9,8 @@
  * Crash: killed while waiting, the sb-owner goes on and finds that nobody came: it ends the session.
  */
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -29,7 +29,7 @@
 #define SB_OWNER_INSTALL_PATH "/usr/bin/sb-owner"
 #endif
 #define EXIT_SERVED 6 /* of sb-owner: the session has a living designated owner */
-#define ARGS_MAX (24 + 2 * SB_TAGS_MAX + 4 * SB_POLICY_PATTERNS_MAX)
+#define ARGS_MAX    (24 + 2 * SB_TAGS_MAX + 4 * SB_POLICY_PATTERNS_MAX)
 
 extern char **environ;
 
@@ -66,14 +66,19 @@ static int find_program(char *path, size_t size)
 
 	if (named && *named) {
 		snprintf(path, size, "%s", named);
-		return usable(path) ? 0 : sb__fail(SB_ESTART, "SNAKEBRIDGE_OWNER names %s, which cannot be executed", named);
+		return usable(path) ? 0
+		                    : sb__fail(SB_ESTART,
+		                               "SNAKEBRIDGE_OWNER names %s, which cannot be executed", named);
 	}
 	if (find_near(path, size))
 		return 0;
 	snprintf(path, size, "%s", SB_OWNER_INSTALL_PATH);
 	return usable(path) ? 0
-	                    : sb__fail(SB_ESTART, "the program sb-owner is neither beside the library nor at %s: install it, or name it in "
-	                               "SNAKEBRIDGE_OWNER", SB_OWNER_INSTALL_PATH);
+	                    : sb__fail(SB_ESTART,
+	                               "the program sb-owner is neither beside the library nor at %s: "
+	                               "install it, or name it in "
+	                               "SNAKEBRIDGE_OWNER",
+	                               SB_OWNER_INSTALL_PATH);
 }
 
 /* ── its arguments ── */
@@ -186,13 +191,14 @@ static int listen_to(int fd, uint64_t timeout_ms, char *text, size_t size)
 	}
 }
 
-static int verdict(const struct sb__core *core, const char *program, const char *session_id, int heard, char *text)
+static int verdict(const struct sb__core *core, const char *program, const char *session_id, int heard,
+                   char *text)
 {
 	size_t len = strlen(text);
 
 	if (heard < 0)
-		return sb__fail(SB_ESTART, "%s did not get session \"%s\" ready within %u ms", program, session_id,
-		                (unsigned)sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS));
+		return sb__fail(SB_ESTART, "%s did not get session \"%s\" ready within %u ms", program,
+		                session_id, (unsigned)sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS));
 	while (len && text[len - 1] == '\n')
 		text[--len] = 0;
 	if (len >= 5 && strcmp(text + len - 5, "ready") == 0)
@@ -209,7 +215,8 @@ static bool somebody_was_quicker(struct sb__core *core, const struct sb__session
 	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SERVED)
 		return true;
 	/* Where the host program reaps all children there is no status. */
-	return sb__store_session_get(core->store, rec->session_id, &now) == 1 && now.incarnation != rec->incarnation;
+	return sb__store_session_get(core->store, rec->session_id, &now) == 1 &&
+	       now.incarnation != rec->incarnation;
 }
 
 int sb__dedicated_start(struct sb__core *core, const struct sb__session_rec *rec)
@@ -228,7 +235,8 @@ int sb__dedicated_start(struct sb__core *core, const struct sb__session_rec *rec
 	err = spawn(program, a.argv, fds[1], &pid);
 	close(fds[1]);
 	if (!err) {
-		heard = listen_to(fds[0], sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS), text, sizeof(text));
+		heard = listen_to(fds[0], sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS), text,
+		                  sizeof(text));
 		if (heard < 0)
 			kill(pid, SIGTERM);
 		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)

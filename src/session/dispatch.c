@@ -39,7 +39,9 @@ static int refused(const struct call *c, int code)
 
 static int mismatch(const struct call *c, const char *ref_session, const char *role)
 {
-	int err = sb__fail(SB_EREFSESSION, "%s: the %s is a ref of session \"%s\", but the call goes to session \"%s\": use it in its own session",
+	int err = sb__fail(SB_EREFSESSION,
+	                   "%s: the %s is a ref of session \"%s\", but the call goes to session \"%s\": use "
+	                   "it in its own session",
 	                   c->label, role, ref_session, c->session->id);
 
 	sb__fail_set_sessions(c->session->id, ref_session);
@@ -80,11 +82,14 @@ static int check_incarnations(const struct call *c, const struct sb__attachment 
 
 static int timed_out(const struct call *c, int outcome)
 {
-	int err = outcome == SB_OUTCOME_REFUSED
-	                  ? sb__fail(SB_ETIMEOUT, "%s: not started within %u ms, so nothing ran (the designated owner of session \"%s\" is busy)",
-	                             c->label, c->timeout_ms, c->session->id)
-	                  : sb__fail(SB_ETIMEOUT, "%s: no reply within %u ms; it was running in session \"%s\" and may still finish", c->label,
-	                             c->timeout_ms, c->session->id);
+	int err = outcome == SB_OUTCOME_REFUSED ? sb__fail(SB_ETIMEOUT,
+	                                                   "%s: not started within %u ms, so nothing ran "
+	                                                   "(the designated owner of session \"%s\" is busy)",
+	                                                   c->label, c->timeout_ms, c->session->id)
+	                                        : sb__fail(SB_ETIMEOUT,
+	                                                   "%s: no reply within %u ms; it was running in "
+	                                                   "session \"%s\" and may still finish",
+	                                                   c->label, c->timeout_ms, c->session->id);
 
 	sb__fail_set_outcome(outcome);
 	sb__fail_set_sessions(c->session->id, NULL);
@@ -105,9 +110,12 @@ static int died(const struct call *c, struct sb__attachment *a, int outcome)
 	int err;
 
 	sb__session_note_death(c->session, a);
-	err = sb__fail(SB_EOWNERDIED, "%s: the designated owner (pid %d) of session \"%s\" died%s; its objects are gone: make them again",
-	                   c->label, (int)sb__mailbox_header(a->mailbox)->owner.pid, c->session->id,
-	                   outcome == SB_OUTCOME_UNKNOWN ? " while the call was running, so it may have run" : " before the call started");
+	err = sb__fail(SB_EOWNERDIED,
+	               "%s: the designated owner (pid %d) of session \"%s\" died%s; its objects are gone: "
+	               "make them again",
+	               c->label, (int)sb__mailbox_header(a->mailbox)->owner.pid, c->session->id,
+	               outcome == SB_OUTCOME_UNKNOWN ? " while the call was running, so it may have run"
+	                                             : " before the call started");
 
 	sb__fail_set_outcome(outcome);
 	sb__fail_set_sessions(c->session->id, NULL);
@@ -118,7 +126,8 @@ static int died(const struct call *c, struct sb__attachment *a, int outcome)
 static int ended(const struct call *c, struct sb__attachment *a, int outcome)
 {
 	bool expired = sb__mailbox_state(a->mailbox) == SB__MAILBOX_EXPIRED;
-	int err = sb__fail(expired ? SB_EEXPIRED : SB_ERELEASED, "%s: session \"%s\" was %s%s; open it again, its old refs are gone", c->label,
+	int err = sb__fail(expired ? SB_EEXPIRED : SB_ERELEASED,
+	                   "%s: session \"%s\" was %s%s; open it again, its old refs are gone", c->label,
 	                   c->session->id, expired ? "idle for its TTL and expired" : "released",
 	                   outcome == SB_OUTCOME_UNKNOWN ? " while the call was running" : "");
 
@@ -147,12 +156,16 @@ static int finish(const struct call *c, const struct sb__buf *reply, sb_value **
 	return err;
 }
 
+#define AGAIN 1 /* nothing ran, and the session may have moved to another incarnation */
+
 static int call_here(const struct call *c, struct sb__attachment *a, sb_value **ret_value)
 {
 	uint8_t request_memory[1024], reply_memory[1024];
 	struct sb__buf request, reply;
 	int err;
 
+	if (sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
+		return AGAIN; /* another process ended it just now; our keeper will see that in a moment */
 	sb__buf_init(&request, request_memory, sizeof(request_memory));
 	sb__buf_init(&reply, reply_memory, sizeof(reply_memory));
 	sb__request_encode(&request, c->request);
@@ -170,8 +183,6 @@ static int call_here(const struct call *c, struct sb__attachment *a, sb_value **
 }
 
 /* ── both ways ── */
-
-#define AGAIN 1 /* nothing ran, and the session may have moved to another incarnation */
 
 /* A session that was idle for its TTL has ended, also where nobody had the time to end it. */
 static int check_idle(const struct call *c, struct sb__attachment *a)
@@ -238,13 +249,17 @@ static int post(const struct call *c, struct sb__attachment *a, uint32_t lane, e
 	limit_request(c, a, &buf);
 	sb__request_encode(&buf, c->request);
 	if (buf.error == SB_ETOOBIG) {
-		err = sb__fail(buf.error, "%s: the request takes more than %zu bytes (max_request_bytes): send it in parts, or raise "
-		               "the quota here and where the session's objects live", c->label, buf.limit);
+		err = sb__fail(buf.error,
+		               "%s: the request takes more than %zu bytes (max_request_bytes): send it in "
+		               "parts, or raise "
+		               "the quota here and where the session's objects live",
+		               c->label, buf.limit);
 		sb__buf_free(&buf);
 		return refused(c, err);
 	}
 	if (buf.error) {
-		err = sb__fail(buf.error, "%s: the arguments cannot be sent (%zu bytes or more)", c->label, buf.len);
+		err = sb__fail(buf.error, "%s: the arguments cannot be sent (%zu bytes or more)", c->label,
+		               buf.len);
 		sb__buf_free(&buf);
 		return refused(c, err);
 	}
@@ -271,21 +286,13 @@ static int call_there(const struct call *c, struct sb__attachment *a, sb_value *
 	if (err)
 		return err;
 	switch (result) {
-	case SB__LANE_REPLIED:
-		return take_reply(c, a, lane, ret_value);
-	case SB__LANE_NOT_STARTED:
-		return timed_out(c, SB_OUTCOME_REFUSED);
-	case SB__LANE_DIED_NOT_STARTED:
-		return died(c, a, SB_OUTCOME_REFUSED);
-	case SB__LANE_DIED_MAYBE:
-		sb__thread_lane_lost(a);
-		return died(c, a, SB_OUTCOME_UNKNOWN);
-	case SB__LANE_ENDED:
-		return ended(c, a, SB_OUTCOME_REFUSED);
-	case SB__LANE_WAS_CANCELLED:
-		return cancelled(c);
-	case SB__LANE_MAYBE:
-		break;
+	case SB__LANE_REPLIED: return take_reply(c, a, lane, ret_value);
+	case SB__LANE_NOT_STARTED: return timed_out(c, SB_OUTCOME_REFUSED);
+	case SB__LANE_DIED_NOT_STARTED: return died(c, a, SB_OUTCOME_REFUSED);
+	case SB__LANE_DIED_MAYBE: sb__thread_lane_lost(a); return died(c, a, SB_OUTCOME_UNKNOWN);
+	case SB__LANE_ENDED: return ended(c, a, SB_OUTCOME_REFUSED);
+	case SB__LANE_WAS_CANCELLED: return cancelled(c);
+	case SB__LANE_MAYBE: break;
 	}
 	sb__thread_lane_lost(a);
 	if (sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
@@ -311,6 +318,20 @@ static bool behind(const struct call *c, const struct sb__attachment *a)
 		if (args->refs[i].incarnation > a->incarnation)
 			return true;
 	return false;
+}
+
+/* The session has no designated owner. What became of the target's own incarnation comes first: it may have ended
+ * otherwise, long before. */
+static int why_not(const struct call *c, int code)
+{
+	const sb_ref *target = c->request->target;
+	struct sb__grave_rec grave;
+
+	if (target && code == SB_EOWNERDIED &&
+	    sb__store_grave(c->session->core->store, target->incarnation, &grave) == 1)
+		return sb__incarnation_explain(c->session->core, c->session->id, target->incarnation,
+		                               c->label);
+	return code;
 }
 
 static int send(struct call *c, sb_value **ret_value)
@@ -346,15 +367,17 @@ static int send(struct call *c, sb_value **ret_value)
 			return err;
 		err = sb__session_recover(c->session, a, creates(c->request));
 		if (err)
-			return refused(c, err);
+			return refused(c, why_not(c, err));
 	}
 }
 
 static const char *verb_name(sb_verb verb)
 {
-	static const char *const names[] = { "?", "call", "method", "attr", "set_attr", "get", "release",
-		                             "getitem", "setitem", "delitem", "len", "contains", "repr", "str", "hash",
-		                             "iter", "next", "enter", "exit", "pin", "unpin", "check" };
+	static const char *const names[] = { "?",     "call",     "method",  "attr",    "set_attr",
+		                             "get",   "release",  "getitem", "setitem", "delitem",
+		                             "len",   "contains", "repr",    "str",     "hash",
+		                             "iter",  "next",     "enter",   "exit",    "pin",
+		                             "unpin", "check" };
 
 	_Static_assert(sizeof(names) / sizeof(names[0]) == SB_VERB_CHECK + 1, "a name for each verb");
 
@@ -384,10 +407,12 @@ static uint32_t timeout_of(const sb_session *session, const sb_request *request)
 
 int sb__invoke(sb_session *named, const sb_request *request, sb_value **ret_value)
 {
-	struct call c = { .request = request, .trace_id = request->trace_id ? request->trace_id : make_trace() };
+	struct call c = { .request = request,
+		          .trace_id = request->trace_id ? request->trace_id : make_trace() };
 	int err;
 
-	snprintf(c.label, sizeof(c.label), "%s %s", verb_name(request->verb), request->name ? request->name : "");
+	snprintf(c.label, sizeof(c.label), "%s %s", verb_name(request->verb),
+	         request->name ? request->name : "");
 	if (request->args && request->args->error)
 		return refused(&c, sb__fail(request->args->error, "%s: %s", c.label, request->args->message));
 	err = sb__resolve(named, request->target, &c.session);

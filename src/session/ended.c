@@ -21,12 +21,9 @@
 static int grave_code(const struct sb__grave_rec *grave)
 {
 	switch (grave->reason) {
-	case SB__END_EXPIRED:
-		return SB_EEXPIRED;
-	case SB__END_OWNER_DIED:
-		return SB_EOWNERDIED;
-	default:
-		return SB_ERELEASED;
+	case SB__END_EXPIRED: return SB_EEXPIRED;
+	case SB__END_OWNER_DIED: return SB_EOWNERDIED;
+	default: return SB_ERELEASED;
 	}
 }
 
@@ -36,16 +33,21 @@ static int explain_grave(const struct sb__grave_rec *g, const char *what)
 	double ago = (double)(sb__wall_ms() - g->wall_ms) / 1000;
 
 	if (code == SB_EOWNERDIED)
-		sb__fail(code, "%s: the designated owner (pid %d) of session \"%s\" died %.1f s ago and its objects with it; "
-		         "make them again", what, (int)g->designated_pid, g->session_id, ago);
+		sb__fail(code,
+		         "%s: the designated owner (pid %d) of session \"%s\" died %.1f s ago and its "
+		         "objects with it; "
+		         "make them again",
+		         what, (int)g->designated_pid, g->session_id, ago);
 	else
-		sb__fail(code, "%s: session \"%s\" ended %.1f s ago (%s); open it again, its old refs are gone", what, g->session_id,
-		         ago, sb__end_reason_name((enum sb__end_reason)g->reason));
+		sb__fail(code,
+		         "%s: session \"%s\" ended %.1f s ago (%s); open it again, its old refs are gone",
+		         what, g->session_id, ago, sb__end_reason_name((enum sb__end_reason)g->reason));
 	sb__fail_set_sessions(g->session_id, NULL);
 	return code;
 }
 
-int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint64_t incarnation, const char *what)
+int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint64_t incarnation,
+                            const char *what)
 {
 	struct sb__grave_rec grave;
 	int found = sb__store_grave(core->store, incarnation, &grave);
@@ -55,7 +57,8 @@ int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint6
 		return found;
 	if (found && strcmp(grave.session_id, session_id) == 0)
 		return explain_grave(&grave, what);
-	err = sb__fail(SB_ERELEASED, "%s: session \"%s\" is no more; open it again, its old refs are gone", what, session_id);
+	err = sb__fail(SB_ERELEASED, "%s: session \"%s\" is no more; open it again, its old refs are gone",
+	               what, session_id);
 	sb__fail_set_sessions(session_id, NULL);
 	return err;
 }
@@ -69,9 +72,12 @@ int sb__session_explain(sb_session *session, bool another, const char *what)
 		return explain_grave(&grave, what);
 	/* It may have had designated owners after the one that this handle saw last. */
 	found = another ? 0 : sb__store_grave_of(session->core->store, session->id, &grave);
-	if (found == 1 && grave.incarnation >= session->last_incarnation && grave.reason != SB__END_OWNER_DIED)
+	if (found == 1 && grave.incarnation >= session->last_incarnation &&
+	    grave.reason != SB__END_OWNER_DIED)
 		return explain_grave(&grave, what);
-	err = sb__fail(SB_ERELEASED, "%s: session \"%s\" as this handle joined it has ended%s; open it again, its old refs are gone",
+	err = sb__fail(SB_ERELEASED,
+	               "%s: session \"%s\" as this handle joined it has ended%s; open it again, its old refs "
+	               "are gone",
 	               what, session->id, another ? ", and another one has its id now" : "");
 	sb__fail_set_sessions(session->id, NULL);
 	return err;
@@ -87,7 +93,8 @@ int sb__no_such_session(struct sb__core *core, const char *id)
 		return explain_grave(&grave, "joining");
 	if (found < 0)
 		return found;
-	err = sb__fail(SB_ENOSESSION, "there is no session \"%s\" on bridge %s: check the id, or open it first", id,
+	err = sb__fail(SB_ENOSESSION,
+	               "there is no session \"%s\" on bridge %s: check the id, or open it first", id,
 	               core->dir.path);
 	sb__fail_set_sessions(id, NULL);
 	return err;
@@ -95,7 +102,8 @@ int sb__no_such_session(struct sb__core *core, const char *id)
 
 /* ── ending ── */
 
-void sb__session_finish_locked(struct sb__core *core, const struct sb__session_rec *rec, enum sb__mailbox_state state)
+void sb__session_finish_locked(struct sb__core *core, const struct sb__session_rec *rec,
+                               enum sb__mailbox_state state)
 {
 	struct sb__hosted *hosted = sb__host_find(core, rec->incarnation);
 	struct sb__mailbox *mailbox;
@@ -109,7 +117,8 @@ void sb__session_finish_locked(struct sb__core *core, const struct sb__session_r
 		struct sb__bell bell;
 
 		sb__mailbox_end(mailbox, state);
-		if (sb__bell_attach(core->dir.bell, header->owner.slot, header->owner.generation, &bell) == 0) {
+		if (sb__bell_attach(core->dir.bell, header->owner.slot, header->owner.generation, &bell) ==
+		    0) {
 			sb__bell_ring(&bell, header->bell_index); /* so that it drops the objects now */
 			sb__bell_detach(&bell);
 		}
@@ -150,7 +159,8 @@ static uint64_t last_access(struct sb__core *core, const struct sb__session_rec 
 	struct sb__mailbox *mailbox;
 	uint64_t ms;
 
-	if (rec->state != SB_SESSION_ACTIVE || sb__mailbox_attach(core->dir.mailbox, rec->incarnation, &mailbox))
+	if (rec->state != SB_SESSION_ACTIVE ||
+	    sb__mailbox_attach(core->dir.mailbox, rec->incarnation, &mailbox))
 		return 0;
 	ms = sb__load(&sb__mailbox_control(mailbox)->last_access_ms);
 	sb__mailbox_detach(mailbox);

@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "fail.h"
 #include "host_impl.h"
+#include "message.h"
 #include "note.h"
 #include "os_linux.h"
 
@@ -177,16 +178,31 @@ void sb__hosted_mirror(struct sb__hosted *h)
 	sb__store(&control->created_refs, counts.created);
 	sb__store(&control->pinned_refs, counts.pinned);
 	sb__store(&control->calls, atomic_load_explicit(&h->calls, memory_order_relaxed));
+	sb__store(&control->exceptions, atomic_load_explicit(&h->exceptions, memory_order_relaxed));
+	sb__store(&control->refused, atomic_load_explicit(&h->refused, memory_order_relaxed));
 	sb__store(&control->service_ns, atomic_load_explicit(&h->service_ns, memory_order_relaxed));
 }
 
-int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb__buf *request, struct sb__buf *reply)
+void sb__hosted_count(struct sb__hosted *h, unsigned kind, uint64_t began_ns)
+{
+	atomic_fetch_add_explicit(&h->calls, 1, memory_order_relaxed);
+	if (kind == SB__REPLY_EXCEPTION || kind == SB__REPLY_FAILED)
+		atomic_fetch_add_explicit(&h->exceptions, 1, memory_order_relaxed);
+	else if (kind == SB__REPLY_REFUSED)
+		atomic_fetch_add_explicit(&h->refused, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&h->service_ns, sb__now_ns() - began_ns, memory_order_relaxed);
+	sb__hosted_mirror(h);
+}
+
+int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb__buf *request,
+                       struct sb__buf *reply)
 {
 	struct sb__call_origin origin = { .pid = h->host->core->self.pid, .trace_id = trace_id };
 	uint64_t began_ns = sb__now_ns();
 
 	if (!sb__hosted_begin(h)) {
-		int err = sb__fail(SB_ERELEASED, "session \"%s\" ended; open it again, its old refs are gone", h->rec.session_id);
+		int err = sb__fail(SB_ERELEASED, "session \"%s\" ended; open it again, its old refs are gone",
+		                   h->rec.session_id);
 
 		sb__fail_set_outcome(SB_OUTCOME_REFUSED);
 		return err;
@@ -194,9 +210,7 @@ int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb_
 	h->host->engine->execute(h->table, &origin, request->data, request->len, reply);
 	if (!sb__core_is_ours(h->host->core))
 		return 0; /* the called code did os.fork(): in the child this host is the parent's */
-	atomic_fetch_add_explicit(&h->calls, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&h->service_ns, sb__now_ns() - began_ns, memory_order_relaxed);
-	sb__hosted_mirror(h);
+	sb__hosted_count(h, sb__reply_kind(reply), began_ns);
 	sb__hosted_finish(h);
 	return 0;
 }
@@ -212,8 +226,10 @@ static int slot_take(struct sb__host *host, struct sb__hosted *h)
 	for (i = 0; i < SB__BELL_SESSIONS && host->slots[i]; i++)
 		;
 	if (i == SB__BELL_SESSIONS) {
-		err = sb__fail(SB_ENOMEM, "this process serves %u sessions already: release some, or use another process",
-		               SB__BELL_SESSIONS);
+		err = sb__fail(
+			SB_ENOMEM,
+			"this process serves %u sessions already: release some, or use another process",
+			SB__BELL_SESSIONS);
 	} else {
 		host->slots[i] = h;
 		host->count++;
@@ -232,23 +248,30 @@ static int make_rows(struct sb__core *core, struct sb__hosted *h)
 
 static int make_table(struct sb__hosted *h)
 {
-	struct sb__table_options options = { .incarnation = h->rec.incarnation, .max_refs = h->rec.max_refs,
-		                             .error_on_full = h->rec.on_full == SB_ON_FULL_ERROR, .ttl_ms = h->rec.ttl_ms,
-		                             .policy = h->rec.policy, .policy_len = h->rec.policy_len,
-		                             .rows = { h->rows, sb__refrows_set, sb__refrows_touch, sb__refrows_pins,
-		                                       sb__refrows_clear } };
+	struct sb__table_options options = { .incarnation = h->rec.incarnation,
+		                             .max_refs = h->rec.max_refs,
+		                             .error_on_full = h->rec.on_full == SB_ON_FULL_ERROR,
+		                             .ttl_ms = h->rec.ttl_ms,
+		                             .policy = h->rec.policy,
+		                             .policy_len = h->rec.policy_len,
+		                             .rows = { h->rows, sb__refrows_set, sb__refrows_touch,
+		                                       sb__refrows_pins, sb__refrows_clear } };
 
 	return h->host->engine->table_create(&options, &h->table);
 }
 
 static int make_mailbox(struct sb__core *core, struct sb__hosted *h)
 {
-	struct sb__mailbox_params params = { .incarnation = h->rec.incarnation, .owner = core->self,
-		                             .bell_index = h->bell_index, .max_refs = h->rec.max_refs,
-		                             .ttl_ms = h->rec.ttl_ms, .session_id = h->rec.session_id,
-		                             .max_request_bytes = sb__core_number(core, SB__CONFIG_MAX_REQUEST_BYTES),
-		                             .max_lanes_per_process =
-		                                     (uint32_t)sb__core_number(core, SB__CONFIG_MAX_LANES) };
+	struct sb__mailbox_params params = {
+		.incarnation = h->rec.incarnation,
+		.owner = core->self,
+		.bell_index = h->bell_index,
+		.max_refs = h->rec.max_refs,
+		.ttl_ms = h->rec.ttl_ms,
+		.session_id = h->rec.session_id,
+		.max_request_bytes = sb__core_number(core, SB__CONFIG_MAX_REQUEST_BYTES),
+		.max_lanes_per_process = (uint32_t)sb__core_number(core, SB__CONFIG_MAX_LANES)
+	};
 
 	return sb__mailbox_create(core->dir.mailbox, &params, &h->mailbox);
 }
@@ -365,7 +388,8 @@ int sb__host_python(struct sb__core *core)
 		options.executable = sb__python_executable();
 	err = engine->start(&options, error, sizeof(error));
 	if (err)
-		return sb__fail(err, "Python (%s) cannot be started in this process: %s", options.executable, error);
+		return sb__fail(err, "Python (%s) cannot be started in this process: %s", options.executable,
+		                error);
 	pthread_mutex_lock(&core->lock);
 	if (!core->host) {
 		struct sb__host *host = host_new(core, engine);
@@ -411,7 +435,8 @@ static void abandon_sessions(struct sb__host *host)
 			continue;
 		if (sb__store_session_orphan(core->store, h->rec.session_id, h->rec.incarnation) == 1) {
 			sb__mailbox_unlink(core->dir.mailbox, h->rec.incarnation);
-			sb__session_note(core, SB__EVENT_ORPHAN, &h->rec, core->self.pid, "its designated owner stopped serving");
+			sb__session_note(core, SB__EVENT_ORPHAN, &h->rec, core->self.pid,
+			                 "its designated owner stopped serving");
 		}
 		sb__hosted_end(h);
 		sb__hosted_put(h);
@@ -443,7 +468,8 @@ bool sb__host_stop(struct sb__core *core)
 		host_free(host);
 		core->host = NULL;
 	} else {
-		sb__log(SB_LOG_WARN, "closing the bridge: a call still runs after %llu ms; what it uses is left to it",
+		sb__log(SB_LOG_WARN,
+		        "closing the bridge: a call still runs after %llu ms; what it uses is left to it",
 		        (unsigned long long)sb__core_number(core, SB__CONFIG_CLOSE_TIMEOUT_MS));
 	}
 	engine->gil_restore(gil);

@@ -13,16 +13,16 @@ struct sb__hosted {
 	struct sb__session_rec rec;
 	struct sb__mailbox *mailbox;
 	struct sb__refrows *rows;
-	struct sb__table *table;   /* NULL once the keeper dropped it */
+	struct sb__table *table; /* NULL once the keeper dropped it */
 	uint32_t bell_index;
-	unsigned refs;             /* slot, attachments, whoever looks */
-	unsigned users;            /* calls running on the table */
-	bool whole;                /* made; until then it only keeps its slot */
+	unsigned refs;  /* slot, attachments, whoever looks */
+	unsigned users; /* calls running on the table */
+	bool whole;     /* made; until then it only keeps its slot */
 	bool ended, buried, dirty;
 	struct sb__hosted *next_dead, *next_dirty, *next_ending;
-	uint64_t due_ms;           /* when the keeper looks at it again; its place in the heap */
-	uint32_t due_at;           /* 1 + index there; 0 = not in it */
-	_Atomic uint64_t calls, service_ns; /* what they took, in all */
+	uint64_t due_ms; /* when the keeper looks at it again; its place in the heap */
+	uint32_t due_at; /* 1 + index there; 0 = not in it */
+	_Atomic uint64_t calls, exceptions, refused, service_ns; /* service: what they took, in all */
 	_Atomic uint64_t attention_seen;
 	uint64_t stored_live, told_evicted; /* keeper only */
 };
@@ -34,28 +34,30 @@ struct sb__host {
 	const struct sb__engine *engine;
 	struct sb__bell bell;
 	pthread_mutex_t lock;
-	pthread_cond_t changed;    /* a session ended, work for the keeper, stopping; CLOCK_MONOTONIC */
+	pthread_cond_t changed; /* a session ended, work for the keeper, stopping; CLOCK_MONOTONIC */
 	struct sb__hosted *slots[SB__BELL_SESSIONS];
-	uint32_t top, count;       /* slots ever used; sessions now */
-	struct sb__hosted *dead;   /* ended, idle: the keeper drops their objects */
-	struct sb__hosted *ending; /* ended while calls run: the keeper interrupts these */
-	struct sb__hosted *dirty_list; /* had calls since the keeper looked */
+	uint32_t top, count;                       /* slots ever used; sessions now */
+	struct sb__hosted *dead;                   /* ended, idle: the keeper drops their objects */
+	struct sb__hosted *ending;                 /* ended while calls run: the keeper interrupts these */
+	struct sb__hosted *dirty_list;             /* had calls since the keeper looked */
 	struct sb__hosted *due[SB__BELL_SESSIONS]; /* those with a TTL: a heap, the earliest first */
 	uint32_t due_count;
-	uint32_t glance;           /* keeper only: where it goes on looking around */
+	uint32_t glance; /* keeper only: where it goes on looking around */
 	pthread_t keeper;
 	bool keeper_ready, keeper_idle, dirty;
-	uint64_t swept_ms;         /* keeper only */
+	uint64_t swept_ms; /* keeper only */
 	_Atomic bool stopping, keeper_stopping;
 	_Atomic(struct sb__worker *) leader;
 	struct sb__worker *workers; /* all that were started and not joined */
 	unsigned worker_count, standby_count;
 };
 
-bool sb__hosted_begin(struct sb__hosted *hosted); /* false: it ended */
+bool sb__hosted_begin(struct sb__hosted *hosted);  /* false: it ended */
 void sb__hosted_finish(struct sb__hosted *hosted); /* after a call: its counts have changed */
 void sb__hosted_leave(struct sb__hosted *hosted);  /* after anything else */
 struct sb__hosted *sb__hosted_at(struct sb__host *host, uint32_t index); /* referenced, or NULL */
+/* One more call, answered so (SB__REPLY_…). */
+void sb__hosted_count(struct sb__hosted *hosted, unsigned kind, uint64_t began_ns);
 void sb__hosted_mirror(struct sb__hosted *hosted); /* private counts to the control page */
 
 /* Starts fn in a thread that gets no signals. */

@@ -27,7 +27,7 @@
 #define LOOKS_PER_TTL   8     /* so late, in parts of the TTL, an idle ref is dropped */
 #define LOOK_MAX_MS     60000 /* or so late */
 #define LOOK_MIN_MS     50
-#define GLANCES         64    /* sessions a pass */
+#define GLANCES         64 /* sessions a pass */
 
 /* ── when to look ── */
 
@@ -150,13 +150,15 @@ static void mirror(struct sb__hosted *h)
 	h->host->engine->counts(h->table, &counts);
 	sb__hosted_mirror(h);
 	if (counts.evicted > h->told_evicted) {
-		sb__events_note(h->host->core->dir.boot, SB__EVENT_EVICT, h->rec.uid, h->rec.session_id, h->rec.incarnation,
-		                0, (uint32_t)(counts.evicted - h->told_evicted), "full: least recently used refs evicted");
+		sb__events_note(h->host->core->dir.boot, SB__EVENT_EVICT, h->rec.uid, h->rec.session_id,
+		                h->rec.incarnation, 0, (uint32_t)(counts.evicted - h->told_evicted),
+		                "full: least recently used refs evicted");
 		h->told_evicted = counts.evicted;
 	}
 	if (counts.live == h->stored_live)
 		return;
-	if (sb__store_session_mirror(h->host->core->store, h->rec.session_id, h->rec.incarnation, counts.live) >= 0)
+	if (sb__store_session_mirror(h->host->core->store, h->rec.session_id, h->rec.incarnation,
+	                             counts.live) >= 0)
 		h->stored_live = counts.live;
 }
 
@@ -380,7 +382,8 @@ void *sb__keeper_main(void *arg)
 	struct sb__host *host = arg;
 
 	if (sb__bell_alive_hold(&host->bell) != 0)
-		sb__log(SB_LOG_WARN, "callers of this process will learn of its death by polling: %s", sb_last_error()->message);
+		sb__log(SB_LOG_WARN, "callers of this process will learn of its death by polling: %s",
+		        sb_last_error()->message);
 	pthread_mutex_lock(&host->lock);
 	host->keeper_ready = true;
 	pthread_cond_broadcast(&host->changed);

@@ -27,7 +27,8 @@ static int rejoin(sb_session *s)
 		if (err < 0)
 			return err;
 		if (err == 0 || rec.uid != s->uid || sb__session_expire_idle(s->core, &rec) == 1)
-			return sb__session_explain(s, err == 1 && rec.uid != s->uid, "using an inherited session");
+			return sb__session_explain(s, err == 1 && rec.uid != s->uid,
+			                           "using an inherited session");
 		err = sb__join(s, &rec, until_ms);
 	} while (err == 1);
 	return err;
@@ -85,8 +86,11 @@ static int move_to(sb_session *s, const struct sb__session_rec *rec)
 
 static int owner_died(sb_session *s, const struct sb__session_rec *rec)
 {
-	int err = sb__fail(SB_EOWNERDIED, "the designated owner (pid %d) of session \"%s\" died and its objects with it; make them "
-	                   "again", (int)rec->designated.pid, s->id);
+	int err = sb__fail(
+		SB_EOWNERDIED,
+		"the designated owner (pid %d) of session \"%s\" died and its objects with it; make them "
+		"again",
+		(int)rec->designated.pid, s->id);
 
 	sb__fail_set_sessions(s->id, NULL);
 	return err;
@@ -99,8 +103,11 @@ static int recover_orphaned(sb_session *s, const struct sb__session_rec *rec, bo
 	if (!creating)
 		return owner_died(s, rec);
 	if (s->designated == SB_DESIGNATED_ATTACH_ONLY) {
-		err = sb__fail(SB_ENOOWNER, "session \"%s\" has no designated owner since pid %d died, and this handle is attach-only: open "
-		               "it with designated = self or dedicated to elect one", s->id, (int)rec->designated.pid);
+		err = sb__fail(SB_ENOOWNER,
+		               "session \"%s\" has no designated owner since pid %d died, and this handle is "
+		               "attach-only: open "
+		               "it with designated = self or dedicated to elect one",
+		               s->id, (int)rec->designated.pid);
 		sb__fail_set_sessions(s->id, NULL);
 		return err;
 	}
@@ -112,9 +119,11 @@ static int recover_orphaned(sb_session *s, const struct sb__session_rec *rec, bo
  * The designated owner of rec is dead, or its service of the incarnation that we are attached to is: the kernel marked
  * its alive mutex, which a dying process's memory may outlive for a while before its life token goes.
  */
-static bool stopped_serving(struct sb__core *core, const struct sb__session_rec *rec, const struct sb__attachment *failed)
+static bool stopped_serving(struct sb__core *core, const struct sb__session_rec *rec,
+                            const struct sb__attachment *failed)
 {
-	if (failed && failed->peer && failed->incarnation == rec->incarnation && sb__bell_owner_died(&failed->peer->bell))
+	if (failed && failed->peer && failed->incarnation == rec->incarnation &&
+	    sb__bell_owner_died(&failed->peer->bell))
 		return true;
 	return sb__designated_dead(core, rec);
 }
@@ -127,7 +136,8 @@ static int orphan(struct sb__core *core, const struct sb__session_rec *rec)
 	if (err == 1) {
 		sb__session_refresh(core, rec);
 		sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
-		sb__session_note(core, SB__EVENT_ORPHAN, rec, rec->designated.pid, "a caller saw its designated owner dead");
+		sb__session_note(core, SB__EVENT_ORPHAN, rec, rec->designated.pid,
+		                 "a caller saw its designated owner dead");
 	}
 	return err;
 }
@@ -152,11 +162,13 @@ static int recover_once(sb_session *s, const struct sb__attachment *failed, bool
 	if (!stopped_serving(core, &rec, failed)) {
 		if (!failed || rec.incarnation != failed->incarnation)
 			return move_to(s, &rec);
-		return sb__fail(SB_EOWNERDIED, "the designated owner (pid %d) of session \"%s\" stopped serving it",
+		return sb__fail(SB_EOWNERDIED,
+		                "the designated owner (pid %d) of session \"%s\" stopped serving it",
 		                (int)rec.designated.pid, s->id);
 	}
 	err = orphan(core, &rec);
-	return err < 0 ? err : owner_died(s, &rec); /* this call learns of the death; the next one may elect */
+	return err < 0 ? err
+	               : owner_died(s, &rec); /* this call learns of the death; the next one may elect */
 }
 
 void sb__session_note_death(sb_session *s, const struct sb__attachment *failed)

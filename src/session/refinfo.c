@@ -30,8 +30,10 @@ static int check_session(sb_session *s, const sb_ref *ref)
 	int err = 0;
 
 	if (strcmp(ref->session_id, s->id) != 0) {
-		err = sb__fail(SB_EREFSESSION, "a ref of session \"%s\" is asked about in session \"%s\": use it in its own session",
-		               ref->session_id, s->id);
+		err = sb__fail(
+			SB_EREFSESSION,
+			"a ref of session \"%s\" is asked about in session \"%s\": use it in its own session",
+			ref->session_id, s->id);
 		sb__fail_set_sessions(s->id, ref->session_id);
 	} else if (!a || a->incarnation != ref->incarnation) {
 		err = sb__incarnation_explain(s->core, s->id, ref->incarnation, "ref info");

@@ -18,12 +18,14 @@
 #include "clock.h"
 #include "fail.h"
 #include "host_impl.h"
+#include "message.h"
 #include "os_linux.h"
 
-#define BATCH 32               /* calls of one session before the next session's turn */
-#define SPIN_NS 20000          /* before the leader parks; not on one CPU */
-#define IDLE_NS 1000000000ull  /* a parked leader's sleep: nothing depends on it but lost bits of killed callers */
-#define STANDBY_SPARE 2        /* more than this many standing by end themselves */
+#define BATCH   32    /* calls of one session before the next session's turn */
+#define SPIN_NS 20000 /* before the leader parks; not on one CPU */
+#define IDLE_NS \
+	1000000000ull   /* a parked leader's sleep: nothing depends on it but lost bits of killed callers */
+#define STANDBY_SPARE 2 /* more than this many standing by end themselves */
 
 struct sb__worker {
 	struct sb__worker *next;
@@ -36,7 +38,8 @@ struct sb__worker {
 
 static bool leads(const struct sb__worker *w)
 {
-	return atomic_load_explicit(&w->host->leader, memory_order_acquire) == w && !atomic_load(&w->host->stopping);
+	return atomic_load_explicit(&w->host->leader, memory_order_acquire) == w &&
+	       !atomic_load(&w->host->stopping);
 }
 
 /* Where this thread's running call will write its reply: in the caller's lane. */
@@ -53,10 +56,12 @@ void sb__serve_forked_child(void)
 static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *call)
 {
 	struct sb__host *host = w->host;
-	struct sb__call_origin origin = { call->caller_pid, call->trace_id, sb__call_key(call->lane, call->word) };
+	struct sb__call_origin origin = { call->caller_pid, call->trace_id,
+		                          sb__call_key(call->lane, call->word) };
 	uint64_t epoch = sb__fork_epoch(), began_ns = sb__now_ns();
 	struct sb__buf reply;
 	uint64_t made;
+	unsigned kind;
 
 	sb__accepted_reply(h->mailbox, call, &reply);
 	reply_in_lane = &reply;
@@ -64,11 +69,10 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 	reply_in_lane = NULL;
 	if (sb__fork_epoch() != epoch)
 		_exit(0); /* the child came back: of this process's threads only this one exists */
+	kind = sb__reply_kind(&reply);
 	if (!sb__accepted_complete(h->mailbox, call, &reply, host->core->arena) && made)
 		host->engine->withdraw(h->table, made); /* its caller is gone: the refs in it are nobody's */
-	atomic_fetch_add_explicit(&h->calls, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&h->service_ns, sb__now_ns() - began_ns, memory_order_relaxed);
-	sb__hosted_mirror(h);
+	sb__hosted_count(h, kind, began_ns);
 }
 
 /* Calls of one session, up to a batch. True if there may be more. */

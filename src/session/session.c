@@ -41,11 +41,11 @@ static void disown_locked(sb_session *session)
 
 	if (!session->handle || atomic_load(&session->epoch) != sb__fork_epoch() || !sb__core_is_ours(core))
 		return; /* no owner by it (sb-owner), or inherited and never used here: this process is no owner by it */
-	err = sb__store_owner_remove(core->store, session->uid, core->self.slot, core->self.generation, session->handle,
-	                             &rec);
+	err = sb__store_owner_remove(core->store, session->uid, core->self.slot, core->self.generation,
+	                             session->handle, &rec);
 	if (err > 0)
-		sb__events_note(core->dir.boot, SB__EVENT_LEAVE, session->uid, session->id, session->last_incarnation, 0, 0,
-		                "handle closed");
+		sb__events_note(core->dir.boot, SB__EVENT_LEAVE, session->uid, session->id,
+		                session->last_incarnation, 0, 0, "handle closed");
 	if (err == 2) {
 		sb__session_finish_locked(core, &rec, SB__MAILBOX_RELEASED);
 		sb__session_note(core, SB__EVENT_RELEASE, &rec, 0, "its last owner left");
@@ -110,17 +110,20 @@ bool sb__designated_dead(struct sb__core *core, const struct sb__session_rec *re
 }
 
 /* This process takes over (or begins) rec's incarnation, which the store has as STARTING with us. */
-static int serve_here(struct sb__core *core, const struct sb__session_rec *rec)
+static int serve_here(struct sb__core *core, const struct sb__session_rec *rec, bool elected)
 {
 	int err = sb__host_session(core, rec);
 
 	if (err) {
-		/* Nothing half-made: nobody can have used it. A failure of this clean-up is the reaper's business and
-		 * must not hide the reason. */
+		/* Nothing half-made: nobody can have used it, so a new session ends, and an elected owner's has none
+		 * again. A failure of this clean-up is the reaper's business and must not hide the reason. */
 		char reason[512];
 
 		snprintf(reason, sizeof(reason), "%s", sb_last_error()->message);
-		sb__store_session_end(core->store, rec->session_id, rec->uid, SB__END_RELEASED, NULL);
+		if (elected)
+			sb__store_session_orphan(core->store, rec->session_id, rec->incarnation);
+		else
+			sb__store_session_end(core->store, rec->session_id, rec->uid, SB__END_RELEASED, NULL);
 		return sb__fail(err, "%s", reason);
 	}
 	if (sb__store_session_activate(core->store, rec->session_id, rec->incarnation) != 1) {
@@ -144,14 +147,16 @@ static int elect_here(struct sb__core *core, const struct sb__session_rec *rec, 
 	int err = sb__host_python(core);
 
 	if (!err)
-		err = sb__store_session_elect(core->store, rec->session_id, rec->incarnation, &core->self, ret);
+		err = sb__store_session_elect(core->store, rec->session_id, rec->incarnation, &core->self,
+		                              ret);
 	if (err <= 0)
 		return err;
 	sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
-	err = serve_here(core, ret);
+	err = serve_here(core, ret, true);
 	if (err)
 		return err;
-	sb__session_note(core, SB__EVENT_ELECT, ret, rec->designated.pid, "the designated owner before it is gone");
+	sb__session_note(core, SB__EVENT_ELECT, ret, rec->designated.pid,
+	                 "the designated owner before it is gone");
 	return 1;
 }
 
@@ -175,12 +180,15 @@ int sb__wait_starting(struct sb__core *core, const struct sb__session_rec *rec, 
 	if (sb__designated_dead(core, rec)) {
 		err = sb__store_session_orphan(core->store, rec->session_id, rec->incarnation);
 		if (err == 1)
-			sb__session_note(core, SB__EVENT_ORPHAN, rec, rec->designated.pid, "its designated owner died starting it");
+			sb__session_note(core, SB__EVENT_ORPHAN, rec, rec->designated.pid,
+			                 "its designated owner died starting it");
 		return err < 0 ? err : 0;
 	}
 	if (sb__now_ms() >= until_ms)
-		return sb__fail(SB_ESTART, "session \"%s\": its designated owner (pid %d) did not get ready within %u s", rec->session_id,
-		                (int)rec->designated.pid, (unsigned)(sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS) / 1000));
+		return sb__fail(SB_ESTART,
+		                "session \"%s\": its designated owner (pid %d) did not get ready within %u s",
+		                rec->session_id, (int)rec->designated.pid,
+		                (unsigned)(sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS) / 1000));
 	nap(2);
 	return 0;
 }
@@ -191,8 +199,11 @@ static int join_locked(sb_session *s, const struct sb__session_rec *rec)
 {
 	struct sb__core *core = s->core;
 	struct sb__attachment *a = NULL;
-	struct sb__owner_rec owner = { .session_uid = rec->uid, .slot = core->self.slot, .generation = core->self.generation,
-		                       .pid = core->self.pid, .joined_wall_ms = sb__wall_ms() };
+	struct sb__owner_rec owner = { .session_uid = rec->uid,
+		                       .slot = core->self.slot,
+		                       .generation = core->self.generation,
+		                       .pid = core->self.pid,
+		                       .joined_wall_ms = sb__wall_ms() };
 	int err;
 
 	if (rec->state == SB_SESSION_ACTIVE) {
@@ -263,7 +274,9 @@ static int attach_served(sb_session *s, const struct sb__session_rec *rec, uint3
 static int create_here(sb_session *s, struct sb__wish *wish, bool as_owner)
 {
 	struct sb__core *core = s->core;
-	struct sb__owner_rec owner = { .slot = core->self.slot, .generation = core->self.generation, .pid = core->self.pid,
+	struct sb__owner_rec owner = { .slot = core->self.slot,
+		                       .generation = core->self.generation,
+		                       .pid = core->self.pid,
 		                       .joined_wall_ms = sb__wall_ms() };
 	int err = sb__host_python(core);
 
@@ -276,11 +289,11 @@ static int create_here(sb_session *s, struct sb__wish *wish, bool as_owner)
 	err = sb__store_session_create(core->store, &wish->rec, as_owner ? &owner : NULL);
 	if (err != 1)
 		return err < 0 ? err : 1;
-	err = serve_here(core, &wish->rec);
+	err = serve_here(core, &wish->rec, false);
 	if (err)
 		return err;
-	sb__session_note(core, SB__EVENT_CREATE, &wish->rec, 0, as_owner ? "designated owner and first owner"
-	                                                                  : "dedicated designated owner");
+	sb__session_note(core, SB__EVENT_CREATE, &wish->rec, 0,
+	                 as_owner ? "designated owner and first owner" : "dedicated designated owner");
 	return attach_served(s, &wish->rec, as_owner ? owner.handle : 0);
 }
 
@@ -373,7 +386,8 @@ static int host_existing(sb_session *s)
 		return attach_served(s, &mine, 0);
 	if (err < 0)
 		return err;
-	return sb__fail(SB_EOPTION, "session \"%s\" has a designated owner already (pid %d)", s->id, (int)rec.designated.pid);
+	return sb__fail(SB_EOPTION, "session \"%s\" has a designated owner already (pid %d)", s->id,
+	                (int)rec.designated.pid);
 }
 
 int sb__session_host(sb_bridge *bridge, const sb_session_options *options, sb_session **ret)

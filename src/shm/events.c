@@ -56,10 +56,9 @@ static int32_t word_pid(uint64_t word)
 
 const char *sb__event_kind_name(uint32_t kind)
 {
-	static const char *const names[SB__EVENT_KINDS] = {
-		[SB__EVENT_NONE] = "?",
+	static const char *const names[SB__EVENT_KINDS] = { [SB__EVENT_NONE] = "?",
 #define NAME(constant, name, what) [constant] = name,
-		SB__EVENT_MAP(NAME)
+		                                            SB__EVENT_MAP(NAME)
 #undef NAME
 	};
 
@@ -123,7 +122,9 @@ int sb__events_open(int boot, bool create, struct sb__events *ret)
 		return 0;
 	}
 	sb__os_unmap(map, sizeof(struct sb__events_shm));
-	return err > 0 ? 1 : sb__fail(SB_EVERSION, WHAT " was made by another version; use tools of that version");
+	return err > 0 ? 1
+	               : sb__fail(SB_EVERSION,
+	                          WHAT " was made by another version; use tools of that version");
 }
 
 void sb__events_close(struct sb__events *events)
@@ -179,7 +180,8 @@ static bool used(struct sb__events_shm *shm, uint64_t sequence)
 {
 	uint64_t seen = sb__load_acquire(&shm->records[sequence % SB__EVENTS_RECORDS].word);
 
-	return word_sequence(seen) >= sequence || (word_state(seen) == STATE_WRITING && !is_dead(word_pid(seen)));
+	return word_sequence(seen) >= sequence ||
+	       (word_state(seen) == STATE_WRITING && !is_dead(word_pid(seen)));
 }
 
 uint64_t sb__events_post(struct sb__events *events, const struct sb__event *event)
@@ -208,8 +210,11 @@ uint64_t sb__events_post(struct sb__events *events, const struct sb__event *even
 void sb__events_note(int boot, enum sb__event_kind kind, uint64_t session_uid, const char *session_id,
                      uint64_t incarnation, int32_t subject_pid, uint32_t count, const char *reason)
 {
-	struct sb__event event = { .kind = kind, .session_uid = session_uid, .incarnation = incarnation,
-		                   .subject_pid = subject_pid, .count = count };
+	struct sb__event event = { .kind = kind,
+		                   .session_uid = session_uid,
+		                   .incarnation = incarnation,
+		                   .subject_pid = subject_pid,
+		                   .count = count };
 	struct sb__events events;
 
 	if (sb__events_open(boot, true, &events) != 0)

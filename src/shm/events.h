@@ -66,8 +66,8 @@ const char *sb__event_kind_name(uint32_t kind); /* "?" if unknown */
 struct sb__event_shm {
 	sb__word word;
 	uint32_t kind;
-	int32_t subject_pid;  /* the process that it is about, if that is another: who died; 0 = none */
-	uint64_t mono_ns;     /* CLOCK_MONOTONIC */
+	int32_t subject_pid; /* the process that it is about, if that is another: who died; 0 = none */
+	uint64_t mono_ns;    /* CLOCK_MONOTONIC */
 	int64_t wall_ms;
 	uint64_t session_uid; /* 0 = none */
 	uint64_t incarnation; /* 0 = none */
@@ -84,7 +84,7 @@ struct sb__events_shm {
 	sb__word magic;   /* "SBevnt01" */
 	sb__word version; /* SB__EVENTS_VERSION << 32 | SB__EVENTS_RECORDS */
 	uint8_t pad0[48];
-	sb__word head;    /* the last event's number */
+	sb__word head; /* the last event's number */
 	uint8_t pad1[4096 - 72];
 	struct sb__event_shm records[SB__EVENTS_RECORDS];
 };
@@ -98,8 +98,8 @@ struct sb__event {
 	uint64_t sequence; /* set by reading */
 	int32_t pid;       /* writer; set by reading */
 	int32_t subject_pid;
-	uint64_t mono_ns;  /* set by posting */
-	int64_t wall_ms;   /* set by posting */
+	uint64_t mono_ns; /* set by posting */
+	int64_t wall_ms;  /* set by posting */
 	uint64_t session_uid, incarnation, trace_id;
 	uint32_t count;
 	char session_id[SB_SESSION_ID_MAX + 1];
@@ -133,15 +133,16 @@ void sb__events_note(int boot, enum sb__event_kind kind, uint64_t session_uid, c
 
 struct sb__events_reader {
 	const struct sb__events *events;
-	uint64_t next;     /* number that is wanted next */
-	uint64_t lost;     /* overwritten before they were read; counts up */
-	uint64_t torn;     /* never finished by their writers; counts up */
+	uint64_t next;             /* number that is wanted next */
+	uint64_t lost;             /* overwritten before they were read; counts up */
+	uint64_t torn;             /* never finished by their writers; counts up */
 	uint64_t pending_since_ms; /* 0: next is not being waited for */
 };
 
 /* since: number of the last event already seen; 0 = from the oldest there is. One that this ring has not
  * reached (of an earlier boot) starts from the oldest, too. */
-void sb__events_reader_init(struct sb__events_reader *reader, const struct sb__events *events, uint64_t since);
+void sb__events_reader_init(struct sb__events_reader *reader, const struct sb__events *events,
+                            uint64_t since);
 /* 1 and *ret; 0: none more now; look again later. *ret_pending (may be NULL): a record is being written,
  * look again in milliseconds. Never blocks; passes over what is lost or torn. */
 int sb__events_read(struct sb__events_reader *reader, struct sb__event *ret, bool *ret_pending);

@@ -41,8 +41,8 @@ static enum found cancel_lane(struct sb__lane_shm *l, uint64_t trace_id)
 	}
 }
 
-void sb__mailbox_cancel(struct sb__mailbox *mailbox, struct sb__bell *bell, uint64_t trace_id, uint32_t *ret_removed,
-                        uint32_t *ret_asked)
+void sb__mailbox_cancel(struct sb__mailbox *mailbox, struct sb__bell *bell, uint64_t trace_id,
+                        uint32_t *ret_removed, uint32_t *ret_asked)
 {
 	uint32_t count = sb__mailbox_lanes(mailbox);
 
@@ -73,7 +73,8 @@ uint64_t sb__mailbox_attention_count(struct sb__mailbox *mailbox)
 	return sb__load_acquire(&mailbox->control->attention);
 }
 
-void sb__mailbox_unwanted(struct sb__mailbox *mailbox, bool abandoned, void (*visit)(void *arg, uint64_t key), void *arg)
+void sb__mailbox_unwanted(struct sb__mailbox *mailbox, bool abandoned, void (*visit)(void *arg, uint64_t key),
+                          void *arg)
 {
 	uint32_t count = sb__mailbox_lanes(mailbox);
 

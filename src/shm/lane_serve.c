@@ -77,8 +77,8 @@ static void free_abandoned(struct sb__lane_shm *l, uint64_t busy)
 }
 
 /* The request's bytes, copied. 0 or a code: then there is nothing to run. */
-static int copy_request(struct sb__mailbox *m, struct sb__lane_shm *l, struct sb__arena_cache *peers, void *scratch,
-                        struct sb__buf *ret)
+static int copy_request(struct sb__mailbox *m, struct sb__lane_shm *l, struct sb__arena_cache *peers,
+                        void *scratch, struct sb__buf *ret)
 {
 	uint64_t most = m->header.max_request_bytes;
 
@@ -92,9 +92,11 @@ static int copy_request(struct sb__mailbox *m, struct sb__lane_shm *l, struct sb
 
 		sb__buf_init(ret, NULL, 0);
 		if (most && block.len > most)
-			return sb__fail(SB_ETOOBIG, "a request of %llu bytes; the session's owner takes up to %llu: send it in "
-			                "parts, or raise its max_request_bytes", (unsigned long long)block.len,
-			                (unsigned long long)most);
+			return sb__fail(
+				SB_ETOOBIG,
+				"a request of %llu bytes; the session's owner takes up to %llu: send it in "
+				"parts, or raise its max_request_bytes",
+				(unsigned long long)block.len, (unsigned long long)most);
 		return sb__arena_copy(peers, &block, ret);
 	} else {
 		uint32_t len = SB__ONCE(l->request_len);

@@ -202,11 +202,11 @@ struct sb__mailbox_header_shm {
 	uint32_t version;     /* SB__LAYOUT_VERSION */
 	uint32_t fingerprint; /* sb__layout_fingerprint() */
 	uint64_t incarnation;
-	struct sb__identity owner; /* designated owner */
-	uint32_t bell_index;       /* of this session in the owner's bell file */
-	uint32_t lanes_max;        /* ≤ SB__LANES_MAX */
-	uint64_t created_ms;       /* sb__now_ms() */
-	uint64_t ttl_ms;           /* 0 = never */
+	struct sb__identity owner;  /* designated owner */
+	uint32_t bell_index;        /* of this session in the owner's bell file */
+	uint32_t lanes_max;         /* ≤ SB__LANES_MAX */
+	uint64_t created_ms;        /* sb__now_ms() */
+	uint64_t ttl_ms;            /* 0 = never */
 	uint64_t max_request_bytes; /* quotas of each calling process; 0 = none */
 	uint32_t max_lanes_per_process;
 	uint32_t max_refs;
@@ -299,7 +299,7 @@ struct sb__ref_row_shm {
 	int32_t creator_pid;
 	uint64_t created_ms; /* sb__now_ms() */
 	sb__word used_ms;
-	char type_name[96]; /* NUL-terminated */
+	char type_name[96];  /* NUL-terminated */
 	uint32_t module_len; /* how much of it is the module */
 	sb__word32 pins;     /* sb_ref_pin() */
 };

@@ -66,7 +66,7 @@ enum sb__lane_result {
 	SB__LANE_DIED_NOT_STARTED, /* the owner died before it accepted the request; lane is IDLE */
 	SB__LANE_DIED_MAYBE,       /* the owner died while it ran; the lane is no longer ours */
 	SB__LANE_ENDED,            /* session ended before it was accepted: nothing ran; lane is IDLE */
-	SB__LANE_WAS_CANCELLED     /* somebody cancelled it before it was accepted: nothing ran; lane is IDLE */
+	SB__LANE_WAS_CANCELLED /* somebody cancelled it before it was accepted: nothing ran; lane is IDLE */
 };
 
 /* Called by a parked caller between slices: is the owner still alive? Slow check (life token). */
@@ -90,15 +90,16 @@ void sb__lane_consume(struct sb__mailbox *mailbox, uint32_t lane); /* DONE -> ID
 
 /* Any process: cancels every call of that trace id. *ret_removed: those that had not begun, and never will;
  * *ret_asked: those that run, which the owner is asked to interrupt. */
-void sb__mailbox_cancel(struct sb__mailbox *mailbox, struct sb__bell *bell, uint64_t trace_id, uint32_t *ret_removed,
-                        uint32_t *ret_asked);
+void sb__mailbox_cancel(struct sb__mailbox *mailbox, struct sb__bell *bell, uint64_t trace_id,
+                        uint32_t *ret_removed, uint32_t *ret_asked);
 /* A running call was cancelled or abandoned: the owner looks at it soon, also while its leader is in a call. bell NULL:
  * it looks by itself within seconds. */
 void sb__mailbox_attention(struct sb__mailbox *mailbox, struct sb__bell *bell);
 /* Owner: changes when there is something to look at. */
 uint64_t sb__mailbox_attention_count(struct sb__mailbox *mailbox);
 /* Owner: visits the running calls that were cancelled, and, if abandoned, those that nobody waits for. */
-void sb__mailbox_unwanted(struct sb__mailbox *mailbox, bool abandoned, void (*visit)(void *arg, uint64_t key), void *arg);
+void sb__mailbox_unwanted(struct sb__mailbox *mailbox, bool abandoned, void (*visit)(void *arg, uint64_t key),
+                          void *arg);
 /* Names a running call within its mailbox; never 0. word: the BUSY one. */
 static inline uint64_t sb__call_key(uint32_t lane, uint64_t word)
 {

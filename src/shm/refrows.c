@@ -139,8 +139,8 @@ static struct sb__ref_row_shm *row_at(struct sb__refrows *rows, uint32_t slot, b
 	return block ? &block[slot - block_first(k)] : NULL;
 }
 
-void sb__refrows_set(void *rows, uint32_t slot, uint32_t generation, const char *type_name, uint32_t module_len,
-                     int32_t creator_pid)
+void sb__refrows_set(void *rows, uint32_t slot, uint32_t generation, const char *type_name,
+                     uint32_t module_len, int32_t creator_pid)
 {
 	struct sb__ref_row_shm *row = row_at(rows, slot, true);
 	size_t len = strnlen(type_name, sizeof(row->type_name) - 1);

@@ -178,7 +178,9 @@ static int check_private(int fd, const char *path, const char *name, struct stat
 			"your own",
 			path, slash, name, (unsigned)st->st_uid, (unsigned)sb__os_euid());
 	if ((st->st_mode & 077) != 0)
-		return sb__fail(SB_EMODE, "%s%s%s has mode %04o, open to group or others; name a directory for the bridge alone, "
+		return sb__fail(SB_EMODE,
+		                "%s%s%s has mode %04o, open to group or others; name a directory for the "
+		                "bridge alone, "
 		                "or chmod 0700 this one",
 		                path, slash, name, (unsigned)(st->st_mode & 07777));
 	return 0;

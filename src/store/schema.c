@@ -78,7 +78,8 @@ _Static_assert(sizeof(struct process_disk) == 112, "on disk");
 _Static_assert(sizeof(struct session_disk) == 200, "on disk");
 _Static_assert(sizeof(struct owner_disk) == 24, "on disk");
 _Static_assert(sizeof(struct grave_disk) == 48, "on disk");
-_Static_assert(sizeof(struct session_disk) + SB_TAGS_BYTES_MAX + SB_POLICY_BYTES_MAX <= sizeof(((struct sb__image *)0)->bytes),
+_Static_assert(sizeof(struct session_disk) + SB_TAGS_BYTES_MAX + SB_POLICY_BYTES_MAX <=
+                       sizeof(((struct sb__image *)0)->bytes),
                "a session fits an image");
 
 const char *sb__db_name(enum sb__db db)

@@ -18,22 +18,22 @@
 struct sb__store;
 
 #define SB__SCHEMA_VERSION 1u
-#define SB__GRAVEYARD_MAX 4096u /* ended incarnations that are remembered */
+#define SB__GRAVEYARD_MAX  4096u /* ended incarnations that are remembered */
 
 /* Why a session or an incarnation of it ended. Numbers are stored: append only. */
 enum sb__end_reason {
 	SB__END_RELEASED = 1,    /* sb_session_release() */
 	SB__END_OWNERS_GONE = 2, /* last owner closed or died */
 	SB__END_EXPIRED = 3,
-	SB__END_OWNER_DIED = 4   /* designated owner died; the session went on */
+	SB__END_OWNER_DIED = 4 /* designated owner died; the session went on */
 };
 const char *sb__end_reason_name(enum sb__end_reason reason);
 
 /* A session as stored; a validated copy. state: sb_session_state. */
 struct sb__session_rec {
 	char session_id[SB_SESSION_ID_MAX + 1];
-	uint64_t uid;          /* number of this session: key of its owners; never used twice */
-	uint64_t incarnation;  /* of its designated owner; bridge-wide unique, grows */
+	uint64_t uid;         /* number of this session: key of its owners; never used twice */
+	uint64_t incarnation; /* of its designated owner; bridge-wide unique, grows */
 	uint32_t state;
 	uint32_t owner_count;
 	struct sb__identity designated;
@@ -41,11 +41,11 @@ struct sb__session_rec {
 	uint32_t designated_mode; /* sb_designated as created */
 	uint32_t on_full;         /* sb_on_full */
 	uint32_t persistent;
-	uint64_t ttl_ms;          /* 0 = never */
+	uint64_t ttl_ms; /* 0 = never */
 	int64_t created_wall_ms;
-	uint64_t created_ms;      /* sb__now_ms() */
-	uint64_t expires_ms;      /* key in the expiry database; 0 = never */
-	uint64_t live_refs;       /* written behind by the designated owner */
+	uint64_t created_ms; /* sb__now_ms() */
+	uint64_t expires_ms; /* key in the expiry database; 0 = never */
+	uint64_t live_refs;  /* written behind by the designated owner */
 	uint32_t tag_count;
 	uint32_t tags_len;
 	char tags[SB_TAGS_BYTES_MAX]; /* key NUL value NUL … */
@@ -56,14 +56,14 @@ struct sb__session_rec {
 struct sb__owner_rec {
 	uint64_t session_uid;
 	uint32_t slot, generation;
-	uint32_t handle;       /* number within the process */
+	uint32_t handle; /* number within the process */
 	int32_t pid;
 	int64_t joined_wall_ms;
 };
 
 struct sb__grave_rec {
 	uint64_t incarnation;
-	uint32_t reason;       /* enum sb__end_reason */
+	uint32_t reason; /* enum sb__end_reason */
 	int64_t wall_ms;
 	int32_t designated_pid;
 	char session_id[SB_SESSION_ID_MAX + 1];
@@ -75,7 +75,7 @@ struct sb__bridge_rec {
 	uint8_t boot_id[16];
 	int64_t created_wall_ms;
 	int32_t creator_pid;
-	uint64_t next_number;  /* of uids and incarnations */
+	uint64_t next_number; /* of uids and incarnations */
 };
 
 /*
@@ -93,12 +93,14 @@ int sb__store_bridge(struct sb__store *store, struct sb__bridge_rec *ret);
 
 /* Takes the lowest free slot: calls hold(arg, slot) before the transaction (it takes the life token: 0, or -EAGAIN to
  * try the next), then writes the record with a new generation. Fills self->slot and self->generation. SB_EPROCESSES. */
-int sb__store_process_add(struct sb__store *store, struct sb__identity *self, int (*hold)(void *arg, uint32_t slot),
-                          void (*drop)(void *arg, uint32_t slot), void *arg);
+int sb__store_process_add(struct sb__store *store, struct sb__identity *self,
+                          int (*hold)(void *arg, uint32_t slot), void (*drop)(void *arg, uint32_t slot),
+                          void *arg);
 /* Removes a process record if it is still of that generation, keeping the slot's generation count. Only after its
  * owners are removed. 1 removed, 0 it is another's by now; SB_EBUG: it still owns sessions. */
 int sb__store_process_remove(struct sb__store *store, uint32_t slot, uint32_t generation);
-int sb__store_process_get(struct sb__store *store, uint32_t slot, struct sb__identity *ret); /* SB_ENOSESSION-free: 1 found, 0 none */
+int sb__store_process_get(struct sb__store *store, uint32_t slot,
+                          struct sb__identity *ret); /* SB_ENOSESSION-free: 1 found, 0 none */
 /* All records into a malloc'ed array. */
 int sb__store_processes(struct sb__store *store, struct sb__identity **ret, size_t *ret_count);
 
@@ -110,7 +112,8 @@ int sb__store_session_by_uid(struct sb__store *store, uint64_t uid, struct sb__s
 /* Creates a session in state STARTING with a new uid and incarnation and owner as its first owner, unless the id
  * exists: then *ret is what there is. Returns 1 created, 0 exists. rec: the wish; its uid, incarnation, state, counts and expiry are
  * filled in. owner NULL: no owner record (a dedicated owner serving for others). */
-int sb__store_session_create(struct sb__store *store, struct sb__session_rec *rec, const struct sb__owner_rec *owner);
+int sb__store_session_create(struct sb__store *store, struct sb__session_rec *rec,
+                             const struct sb__owner_rec *owner);
 /* STARTING -> ACTIVE if still of that incarnation: 1; 0 if it is not. */
 int sb__store_session_activate(struct sb__store *store, const char *session_id, uint64_t incarnation);
 /* A new incarnation with another designated owner, state STARTING, if the session is ORPHANED or STARTING with
@@ -121,18 +124,21 @@ int sb__store_session_elect(struct sb__store *store, const char *session_id, uin
 int sb__store_session_orphan(struct sb__store *store, const char *session_id, uint64_t incarnation);
 /* Ends it, with all its owner records; goes to the graveyard. uid 0 = whichever. *ret (may be NULL): the record as it was.
  * 1 ended, 0 there was none. */
-int sb__store_session_end(struct sb__store *store, const char *session_id, uint64_t uid, enum sb__end_reason reason,
-                          struct sb__session_rec *ret);
+int sb__store_session_end(struct sb__store *store, const char *session_id, uint64_t uid,
+                          enum sb__end_reason reason, struct sb__session_rec *ret);
 /* Ends it only if it is still due: expires_ms of the record <= now and last_access + ttl <= now; else re-files it at
  * last_access + ttl. 1 ended, 0 not. */
-int sb__store_session_expire(struct sb__store *store, const char *session_id, uint64_t uid, uint64_t last_access_ms,
-                             uint64_t now_ms, struct sb__session_rec *ret);
-int sb__store_session_mirror(struct sb__store *store, const char *session_id, uint64_t incarnation, uint64_t live_refs);
+int sb__store_session_expire(struct sb__store *store, const char *session_id, uint64_t uid,
+                             uint64_t last_access_ms, uint64_t now_ms, struct sb__session_rec *ret);
+int sb__store_session_mirror(struct sb__store *store, const char *session_id, uint64_t incarnation,
+                             uint64_t live_refs);
 /* Visits copies of all sessions, in batches: a read transaction never spans a visit. visit returns non-zero
  * to stop; a negative number is passed up, else 0. */
-int sb__store_sessions(struct sb__store *store, int (*visit)(void *arg, const struct sb__session_rec *rec), void *arg);
+int sb__store_sessions(struct sb__store *store, int (*visit)(void *arg, const struct sb__session_rec *rec),
+                       void *arg);
 /* Sessions whose stored expiry is <= now, at most max, malloc'ed. */
-int sb__store_due(struct sb__store *store, uint64_t now_ms, size_t max, struct sb__session_rec **ret, size_t *ret_count);
+int sb__store_due(struct sb__store *store, uint64_t now_ms, size_t max, struct sb__session_rec **ret,
+                  size_t *ret_count);
 
 /* ── owners ── */
 
@@ -143,11 +149,13 @@ int sb__store_owner_add(struct sb__store *store, const char *session_id, const s
 int sb__store_owner_remove(struct sb__store *store, uint64_t session_uid, uint32_t slot, uint32_t generation,
                            uint32_t handle, struct sb__session_rec *ret);
 /* Owners of one session, or of one process (index, so its cost is what it returns); malloc'ed. */
-int sb__store_owners_of_session(struct sb__store *store, uint64_t session_uid, struct sb__owner_rec **ret, size_t *ret_count);
-int sb__store_owners_of_process(struct sb__store *store, uint32_t slot, struct sb__owner_rec **ret, size_t *ret_count);
-/* Sessions whose designated owner is the process (index); malloc'ed. */
-int sb__store_sessions_of_owner(struct sb__store *store, uint32_t slot, uint32_t generation, struct sb__session_rec **ret,
+int sb__store_owners_of_session(struct sb__store *store, uint64_t session_uid, struct sb__owner_rec **ret,
                                 size_t *ret_count);
+int sb__store_owners_of_process(struct sb__store *store, uint32_t slot, struct sb__owner_rec **ret,
+                                size_t *ret_count);
+/* Sessions whose designated owner is the process (index); malloc'ed. */
+int sb__store_sessions_of_owner(struct sb__store *store, uint32_t slot, uint32_t generation,
+                                struct sb__session_rec **ret, size_t *ret_count);
 
 /* ── graveyard ── */
 

@@ -74,7 +74,7 @@ struct sb__store {
 	pthread_rwlock_t lock; /* see the lock order above */
 	size_t map_size;       /* under lock */
 	atomic_uint_least64_t reserved_to; /* bytes of data.mdb known to have real blocks */
-	atomic_bool broken;    /* a change of the map's size left no map */
+	atomic_bool broken;                /* a change of the map's size left no map */
 };
 
 /* ── transactions: txn.c ── */

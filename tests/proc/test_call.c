@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every verb, both where the objects live and through the mailbox. Numbers are points of the contract. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,7 +64,8 @@ static void test_22_verbs(void **state)
 	assert_ok(sb_call(s, "os.path.join", sb_args("ss", "a", "b"), &v)); /* dotted */
 	assert_string_equal(sb_value_str(v, NULL), "a/b");
 	sb_value_free(v);
-	assert_ok(sb_call(s, "datetime:datetime.fromisoformat", sb_args("s", "2024-02-29"), &o)); /* class method */
+	assert_ok(sb_call(s, "datetime:datetime.fromisoformat", sb_args("s", "2024-02-29"),
+	                  &o)); /* class method */
 	assert_string_equal(sb_value_ref(o)->type_name, "datetime.datetime");
 	assert_ok(sb_attr(s, sb_value_ref(o), "year", &v));
 	assert_ok(sb_value_int(v, &integer));
@@ -99,8 +100,8 @@ static void test_15_values_come_back(void **state)
 	const sb_value *v;
 	int64_t i;
 
-	assert_ok(sb_value_pack(&in, "[nblds(i[])y{s(i)}]", 1, (int64_t)-5000000000, 2.5, "h\xc3\xa9llo", 7, "a\0b", (size_t)3,
-	                        "key", 9));
+	assert_ok(sb_value_pack(&in, "[nblds(i[])y{s(i)}]", 1, (int64_t)-5000000000, 2.5, "h\xc3\xa9llo", 7,
+	                        "a\0b", (size_t)3, "key", 9));
 	assert_ok(sb_call(s, "copy:deepcopy", sb_args("o", in), &out));
 	assert_int_equal(sb_value_kind(out), SB_KIND_LIST);
 	assert_int_equal(sb_value_len(out), 8);
@@ -252,9 +253,9 @@ static void test_35_hung_call_holds_up_nobody(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define BOTH(name)                                                                   \
-	{ #name " here", name, here, place_teardown, NULL },                         \
-	{ #name " there", name, there, place_teardown, NULL }
+#define BOTH(name)                                           \
+	{ #name " here", name, here, place_teardown, NULL }, \
+		{ #name " there", name, there, place_teardown, NULL }
 		BOTH(test_22_verbs),
 		BOTH(test_15_values_come_back),
 		BOTH(test_15_same_object_same_ref),

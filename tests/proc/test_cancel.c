@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cancelling calls, and deadlines by call, session and process. Numbers are points of the contract. */
+#include <dirent.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <dirent.h>
-#include <pthread.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -109,7 +109,9 @@ static void test_25_running_python_is_interrupted(void **state)
 {
 	struct fixture *f = *state;
 	sb_session *s = fixture_session(f->bridge, "running", SB_DESIGNATED_DEDICATED);
-	struct flight call = { .session = s, .function = "builtins:exec", .trace_id = TRACE,
+	struct flight call = { .session = s,
+		               .function = "builtins:exec",
+		               .trace_id = TRACE,
 		               .text = "import builtins\nbuiltins.sb_r1 = 1\n" SPIN };
 	int level = -1;
 	double begun;
@@ -206,7 +208,9 @@ static void test_25_not_started_is_removed(void **state)
 {
 	struct fixture *f = *state;
 	sb_session *s = fixture_session(f->bridge, "waiting", SB_DESIGNATED_DEDICATED);
-	struct flight call = { .session = s, .function = "builtins:exec", .trace_id = TRACE,
+	struct flight call = { .session = s,
+		               .function = "builtins:exec",
+		               .trace_id = TRACE,
 		               .text = "import builtins\nbuiltins.sb_never = 1\n" };
 	sb_session_info info = { .size = sizeof(info) };
 	sb_value *has = NULL;
@@ -222,7 +226,8 @@ static void test_25_not_started_is_removed(void **state)
 	assert_int_equal(call.err, SB_ECANCELLED);
 	assert_int_equal(call.outcome, SB_OUTCOME_REFUSED);
 	assert_true(call.error_trace == TRACE);
-	assert_ok(sb_call(s, "builtins:eval", sb_args("s{}", "hasattr(__import__('builtins'), 'sb_never')"), &has));
+	assert_ok(sb_call(s, "builtins:eval", sb_args("s{}", "hasattr(__import__('builtins'), 'sb_never')"),
+	                  &has));
 	assert_ok(sb_value_bool(has, &never));
 	assert_false(never);
 	sb_value_free(has);
@@ -248,8 +253,11 @@ static void test_25_c_code_ends_when_it_ends(void **state)
 {
 	struct fixture *f = *state;
 	sb_session *s = fixture_session(f->bridge, "c-code", SB_DESIGNATED_DEDICATED);
-	struct flight call = { .session = s, .function = "builtins:exec", .trace_id = TRACE,
-		               .text = "import builtins, time\nbuiltins.sb_c1 = 1\ntime.sleep(1)\nbuiltins.sb_c2 = 1\n" SPIN };
+	struct flight call = { .session = s,
+		               .function = "builtins:exec",
+		               .trace_id = TRACE,
+		               .text = "import builtins, time\nbuiltins.sb_c1 = "
+		                       "1\ntime.sleep(1)\nbuiltins.sb_c2 = 1\n" SPIN };
 	int level = -1;
 
 	launch(&call);
@@ -268,7 +276,10 @@ static void test_25_abandoned_at_the_deadline(void **state)
 {
 	struct fixture *f = *state;
 	sb_session *s = fixture_session(f->bridge, "deadline", SB_DESIGNATED_DEDICATED);
-	struct flight call = { .session = s, .function = "builtins:exec", .timeout_ms = 300, .trace_id = TRACE,
+	struct flight call = { .session = s,
+		               .function = "builtins:exec",
+		               .timeout_ms = 300,
+		               .trace_id = TRACE,
 		               .text = "import builtins, time\ntry:\n  while True: time.sleep(0.001)\n"
 		                       "finally: builtins.sb_stopped = 1\n" };
 
@@ -284,8 +295,10 @@ static void test_25_abandoned_at_the_deadline(void **state)
 static int call_for_ever(void *arg)
 {
 	sb_call(arg, "builtins:exec",
-	        sb_args("s{}", "import builtins, time\nbuiltins.sb_k1 = 1\ntry:\n  while True: time.sleep(0.001)\n"
-	                     "finally: builtins.sb_k2 = 1\n"), NULL);
+	        sb_args("s{}",
+	                "import builtins, time\nbuiltins.sb_k1 = 1\ntry:\n  while True: time.sleep(0.001)\n"
+	                "finally: builtins.sb_k2 = 1\n"),
+	        NULL);
 	return 1;
 }
 
@@ -378,15 +391,22 @@ static void test_23_default_timeout(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_25_running_python_is_interrupted, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_25_cancelled_by_another_process, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_25_running_python_is_interrupted, fixture_setup,
+		                                fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_25_cancelled_by_another_process, fixture_setup,
+		                                fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_25_call_on_own_objects, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_25_not_started_is_removed, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_25_not_started_is_removed, fixture_setup,
+		                                fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_25_nothing_to_cancel, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_25_c_code_ends_when_it_ends, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_25_abandoned_at_the_deadline, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_25_abandoned_by_a_killed_caller, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_23_nearest_timeout_holds, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_25_c_code_ends_when_it_ends, fixture_setup,
+		                                fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_25_abandoned_at_the_deadline, fixture_setup,
+		                                fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_25_abandoned_by_a_killed_caller, fixture_setup,
+		                                fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_23_nearest_timeout_holds, fixture_setup,
+		                                fixture_teardown),
 		cmocka_unit_test(test_23_default_timeout),
 	};
 

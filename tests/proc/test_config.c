@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of knobs: names, ranges, precedence of code, environment and default. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,7 +72,9 @@ static void test_sessions_take_the_defaults(void **state)
 
 static void test_bad_values_are_refused(void **state)
 {
-	static const char *const bad[] = { "0", "-1", "many", "10x", " 5", "4294967296", "99999999999999999999999" };
+	static const char *const bad[] = {
+		"0", "-1", "many", "10x", " 5", "4294967296", "99999999999999999999999"
+	};
 	uint64_t value;
 	sb_bridge *b;
 	char dir[256];
@@ -100,7 +102,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_table_is_whole),
 		cmocka_unit_test(test_code_before_environment_before_default),
-		cmocka_unit_test_setup_teardown(test_sessions_take_the_defaults, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_sessions_take_the_defaults, fixture_setup,
+		                                fixture_teardown),
 		cmocka_unit_test(test_bad_values_are_refused),
 	};
 

@@ -5,15 +5,15 @@
  * SB_KILL_ROUNDS sets how many rounds of forked, randomly killed workers there are (default 50; fewer under a
  * sanitizer). SB_SEED repeats a run; the seed is printed.
  */
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <pthread.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -92,8 +92,8 @@ static void test_30_blocked_call_learns_of_owners_death(void **state)
 		sb_session_close(b.s);
 	}
 	qsort(took, ROUNDS, sizeof(took[0]), compare);
-	print_message("owner's death noticed after %.2f ms (median of %d), %.2f ms at most\n", took[ROUNDS / 2], ROUNDS,
-	              took[ROUNDS - 1]);
+	print_message("owner's death noticed after %.2f ms (median of %d), %.2f ms at most\n",
+	              took[ROUNDS / 2], ROUNDS, took[ROUNDS - 1]);
 	assert_true(took[ROUNDS / 2] < 100.0 * fixture_slowness());
 }
 
@@ -192,7 +192,8 @@ static int own_then_wait(void *arg)
 
 	o.session_id = "abandoned";
 	o.designated = SB_DESIGNATED_DEDICATED;
-	return sb_session_open(f->bridge, &o, &s) || sb_call(s, "math:sqrt", sb_args("i", 1), NULL) || pause();
+	return sb_session_open(f->bridge, &o, &s) || sb_call(s, "math:sqrt", sb_args("i", 1), NULL) ||
+	       pause();
 }
 
 static void test_10_last_owner_killed(void **state)

@@ -66,8 +66,8 @@ static bool whole(const struct sb__event *e)
 
 	snprintf(session, sizeof(session), "s%" PRIu32, e->count);
 	snprintf(reason, sizeof(reason), "%d %" PRIu32, (int)e->pid, e->count);
-	return e->kind == SB__EVENT_EVICT && e->incarnation == e->count && strcmp(e->session_id, session) == 0 &&
-	       strcmp(e->reason, reason) == 0;
+	return e->kind == SB__EVENT_EVICT && e->incarnation == e->count &&
+	       strcmp(e->session_id, session) == 0 && strcmp(e->reason, reason) == 0;
 }
 
 static pid_t dead_pid(void)
@@ -85,8 +85,14 @@ static pid_t dead_pid(void)
 static void tells_everything_in_order(void **state)
 {
 	struct ring *ring = *state;
-	struct sb__event posted = { .kind = SB__EVENT_REAP, .subject_pid = 77, .session_uid = 5, .incarnation = 6,
-		                    .trace_id = 7, .count = 8, .session_id = "iris", .reason = "no such pid" };
+	struct sb__event posted = { .kind = SB__EVENT_REAP,
+		                    .subject_pid = 77,
+		                    .session_uid = 5,
+		                    .incarnation = 6,
+		                    .trace_id = 7,
+		                    .count = 8,
+		                    .session_id = "iris",
+		                    .reason = "no such pid" };
 	struct sb__events_reader reader;
 	struct sb__event seen;
 
@@ -213,7 +219,7 @@ static void a_stopped_writer_costs_its_record_only(void **state)
 	assert_int_equal(sb__load(&shm->records[1].word), WRITING(1, getppid()));
 }
 
-#define WRITERS   4
+#define WRITERS    4
 #define PER_WRITER 20000
 
 static void write_for_ever(const struct ring *ring, uint32_t count)
@@ -264,7 +270,8 @@ static void many_writers_and_a_reader(void **state)
 	/* Every number was seen once, or is accounted for. No number is ever used twice, so none is missing. */
 	assert_int_equal(got + reader.lost + reader.torn, sb__load(&ring->events.shm->head));
 	assert_true(sb__load(&ring->events.shm->head) >= WRITERS * PER_WRITER);
-	print_message("%" PRIu64 " events read, %" PRIu64 " overwritten, %" PRIu64 " torn\n", got, reader.lost, reader.torn);
+	print_message("%" PRIu64 " events read, %" PRIu64 " overwritten, %" PRIu64 " torn\n", got,
+	              reader.lost, reader.torn);
 }
 
 static void killed_writers_never_hide_the_others(void **state)
@@ -352,7 +359,8 @@ static void kinds_of(const char *dir, const char *session, char *text, size_t si
 	sb__events_reader_init(&reader, &events, 0);
 	while (sb__events_read(&reader, &e, NULL) == 1)
 		if (strcmp(e.session_id, session) == 0)
-			snprintf(text + strlen(text), size - strlen(text), "%s ", sb__event_kind_name(e.kind));
+			snprintf(text + strlen(text), size - strlen(text), "%s ",
+			         sb__event_kind_name(e.kind));
 	assert_int_equal(reader.lost + reader.torn, 0);
 	sb__events_close(&events);
 	sb__bridge_dir_close(&bridge);
@@ -510,15 +518,18 @@ int main(void)
 		cmocka_unit_test_setup_teardown(tells_everything_in_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(long_texts_are_cut_between_characters, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_overwritten_is_counted_as_lost, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_record_of_a_dead_writer_is_skipped_and_taken_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_record_of_a_dead_writer_is_skipped_and_taken_again, setup,
+		                                teardown),
 		cmocka_unit_test_setup_teardown(a_stopped_writer_costs_its_record_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_writers_and_a_reader, setup, teardown),
 		cmocka_unit_test_setup_teardown(killed_writers_never_hide_the_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(foreign_bytes_do_no_harm, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_ring_that_is_not_made_yet_is_empty, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_session_s_life_is_told, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(a_death_and_its_tidying_are_told, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(the_tool_says_what_is_missing, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(a_death_and_its_tidying_are_told, fixture_setup,
+		                                fixture_teardown),
+		cmocka_unit_test_setup_teardown(the_tool_says_what_is_missing, fixture_setup,
+		                                fixture_teardown),
 		cmocka_unit_test_setup_teardown(follow_goes_on, fixture_setup, fixture_teardown),
 	};
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Handles and refs made before fork() work in the children, whoever the designated owner is. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -77,7 +77,8 @@ static void fork_with(struct fixture *f, sb_designated designated)
 
 	sh.ref = sb_value_ref(list);
 	children_call(&sh);
-	children_call(&(struct shared){ sh.bridge, sh.s, sb_value_ref(list = (sb_value_free(list), new_list(sh.s))) });
+	children_call(&(struct shared){ sh.bridge, sh.s,
+	                                sb_value_ref(list = (sb_value_free(list), new_list(sh.s))) });
 	sb_value_free(list);
 	sb_session_close(sh.s);
 }

@@ -7,18 +7,18 @@
  * inherited. They talk through two pipes: each line sent asks for one call, and is answered by "ok" or an error's name.
  * Parts that need root (a chosen pid, a pid namespace) are skipped without.
  */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <errno.h>
 #include <linux/sched.h>
 #include <pthread.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -348,7 +348,8 @@ static void test_32_stopped_designated_owner_is_alive(void **state)
 	kill(o.pid, SIGCONT);
 	for (int i = 0; i < 40 && sb_method(s, sb_value_ref(v), "clear", NULL, NULL) == SB_ETIMEOUT; i++)
 		;
-	assert_ok(sb_method(s, sb_value_ref(v), "clear", NULL, NULL)); /* the same incarnation, the same object */
+	assert_ok(sb_method(s, sb_value_ref(v), "clear", NULL,
+	                    NULL)); /* the same incarnation, the same object */
 	assert_works(&o);
 	sb_value_free(v);
 	sb_session_close(s);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls within calls, between sessions and back: they complete, or fail by rule, never hang. Point 35. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,13 +20,17 @@ static void prepare(const struct fixture *f, sb_session *s)
 
 	snprintf(support, sizeof(support), "%s/tests/support", getenv("SB_SOURCE_DIR"));
 	snprintf(library, sizeof(library), "%s/lib/libsnakebridge.so", getenv("SB_BUILD_DIR"));
-	assert_ok(sb_call(s, "builtins:exec", sb_args("s{ss}", "import sys\nsys.dont_write_bytecode = True\nsys.path.insert(0, p)", "p",
-	                                              support), NULL));
+	assert_ok(
+		sb_call(s, "builtins:exec",
+	                sb_args("s{ss}", "import sys\nsys.dont_write_bytecode = True\nsys.path.insert(0, p)",
+	                        "p", support),
+	                NULL));
 	assert_ok(sb_call(s, "sbnest:attach", sb_args("ss", library, f->dir), &path));
 	sb_value_free(path);
 }
 
-static int64_t bounce(sb_session *s, const char *here, const char *there, int depth, uint32_t timeout_ms, int *ret_err)
+static int64_t bounce(sb_session *s, const char *here, const char *there, int depth, uint32_t timeout_ms,
+                      int *ret_err)
 {
 	sb_request r = SB_REQUEST_INIT;
 	sb_value *v = NULL;
@@ -100,13 +104,16 @@ static void test_35_too_deep_fails_by_deadline(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_35_two_owners_twenty_deep, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_35_two_owners_twenty_deep, fixture_setup,
+		                                fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_35_same_owner_again, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_35_too_deep_fails_by_deadline, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_35_too_deep_fails_by_deadline, fixture_setup,
+		                                fixture_teardown),
 	};
 
 	if (!getenv("SB_BUILD_DIR") || !getenv("SB_SOURCE_DIR")) {
-		fprintf(stderr, "skipped: SB_BUILD_DIR and SB_SOURCE_DIR say where library and Python module lie\n");
+		fprintf(stderr,
+		        "skipped: SB_BUILD_DIR and SB_SOURCE_DIR say where library and Python module lie\n");
 		return 77;
 	}
 	return cmocka_run_group_tests_name("nested", tests, NULL, NULL);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owner handles, and elections that many want at once. Numbers are points of the contract. */
-#include <stdarg.h>
-#include <stddef.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +28,7 @@ static void nap(int ms)
 /* Shared by the racers and their parent. */
 struct race {
 	atomic_int ready, go, done, end;
-	atomic_int bad;                    /* a code that the contract does not allow */
+	atomic_int bad; /* a code that the contract does not allow */
 	_Atomic uint64_t incarnation[RACERS];
 	sb_session *session;
 };
@@ -89,7 +89,8 @@ static int serve_until_killed(void *arg)
 
 static void run_race(sb_bridge *bridge, sb_designated designated)
 {
-	struct race *race = mmap(NULL, sizeof(*race), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct race *race = mmap(NULL, sizeof(*race), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+	                         0);
 	sb_session_info info = { .size = sizeof(info) };
 	struct start starts[RACERS];
 	pid_t pids[RACERS], server = 0;
@@ -108,7 +109,8 @@ static void run_race(sb_bridge *bridge, sb_designated designated)
 	if (server) {
 		sb_session *joined = race->session;
 
-		race->session = fixture_session(bridge, "raced", SB_DESIGNATED_UNSET); /* may become its owner */
+		race->session = fixture_session(bridge, "raced",
+		                                SB_DESIGNATED_UNSET); /* may become its owner */
 		sb_session_close(joined);
 	} else {
 		race->session = fixture_session(bridge, "raced", designated);
@@ -126,7 +128,8 @@ static void run_race(sb_bridge *bridge, sb_designated designated)
 	wait_for(&race->done);
 	for (int i = 0; i < RACERS; i++) {
 		assert_true(atomic_load(&race->incarnation[i]) > info.incarnation);
-		assert_true(atomic_load(&race->incarnation[i]) == atomic_load(&race->incarnation[0])); /* one election */
+		assert_true(atomic_load(&race->incarnation[i]) ==
+		            atomic_load(&race->incarnation[0])); /* one election */
 	}
 	assert_int_equal(atomic_load(&race->bad), 0);
 	atomic_store(&race->end, 1);
@@ -209,7 +212,8 @@ static void test_21_newer_ref_than_the_handle(void **state)
 	kill(info.designated_pid, SIGKILL);
 	assert_int_equal(fixture_wait(fixture_fork(elect_and_show, race)), 0);
 	assert_ok(sb_ref_parse((char *)(race + 1), &ref));
-	assert_ok(sb_method(race->session, &ref, "copy", NULL, &copy)); /* this handle never heard of the death */
+	assert_ok(sb_method(race->session, &ref, "copy", NULL,
+	                    &copy)); /* this handle never heard of the death */
 	sb_value_free(copy);
 	sb_session_close(race->session);
 	munmap(race, 65536);

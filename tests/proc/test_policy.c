@@ -26,8 +26,8 @@ static sb_session_options options_like(struct place *p)
 	return options;
 }
 
-static sb_session *open_policed(struct place *p, const char *const *allow, size_t allow_count, const char *const *deny,
-                                size_t deny_count)
+static sb_session *open_policed(struct place *p, const char *const *allow, size_t allow_count,
+                                const char *const *deny, size_t deny_count)
 {
 	sb_session_options options = options_like(p);
 	sb_session *s = NULL;
@@ -70,7 +70,8 @@ static void test_01_policy_denies_modules_and_names(void **state)
 	denied(sb_call(s, "subprocess:run", sb_args("[s]", "true"), NULL), "subprocess", "\"subprocess\"");
 	denied(sb_get(s, "subprocess", NULL), "subprocess", "\"subprocess\"");
 	denied(sb_call(s, "os:system", sb_args("s", "true"), NULL), "os:system", "\"os:sys*\"");
-	denied(sb_call(s, "os.system", sb_args("s", "true"), NULL), "os:system", "\"os:sys*\""); /* written with a dot */
+	denied(sb_call(s, "os.system", sb_args("s", "true"), NULL), "os:system",
+	       "\"os:sys*\""); /* written with a dot */
 	denied(sb_call(s, "os:path.join", sb_args("ss", "a", "b"), NULL), "os:path.join", NULL);
 	denied(sb_get(s, "json.decoder.JSONDecoder", NULL), "json.decoder", NULL);
 	denied(sb_get(s, "json.decoder:JSONDecoder.decode", NULL), "json.decoder", NULL);
@@ -124,14 +125,16 @@ static void test_01_policy_denies_attributes(void **state)
 static void test_01_policy_allows_only(void **state)
 {
 	struct place *p = *state;
-	static const char *const allow[] = { "math", "collections:Counter", "os:path.*", ".most_common", ".upd*" };
+	static const char *const allow[] = { "math", "collections:Counter", "os:path.*", ".most_common",
+		                             ".upd*" };
 	static const char *const deny[] = { "math:sqrt" };
 	sb_session *s = open_policed(p, allow, COUNT(allow), deny, COUNT(deny));
 	sb_ref c = make(s, "collections:Counter"), also = make(s, "collections.Counter");
 	sb_value *value = NULL;
 
 	assert_ok(sb_call(s, "math:floor", sb_args("d", 1.5), NULL));
-	denied(sb_call(s, "math:sqrt", sb_args("i", 16), NULL), "math:sqrt", "\"math:sqrt\""); /* deny goes first */
+	denied(sb_call(s, "math:sqrt", sb_args("i", 16), NULL), "math:sqrt",
+	       "\"math:sqrt\""); /* deny goes first */
 	denied(sb_call(s, "collections:OrderedDict", NULL, NULL), "collections:OrderedDict", NULL);
 	denied(sb_call(s, "builtins:eval", sb_args("s", "1"), NULL), "builtins:eval", NULL);
 	assert_ok(sb_call(s, "os:path.join", sb_args("ss", "a", "b"), NULL));

@@ -212,7 +212,7 @@ static void a_death_is_noticed_at_once_and_explained(void **state)
 	json_decref(action);
 
 	assert_ok(child_start(&after, w->bridge, serve, (char *)"after"));
-	usleep(600000); /* long enough to be watched */
+	usleep(600000);            /* long enough to be watched */
 	child_kill(&after, false); /* a zombie: its pid is still there, the life token is not */
 	ms = until_attached(w, 1);
 	print_message("one that attached between passes, a zombie now: tidied after %u ms\n", ms);
@@ -283,7 +283,9 @@ static void files_are_looked_through_when_it_is_time(void **state)
 
 		fd = sb__os_openat(w->hand.dir.arena, "77.7", O_RDWR | O_CREAT, 0600); /* of no process */
 		sb__os_close(fd);
-		assert_int_equal(fixture_tool(w->bridge, &output, "sb-reaper", "--once", "--files-every", "3600", NULL), 0);
+		assert_int_equal(fixture_tool(w->bridge, &output, "sb-reaper", "--once", "--files-every",
+		                              "3600", NULL),
+		                 0);
 		free(output);
 		assert_int_equal(sb__os_statat(w->hand.dir.arena, "77.7", &st), round == 0 ? -ENOENT : 0);
 	}

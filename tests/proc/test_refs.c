@@ -37,7 +37,8 @@ static bool same(const sb_ref *a, const sb_ref *b)
 }
 
 /* A session of its own, in the same place as p's. */
-static sb_session *open_session(struct place *p, const char *id, int64_t max_refs, int64_t ttl_seconds, sb_on_full on_full)
+static sb_session *open_session(struct place *p, const char *id, int64_t max_refs, int64_t ttl_seconds,
+                                sb_on_full on_full)
 {
 	sb_session_options options = SB_SESSION_OPTIONS_INIT;
 	sb_session_info info = info_of(p->s);
@@ -112,8 +113,9 @@ static void test_15_failed_encoding_leaves_no_refs(void **state)
 	sb_value *v = NULL;
 
 	/* Room for two, three are needed. */
-	assert_int_equal(sb_call(s, "builtins:eval", sb_args("s{}", "[1, [object(), {'k': object()}], object()]"), &v),
-	                 SB_EREFSFULL);
+	assert_int_equal(
+		sb_call(s, "builtins:eval", sb_args("s{}", "[1, [object(), {'k': object()}], object()]"), &v),
+		SB_EREFSFULL);
 	assert_int_equal(sb_last_error()->outcome, SB_OUTCOME_EXCEPTION); /* it ran */
 	assert_true(live_comes_to(s, 1));
 	assert_ok(sb_call(s, "builtins:eval", sb_args("s{}", "[object(), object()]"), &v));
@@ -216,12 +218,14 @@ static void test_17_never_of_the_running_call(void **state)
 	assert_true(same(sb_value_ref(sb_value_at(v, 0)), &a));
 	assert_true(same(sb_value_ref(sb_value_at(v, 1)), &b));
 	sb_value_free(v);
-	assert_int_equal(sb_call(s, "builtins:eval", sb_args("s{srsr}", "[object(), object()]", "x", &a, "y", &b), &v),
-	                 SB_EREFSFULL);
+	assert_int_equal(
+		sb_call(s, "builtins:eval", sb_args("s{srsr}", "[object(), object()]", "x", &a, "y", &b), &v),
+		SB_EREFSFULL);
 	assert_ok(use(s, &a));
 	assert_ok(use(s, &b));
 	/* And its result: more than may live at all. */
-	assert_int_equal(sb_call(s, "builtins:eval", sb_args("s{}", "[object() for i in range(4)]"), &v), SB_EREFSFULL);
+	assert_int_equal(sb_call(s, "builtins:eval", sb_args("s{}", "[object() for i in range(4)]"), &v),
+	                 SB_EREFSFULL);
 	sb_session_close(s);
 }
 
@@ -329,7 +333,11 @@ static void test_13_ttl_on_access(void **state)
 
 static int facts_in_child(void *arg)
 {
-	const struct { sb_session *s; sb_ref ref; int32_t creator; } *a = arg;
+	const struct {
+		sb_session *s;
+		sb_ref ref;
+		int32_t creator;
+	} *a = arg;
 	sb_ref_info info = { .size = sizeof(info) };
 
 	if (sb_ref_get_info(a->s, &a->ref, &info))
@@ -342,7 +350,11 @@ static int facts_in_child(void *arg)
 static void test_20_facts_without_a_round_trip(void **state)
 {
 	struct place *p = *state;
-	struct { sb_session *s; sb_ref ref; int32_t creator; } arg = { .s = p->s, .creator = getpid() };
+	struct {
+		sb_session *s;
+		sb_ref ref;
+		int32_t creator;
+	} arg = { .s = p->s, .creator = getpid() };
 	sb_ref_info info = { .size = sizeof(info) };
 	sb_value *v = NULL;
 	uint64_t calls;
@@ -434,15 +446,17 @@ static void test_31_late_reply_leaves_no_refs(void **state)
 
 	if (info_of(p->s).designated_pid == getpid())
 		return; /* here a caller waits for its call whatever the deadline */
-	place_exec(p, "import time\nkept = object()\nfresh = []\n"
-	              "def slow():\n"
-	              "    try:\n" /* it is interrupted when its caller has gone, and gives a result all the same */
-	              "        time.sleep(0.6)\n"
-	              "        for i in range(1000): pass\n"
-	              "    except BaseException:\n"
-	              "        pass\n"
-	              "    fresh.append(object())\n"
-	              "    return [kept, fresh[0], object()]\n");
+	place_exec(
+		p,
+		"import time\nkept = object()\nfresh = []\n"
+		"def slow():\n"
+		"    try:\n" /* it is interrupted when its caller has gone, and gives a result all the same */
+		"        time.sleep(0.6)\n"
+		"        for i in range(1000): pass\n"
+		"    except BaseException:\n"
+		"        pass\n"
+		"    fresh.append(object())\n"
+		"    return [kept, fresh[0], object()]\n");
 	kept = place_ref(p, "kept");
 	sb_ref slow = place_ref(p, "slow");
 	uint64_t before = 3;

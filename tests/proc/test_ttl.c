@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TTL of sessions, by timer and on access. Numbers are points of the contract. */
-#include <stdarg.h>
-#include <stddef.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +21,8 @@ static void nap(int ms)
 	nanosleep(&t, NULL);
 }
 
-static sb_session *open_ttl(sb_bridge *b, const char *id, sb_designated designated, int64_t ttl, int persistent)
+static sb_session *open_ttl(sb_bridge *b, const char *id, sb_designated designated, int64_t ttl,
+                            int persistent)
 {
 	sb_session_options o = SB_SESSION_OPTIONS_INIT;
 	sb_session *s = NULL;

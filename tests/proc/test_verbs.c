@@ -249,15 +249,16 @@ static void test_22_iterate_gives_refs(void **state)
 
 /* ── with ── */
 
-static const char manager[] = "class Manager:\n"
-                              "    def __init__(self, suppress=False):\n"
-                              "        self.suppress, self.log = suppress, []\n"
-                              "    def __enter__(self):\n"
-                              "        self.log.append('enter')\n"
-                              "        return 'inside'\n"
-                              "    def __exit__(self, type, value, traceback):\n"
-                              "        self.log.append((type and type.__name__, str(value), isinstance(value, type or object)))\n"
-                              "        return self.suppress\n";
+static const char manager[] =
+	"class Manager:\n"
+	"    def __init__(self, suppress=False):\n"
+	"        self.suppress, self.log = suppress, []\n"
+	"    def __enter__(self):\n"
+	"        self.log.append('enter')\n"
+	"        return 'inside'\n"
+	"    def __exit__(self, type, value, traceback):\n"
+	"        self.log.append((type and type.__name__, str(value), isinstance(value, type or object)))\n"
+	"        return self.suppress\n";
 
 static const char *logged(struct place *p, const char *source, sb_value **v)
 {
@@ -290,7 +291,9 @@ static void test_22_enter_exit(void **state)
 	assert_int_equal(sb_call(p->s, "builtins:int", sb_args("s", "x"), NULL), SB_EPYTHON);
 	assert_ok(sb_exit(p->s, &s, sb_last_error(), &suppressed));
 	assert_true(suppressed);
-	assert_string_equal(logged(p, "s", &v), "['enter', ('ValueError', \"invalid literal for int() with base 10: 'x'\", True)]");
+	assert_string_equal(
+		logged(p, "s", &v),
+		"['enter', ('ValueError', \"invalid literal for int() with base 10: 'x'\", True)]");
 	sb_value_free(v);
 	/* Suppression is asked of an exception only. */
 	assert_ok(sb_exit(p->s, &s, NULL, &suppressed));
@@ -361,7 +364,8 @@ static void test_26_causes_notes_frames_are_bounded(void **state)
 	              "        {}['k']\n"
 	              "    except KeyError as e:\n"
 	              "        x = RuntimeError('outer')\n"
-	              "        x.add_note('a note') if hasattr(x, 'add_note') else setattr(x, '__notes__', ['a note'])\n"
+	              "        x.add_note('a note') if hasattr(x, 'add_note') else setattr(x, '__notes__', "
+	              "['a note'])\n"
 	              "        raise x from e\n"
 	              "def deep(n):\n"
 	              "    if n == 0:\n"

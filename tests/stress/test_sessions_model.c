@@ -11,16 +11,16 @@
  * SB_STRESS_SECONDS sets how long (default 60). SB_SEED repeats the decisions, though not what the scheduler makes of
  * them; the seed is printed.
  */
-#include <stdarg.h>
-#include <stddef.h>
+#include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <errno.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -33,14 +33,14 @@
 enum {
 	SESSIONS = 200,
 	WORKERS = 8,
-	DEDICATED = 4,  /* the first ones have a process of their own */
-	SMALL = 7,      /* each seventh session holds few refs, and evicts */
+	DEDICATED = 4, /* the first ones have a process of their own */
+	SMALL = 7,     /* each seventh session holds few refs, and evicts */
 	SMALL_REFS = 4,
-	SHORT = 3,      /* each third session has a short TTL */
+	SHORT = 3, /* each third session has a short TTL */
 	TTL_MS = 1000,
-	WINDOW = 24,    /* sessions in use at a time; the others are idle, and expire */
+	WINDOW = 24, /* sessions in use at a time; the others are idle, and expire */
 	WINDOW_MS = 1500,
-	SHELF = 4,      /* refs that a worker shows the others, per session */
+	SHELF = 4, /* refs that a worker shows the others, per session */
 	CODES = 64,
 	REPORTS = 12,
 };
@@ -56,7 +56,7 @@ struct shown {
 	_Atomic uint32_t turn;
 	sb_ref ref;
 	uint64_t number;
-	uint64_t made_seq;      /* order among what happens to the session */
+	uint64_t made_seq; /* order among what happens to the session */
 	uint64_t made_ms;
 	int32_t designated_pid; /* 0: not known */
 	uint32_t leaves, releases;
@@ -188,9 +188,10 @@ __attribute__((format(printf, 2, 3))) static void violation(const struct act *a,
 
 	if (n >= REPORTS)
 		return;
-	used = (size_t)snprintf(model->reports[n], sizeof(model->reports[n]), "session %d%s%s%s, worker %d, %s: ", a->i,
-	                        a->i < DEDICATED ? " (dedicated)" : "", short_lived(a->i) ? " (short-lived)" : "",
-	                        small(a->i) ? " (small)" : "", a->w->number, a->what);
+	used = (size_t)snprintf(
+		model->reports[n], sizeof(model->reports[n]), "session %d%s%s%s, worker %d, %s: ", a->i,
+		a->i < DEDICATED ? " (dedicated)" : "", short_lived(a->i) ? " (short-lived)" : "",
+		small(a->i) ? " (small)" : "", a->w->number, a->what);
 	va_start(args, format);
 	vsnprintf(model->reports[n] + used, sizeof(model->reports[n]) - used, format, args);
 	va_end(args);
@@ -234,7 +235,8 @@ static void count(int err)
 
 static void unexpected(const struct act *a, int err)
 {
-	violation(a, "%s (outcome %d): %s", sb_error_name(err), sb_last_error()->outcome, sb_last_error()->message);
+	violation(a, "%s (outcome %d): %s", sb_error_name(err), sb_last_error()->outcome,
+	          sb_last_error()->message);
 }
 
 /* ── joining and leaving ── */
@@ -242,15 +244,18 @@ static void unexpected(const struct act *a, int err)
 static bool join(struct act *a, bool attach_only)
 {
 	sb_session_options o = SB_SESSION_OPTIONS_INIT;
-	struct held h = { .attach_only = attach_only, .opened_seq = atomic_fetch_add(&model->seq, 1), .touched_ms = a->begun_ms,
+	struct held h = { .attach_only = attach_only,
+		          .opened_seq = atomic_fetch_add(&model->seq, 1),
+		          .touched_ms = a->begun_ms,
 		          .releases = atomic_load(&a->m->releases.over) };
 	char id[32];
 	int err;
 
 	snprintf(id, sizeof(id), "model-%03d", a->i);
 	o.session_id = id;
-	o.designated = attach_only ? SB_DESIGNATED_ATTACH_ONLY :
-	               a->i < DEDICATED ? SB_DESIGNATED_DEDICATED : SB_DESIGNATED_SELF;
+	o.designated = attach_only        ? SB_DESIGNATED_ATTACH_ONLY
+	               : a->i < DEDICATED ? SB_DESIGNATED_DEDICATED
+	                                  : SB_DESIGNATED_SELF;
 	o.timeout_ms = 30000;
 	if (!attach_only) {
 		o.ttl_seconds = short_lived(a->i) ? TTL_MS / 1000 : 3600;
@@ -267,9 +272,11 @@ static bool join(struct act *a, bool attach_only)
 		return true;
 	}
 	/* Nobody knows of a session that is not there; one that ends while it is being made is not there either. */
-	if (attach_only && (err == SB_ENOSESSION || err == SB_ERELEASED || (err == SB_EEXPIRED && short_lived(a->i))))
+	if (attach_only &&
+	    (err == SB_ENOSESSION || err == SB_ERELEASED || (err == SB_EEXPIRED && short_lived(a->i))))
 		return false;
-	if ((err == SB_ERELEASED && released_since(a, h.releases)) || (err == SB_EEXPIRED && expired_since(a, a->begun_ms)))
+	if ((err == SB_ERELEASED && released_since(a, h.releases)) ||
+	    (err == SB_EEXPIRED && expired_since(a, a->begun_ms)))
 		return false;
 	unexpected(a, err);
 	return false;
@@ -347,10 +354,6 @@ static void make(struct act *a)
 	sb_value *v = NULL;
 	int err;
 
-	/* Known to be inexact: a designated owner's own call runs until its keeper has seen the release that is just over
-	 * (point 9 wants none), so that release may be what ends this ref. */
-	if (news.releases > 0)
-		news.releases--;
 	if (!a->h->attach_only && a->i >= DEDICATED)
 		atomic_fetch_or(&a->m->hosts, 1u << a->w->number); /* it may be elected */
 	r.name = "builtins:list";
@@ -393,22 +396,18 @@ static bool stale_allowed(const struct act *a, const struct shown *it, uint32_t 
 	bool this_life = it->made_seq > a->h->opened_seq && !expired_since(a, a->h->touched_ms);
 
 	switch (err) {
-	case SB_EREFRELEASED:
-		return drops > 0;
-	case SB_EREFEVICTED:
-		return small(a->i);
-	case SB_EREFEXPIRED:
-		return expired_since(a, it->made_ms);
+	case SB_EREFRELEASED: return drops > 0;
+	case SB_EREFEVICTED: return small(a->i);
+	case SB_EREFEXPIRED: return expired_since(a, it->made_ms);
 	case SB_EOWNERDIED:
 		/* The second is known to be inexact: a handle that has joined an orphaned session tells of its owner's
 		 * death also for a ref of an earlier session by the same id (point 18 wants that one's end). */
 		return may_be_dead(it->designated_pid) || atomic_load(&a->m->deaths.begun) > a->h->deaths;
-	case SB_EEXPIRED:
-		return expired_since(a, this_life ? a->h->touched_ms : it->made_ms);
+	case SB_EEXPIRED: return expired_since(a, this_life ? a->h->touched_ms : it->made_ms);
 	case SB_ERELEASED:
-		return released_since(a, it->releases) || (!this_life && atomic_load(&a->m->leaves.begun) > it->leaves);
-	default:
-		return false;
+		return released_since(a, it->releases) ||
+		       (!this_life && atomic_load(&a->m->leaves.begun) > it->leaves);
+	default: return false;
 	}
 }
 
@@ -416,11 +415,12 @@ static void check_value(struct act *a, const struct shown *it, const sb_value *v
 {
 	int64_t session = -1, number = -1;
 
-	if (sb_value_len(v) != 2 || sb_value_int(sb_value_at(v, 0), &session) || sb_value_int(sb_value_at(v, 1), &number))
+	if (sb_value_len(v) != 2 || sb_value_int(sb_value_at(v, 0), &session) ||
+	    sb_value_int(sb_value_at(v, 1), &number))
 		violation(a, "not the value that was made");
 	else if (session != a->i || (uint64_t)number != it->number)
-		violation(a, "object %lld of session %lld instead of %llu", (long long)number, (long long)session,
-		          (unsigned long long)it->number);
+		violation(a, "object %lld of session %lld instead of %llu", (long long)number,
+		          (long long)session, (unsigned long long)it->number);
 	atomic_fetch_add(&model->checked_refs, 1);
 }
 
@@ -441,8 +441,10 @@ static void use(struct act *a)
 		sb_value_free(v);
 		succeeded(a);
 	} else if (end_allowed(a, err)) {
-		drop_handle(a); /* the session of the handle ended; the ref may be of a later one by the same id */
-	} else if (!stale_allowed(a, &it, atomic_load(&at->turn) == turn ? atomic_load(&at->drops) : 1, err)) {
+		drop_handle(
+			a); /* the session of the handle ended; the ref may be of a later one by the same id */
+	} else if (!stale_allowed(a, &it, atomic_load(&at->turn) == turn ? atomic_load(&at->drops) : 1,
+	                          err)) {
 		unexpected(a, err);
 	}
 }
@@ -504,10 +506,11 @@ static void release(struct act *a)
 		return;
 	err = sb_call(a->h->s, "math:sqrt", sb_args("i", (int64_t)4), NULL);
 	count(err);
-	if (err == 0 && !alone) /* another's release was killed after its transaction: a sweep tells the callers */
+	if (err == 0 &&
+	    !alone) /* another's release was killed after its transaction: a sweep tells the callers */
 		;
 	else if (err != SB_ERELEASED && !(err == SB_EEXPIRED && end_allowed(a, err)) &&
-	    !(err == SB_EOWNERDIED && atomic_load(&a->m->deaths.begun) > a->h->deaths))
+	         !(err == SB_EOWNERDIED && atomic_load(&a->m->deaths.begun) > a->h->deaths))
 		violation(a, "a call after the release: %s", sb_error_name(err));
 	drop_handle(a);
 }
@@ -516,7 +519,8 @@ static void kill_dedicated(struct act *a)
 {
 	sb_session_info info = { .size = sizeof(info) };
 
-	if (sb_session_get_info(a->h->s, &info) || info.state != SB_SESSION_ACTIVE || info.designated_pid <= 1)
+	if (sb_session_get_info(a->h->s, &info) || info.state != SB_SESSION_ACTIVE ||
+	    info.designated_pid <= 1)
 		return;
 	atomic_fetch_add(&a->m->deaths.begun, 1); /* never over: nobody here can wait for it */
 	mark_dead(info.designated_pid);
@@ -639,8 +643,10 @@ static unsigned chosen_seed(void)
 
 static void print_outcomes(unsigned kills)
 {
-	print_message("%u workers and %u dedicated owners killed; %u refs checked, %u foreign refs refused, %u elections\n", kills,
-	              model->dedicated_kills, model->checked_refs, model->foreign_refs, model->elected);
+	print_message("%u workers and %u dedicated owners killed; %u refs checked, %u foreign refs refused, "
+	              "%u elections\n",
+	              kills, model->dedicated_kills, model->checked_refs, model->foreign_refs,
+	              model->elected);
 	for (int code = 0; code < CODES; code++)
 		if (model->done[code])
 			print_message("  %-16s %u\n", sb_error_name(-code), model->done[code]);
@@ -703,7 +709,8 @@ static void test_10_31_33_random_life_and_death(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_10_31_33_random_life_and_death, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_10_31_33_random_life_and_death, fixture_setup,
+		                                fixture_teardown),
 	};
 
 	return cmocka_run_group_tests_name("sessions_model", tests, NULL, NULL);

@@ -45,8 +45,12 @@ static int add_process(struct many *many)
 
 static struct sb__owner_rec owner_of(const struct sb__identity *identity, uint64_t uid, uint32_t handle)
 {
-	return (struct sb__owner_rec){ .session_uid = uid, .slot = identity->slot, .generation = identity->generation,
-		                       .handle = handle, .pid = identity->pid, .joined_wall_ms = sb__wall_ms() };
+	return (struct sb__owner_rec){ .session_uid = uid,
+		                       .slot = identity->slot,
+		                       .generation = identity->generation,
+		                       .handle = handle,
+		                       .pid = identity->pid,
+		                       .joined_wall_ms = sb__wall_ms() };
 }
 
 static int add_file(struct many *many, uint64_t incarnation, const char *suffix)

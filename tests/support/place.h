@@ -26,10 +26,10 @@ sb_ref place_ref(struct place *p, const char *source);
 int64_t place_int(struct place *p, const char *source);
 
 /* Both places for a test. */
-#define BOTH_PLACES(name)                                                          \
-	{ #name "_here", name, place_here, place_teardown, NULL },                 \
-	{                                                                          \
-		#name "_there", name, place_there, place_teardown, NULL            \
+#define BOTH_PLACES(name)                                               \
+	{ #name "_here", name, place_here, place_teardown, NULL },      \
+	{                                                               \
+#name "_there", name, place_there, place_teardown, NULL \
 	}
 
 #endif

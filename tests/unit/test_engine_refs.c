@@ -434,17 +434,22 @@ static void test_withdrawn_refs_go(void **state)
 	assert_int_equal(0, use(table, &kept));
 	probe_engine()->withdraw(table, number); /* once more: nothing */
 	/* What another call was told of meanwhile stays. */
-	assert_int_equal(0, probe_call(table, "builtins:exec", sb_args("s{}", "import sbprobe; sbprobe.shared = sbprobe.Box(9)"), NULL));
+	assert_int_equal(0,
+	                 probe_call(table, "builtins:exec",
+	                            sb_args("s{}", "import sbprobe; sbprobe.shared = sbprobe.Box(9)"), NULL));
 	number = run_unread(table, "builtins:getattr", sb_args("os", NULL, "x"));
 	assert_int_equal(0, number); /* it raised */
-	number = run_unread(table, "builtins:eval", sb_args("s{}", "[__import__('sbprobe').shared, __import__('sbprobe').Box(1)]"));
-	assert_int_equal(0, probe_call(table, "builtins:eval", sb_args("s{}", "[__import__('sbprobe').shared]"), &list));
+	number = run_unread(table, "builtins:eval",
+	                    sb_args("s{}", "[__import__('sbprobe').shared, __import__('sbprobe').Box(1)]"));
+	assert_int_equal(0, probe_call(table, "builtins:eval",
+	                               sb_args("s{}", "[__import__('sbprobe').shared]"), &list));
 	assert_int_equal(3, counts(table).live);
 	probe_engine()->withdraw(table, number);
 	assert_int_equal(2, counts(table).live);
 	assert_int_equal(0, use(table, sb_value_ref(sb_value_at(list, 0))));
 	sb_value_free(list);
-	assert_int_equal(0, probe_call(table, "builtins:exec", sb_args("s{}", "import sbprobe; del sbprobe.shared"), NULL));
+	assert_int_equal(0, probe_call(table, "builtins:exec",
+	                               sb_args("s{}", "import sbprobe; del sbprobe.shared"), NULL));
 	probe_table_free(table);
 	assert_int_equal(before, boxes_alive());
 }
@@ -498,8 +503,9 @@ static void row_clear(void *arg, uint32_t slot)
 static void test_rows(void **state)
 {
 	struct rows rows = { 0 };
-	const struct sb__table_options options = { .max_refs = 2,
-		                                   .rows = { &rows, row_set, row_touch, row_pins, row_clear } };
+	const struct sb__table_options options = {
+		.max_refs = 2, .rows = { &rows, row_set, row_touch, row_pins, row_clear }
+	};
 	struct sb__table *table = probe_table(&options);
 	sb_ref a = make(table, 1), b;
 

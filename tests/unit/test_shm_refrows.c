@@ -105,7 +105,8 @@ static void one_row_is_read_alone(void **state)
 	assert_int_equal(view.creator_pid, 77);
 	assert_int_equal(view.pins, 0);
 	assert_int_equal(sb__refrows_read(dir, WORLD_INCARNATION, 499, &view), 0);
-	assert_int_equal(sb__refrows_read(dir, WORLD_INCARNATION, UINT32_MAX, &view), 0); /* beyond the file */
+	assert_int_equal(sb__refrows_read(dir, WORLD_INCARNATION, UINT32_MAX, &view),
+	                 0); /* beyond the file */
 	sb__refrows_clear(t->rows, 500);
 	assert_int_equal(sb__refrows_read(dir, WORLD_INCARNATION, 500, &view), 0);
 	sb__refrows_set(t->rows, 500, 3, "a.B", 99, 77); /* a module longer than the name is cut */
@@ -208,14 +209,10 @@ static void readers_see_whole_rows_while_they_change(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(no_file_means_no_rows),
-		TEST(a_row_is_seen_until_it_is_cleared),
-		TEST(one_row_is_read_alone),
-		TEST(rows_grow_to_many),
-		TEST(long_names_are_cut),
-		TEST(impossible_slots_are_dropped),
-		TEST(garbage_rows_are_only_shown),
-		TEST(readers_see_whole_rows_while_they_change),
+		TEST(no_file_means_no_rows),       TEST(a_row_is_seen_until_it_is_cleared),
+		TEST(one_row_is_read_alone),       TEST(rows_grow_to_many),
+		TEST(long_names_are_cut),          TEST(impossible_slots_are_dropped),
+		TEST(garbage_rows_are_only_shown), TEST(readers_see_whole_rows_while_they_change),
 	};
 
 	return cmocka_run_group_tests_name("shm_refrows", tests, NULL, NULL);

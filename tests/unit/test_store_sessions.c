@@ -604,7 +604,8 @@ static void test_13_ttl_begins_anew_when_the_owner_changes(void **state)
 	store_fixture_verify(f->store);
 	while (sb__now_ms() + 60000 <= after)
 		;
-	assert_int_equal(sb__store_session_elect(f->store, "demo", rec.incarnation, &rec.designated, &rec), 1);
+	assert_int_equal(sb__store_session_elect(f->store, "demo", rec.incarnation, &rec.designated, &rec),
+	                 1);
 	assert_true(get(f, "demo").expires_ms > after);
 	after = get(f, "demo").expires_ms;
 	while (sb__now_ms() + 60000 <= after)

@@ -35,7 +35,8 @@ const struct tool_option view_events_options[] = {
 	  .target = &follow },
 	{ .name = "since",
 	  .argument = "NUMBER",
-	  .help = "only events after that number, the last one already seen (default: 0, all that the ring still has)",
+	  .help = "only events after that number, the last one already seen (default: 0, all that the ring "
+	          "still has)",
 	  .type = TOOL_WHOLE,
 	  .target = &since,
 	  .min = 0,
@@ -85,8 +86,8 @@ static void event_text(const struct sb__event *e)
 {
 	char wall[32];
 
-	printf("%s.%03d  %6" PRIu64 "  %-8s", view_wall(e->wall_ms, wall, sizeof(wall)), (int)(e->wall_ms % 1000),
-	       e->sequence, sb__event_kind_name(e->kind));
+	printf("%s.%03d  %6" PRIu64 "  %-8s", view_wall(e->wall_ms, wall, sizeof(wall)),
+	       (int)(e->wall_ms % 1000), e->sequence, sb__event_kind_name(e->kind));
 	if (e->session_id[0])
 		printf(" \"%s\"", e->session_id);
 	if (e->count)
@@ -156,7 +157,8 @@ static int open_ring(const struct sb__bridge_dir *dir, uint64_t until_ms, struct
 {
 	int r;
 
-	while ((r = sb__events_open(dir->boot, false, ret)) == 1 && follow && !over(until_ms) && !removed(dir))
+	while ((r = sb__events_open(dir->boot, false, ret)) == 1 && follow && !over(until_ms) &&
+	       !removed(dir))
 		nap(LOOK_MS);
 	return r;
 }
@@ -195,7 +197,9 @@ static int show_ring(const struct sb__bridge_dir *dir, const struct sb__events *
 
 int view_events(struct sb__inspect *inspect, const char *none)
 {
-	uint64_t until_ms = follow && inspect_common.timeout_ms ? sb__now_ms() + (uint64_t)inspect_common.timeout_ms : 0;
+	uint64_t until_ms = follow && inspect_common.timeout_ms
+	                            ? sb__now_ms() + (uint64_t)inspect_common.timeout_ms
+	                            : 0;
 	struct sb__events ring = { .shm = NULL };
 	struct sb__bridge_dir dir;
 	int r, status;

@@ -54,5 +54,7 @@ uint64_t notify_watchdog_ms(void)
 
 	if (pid != 0 && pid != (uint64_t)getpid())
 		return 0; /* inherited: it is meant for another process */
-	return usec == 0 ? 0 : usec < 2000 ? 1 : usec / 2000; /* half of the time, as sd_watchdog_enabled(3) advises */
+	return usec == 0     ? 0
+	       : usec < 2000 ? 1
+	                     : usec / 2000; /* half of the time, as sd_watchdog_enabled(3) advises */
 }

@@ -13,10 +13,9 @@
 #include "snakebridge/error.h"
 
 struct batch {
-	PyObject_HEAD
-	PyObject *iterator; /* NULL once it is exhausted */
-	PyObject *unread;   /* list */
-	PyObject *pending;  /* exception that comes after what is unread, or NULL */
+	PyObject_HEAD PyObject *iterator; /* NULL once it is exhausted */
+	PyObject *unread;                 /* list */
+	PyObject *pending;                /* exception that comes after what is unread, or NULL */
 	bool busy;
 };
 
@@ -156,7 +155,8 @@ PyObject *sb__batch_next(PyObject *object, Py_ssize_t max, bool *ret_last, struc
 	PyObject *items = NULL;
 
 	if (!batch_type || Py_TYPE(object) != batch_type) {
-		sb__because(why, SB_EINVAL, "the target of next is not an iterator that iter gave; ask iter for one");
+		sb__because(why, SB_EINVAL,
+		            "the target of next is not an iterator that iter gave; ask iter for one");
 		return NULL;
 	}
 	if (!begin(b))

@@ -24,16 +24,18 @@ static PyObject *cancelled_type; /* by whoever holds the GIL */
 static PyObject *type_needed(void)
 {
 	if (!cancelled_type) {
-		cancelled_type = PyErr_NewExceptionWithDoc("snakebridge.CallCancelled",
-		                                           "The call was cancelled, or nobody waits for it any more.",
-		                                           PyExc_BaseException, NULL);
+		cancelled_type = PyErr_NewExceptionWithDoc(
+			"snakebridge.CallCancelled",
+			"The call was cancelled, or nobody waits for it any more.", PyExc_BaseException,
+			NULL);
 		if (!cancelled_type)
 			PyErr_Clear();
 	}
 	return cancelled_type;
 }
 
-void sb__running_add(struct sb__running *running, const struct sb__table *table, const struct sb__call_origin *origin)
+void sb__running_add(struct sb__running *running, const struct sb__table *table,
+                     const struct sb__call_origin *origin)
 {
 	running->table = table;
 	running->trace_id = origin ? origin->trace_id : 0;
@@ -94,7 +96,8 @@ static bool meant(const struct sb__running *r, const struct sb__table *table, ui
 }
 
 /* Those that wait for the GIL need no exception. Counts those that were told, by this or earlier, and those that need one. */
-static unsigned mark_waiting(const struct sb__table *table, uint64_t trace_id, uint64_t key, unsigned *ret_need)
+static unsigned mark_waiting(const struct sb__table *table, uint64_t trace_id, uint64_t key,
+                             unsigned *ret_need)
 {
 	unsigned told = 0;
 

@@ -21,7 +21,8 @@ struct sb__running {
 };
 
 /* Before the GIL is taken, which may take long. */
-void sb__running_add(struct sb__running *running, const struct sb__table *table, const struct sb__call_origin *origin);
+void sb__running_add(struct sb__running *running, const struct sb__table *table,
+                     const struct sb__call_origin *origin);
 /* With the GIL: false if it was cancelled meanwhile; then nothing may run. */
 bool sb__running_begin(struct sb__running *running);
 /* With the GIL: from now on it cannot be interrupted, and what was on its way meets no other call. */

@@ -56,7 +56,8 @@ void sb__arguments_drop(struct sb__arguments *arguments);
 /* ── encode.c ── */
 
 /* Appends a result. 0, or the reason in why (buf then holds rubbish). flags: SB_CALL_AS_REF, SB_CALL_PLAIN. */
-int sb__encode(struct sb__call *call, PyObject *object, uint32_t flags, struct sb__buf *buf, struct sb__why *why);
+int sb__encode(struct sb__call *call, PyObject *object, uint32_t flags, struct sb__buf *buf,
+               struct sb__why *why);
 /* The same for a batch, as message.h says: a list of items, each treated as a result, and whether it was the last. */
 int sb__encode_batch(struct sb__call *call, PyObject *list, bool last, uint32_t flags, struct sb__buf *buf,
                      struct sb__why *why);
@@ -78,7 +79,8 @@ struct sb__lookup {
 PyObject *sb__resolve_path(struct sb__lookup *lookup, const char *path, size_t len, bool for_call);
 PyObject *sb__resolve_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len);
 /* Sets an attribute; a dotted name walks down to it. 0, or as above. */
-int sb__assign_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len, PyObject *value);
+int sb__assign_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len,
+                    PyObject *value);
 /* A special method that a verb stands for: the verb names nothing, so the policy says nothing of it. */
 PyObject *sb__resolve_special(struct sb__lookup *lookup, PyObject *object, const char *name);
 

@@ -175,7 +175,8 @@ static int put_ordered(struct encoding *e, PyObject *dict)
 	int err = 0;
 
 	for (Py_ssize_t i = 0; i < count; i++)
-		if (!PyTuple_Check(PyList_GET_ITEM(items, i)) || PyTuple_GET_SIZE(PyList_GET_ITEM(items, i)) != 2)
+		if (!PyTuple_Check(PyList_GET_ITEM(items, i)) ||
+		    PyTuple_GET_SIZE(PyList_GET_ITEM(items, i)) != 2)
 			count = -1; /* a subclass with items of its own kind */
 	if (count < 0) {
 		PyErr_Clear();
@@ -294,7 +295,8 @@ static int put_result(struct encoding *e, PyObject *object)
 	return e->flags & SB_CALL_AS_REF && object != Py_None ? put_ref(e, object) : put(e, object);
 }
 
-static void begin(struct encoding *e, struct sb__call *call, uint32_t flags, struct sb__buf *buf, struct sb__why *why)
+static void begin(struct encoding *e, struct sb__call *call, uint32_t flags, struct sb__buf *buf,
+                  struct sb__why *why)
 {
 	e->call = call;
 	e->buf = buf;
@@ -316,7 +318,8 @@ static int finish(struct encoding *e, int err)
 	return 0;
 }
 
-int sb__encode(struct sb__call *call, PyObject *object, uint32_t flags, struct sb__buf *buf, struct sb__why *why)
+int sb__encode(struct sb__call *call, PyObject *object, uint32_t flags, struct sb__buf *buf,
+               struct sb__why *why)
 {
 	struct encoding e;
 

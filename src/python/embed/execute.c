@@ -25,7 +25,7 @@ struct run {
 	PyObject *target;
 	struct sb__arguments arguments;
 	struct sb__why why;
-	int code; /* what an exception means */
+	int code;  /* what an exception means */
 	bool last; /* next: the batch is the last */
 };
 
@@ -202,12 +202,13 @@ static PyObject *do_exit(struct run *run)
 	int suppressed = 0;
 
 	if (run->arguments.count == 2) {
-		name = PyUnicode_Check(run->arguments.items[0]) ?
-			       PyUnicode_AsUTF8AndSize(run->arguments.items[0], &len) :
-			       NULL;
+		name = PyUnicode_Check(run->arguments.items[0])
+		               ? PyUnicode_AsUTF8AndSize(run->arguments.items[0], &len)
+		               : NULL;
 		if (!name) {
 			PyErr_Clear();
-			sb__because(&run->why, SB_EINVAL, "exit takes nothing, or an exception's type (a str) and message");
+			sb__because(&run->why, SB_EINVAL,
+			            "exit takes nothing, or an exception's type (a str) and message");
 			Py_DECREF(exception);
 			return NULL;
 		}
@@ -314,11 +315,13 @@ static int check_shape(struct run *run, const struct verb *verb)
 	if (verb->most == ANY_COUNT)
 		return 0;
 	if (arguments->keywords)
-		return sb__because(&run->why, SB_EINVAL, "%s takes no keyword arguments; leave them out", verb->name);
+		return sb__because(&run->why, SB_EINVAL, "%s takes no keyword arguments; leave them out",
+		                   verb->name);
 	if (arguments->count < verb->least || arguments->count > verb->most ||
 	    (head->verb == SB_VERB_EXIT && arguments->count == 1))
 		return sb__because(&run->why, SB_EINVAL, "%s takes %zu positional arguments%s; it got %zu",
-		                   verb->name, verb->most, head->verb == SB_VERB_EXIT ? " or none" : "", arguments->count);
+		                   verb->name, verb->most, head->verb == SB_VERB_EXIT ? " or none" : "",
+		                   arguments->count);
 	return 0;
 }
 
@@ -376,8 +379,9 @@ static bool reply_value(struct run *run, PyObject *result, struct sb__buf *reply
 {
 	sb__put_array(reply, 2);
 	sb__put_uint(reply, SB__REPLY_VALUE);
-	if (run->head.verb == SB_VERB_NEXT ? encode_batch(run, result, reply) :
-	                                     sb__encode(&run->call, result, run->head.flags, reply, &run->why) == 0)
+	if (run->head.verb == SB_VERB_NEXT
+	            ? encode_batch(run, result, reply)
+	            : sb__encode(&run->call, result, run->head.flags, reply, &run->why) == 0)
 		return true;
 	sb__reply_fail(reply, run->why.code, run->why.message);
 	return false;

@@ -64,23 +64,25 @@ static const char *match(const struct sb__policy *policy, char sign, bool attrib
 
 static int denied(struct sb__why *why, const char *pattern, const char *name)
 {
-	return sb__because(why, SB_EDENIED,
-	                   "the session's policy denies \"%s\" by its pattern \"%s\"; %s", name, pattern,
-	                   sb_error_advice(SB_EDENIED));
+	return sb__because(why, SB_EDENIED, "the session's policy denies \"%s\" by its pattern \"%s\"; %s",
+	                   name, pattern, sb_error_advice(SB_EDENIED));
 }
 
 static int not_allowed(struct sb__why *why, const char *what, const char *name)
 {
-	return sb__because(why, SB_EDENIED,
-	                   "the session's policy allows only some %s, and none of its patterns matches \"%s\"; %s", what,
-	                   name, sb_error_advice(SB_EDENIED));
+	return sb__because(
+		why, SB_EDENIED,
+		"the session's policy allows only some %s, and none of its patterns matches \"%s\"; %s", what,
+		name, sb_error_advice(SB_EDENIED));
 }
 
 static int copy(const char *name, size_t len, char out[NAME_MAX_BYTES + 1], struct sb__why *why)
 {
 	if (len > NAME_MAX_BYTES || memchr(name, '\0', len))
-		return sb__because(why, SB_EDENIED, "the session has a policy, and names of more than %d bytes or with a NUL are denied",
-		                   NAME_MAX_BYTES);
+		return sb__because(
+			why, SB_EDENIED,
+			"the session has a policy, and names of more than %d bytes or with a NUL are denied",
+			NAME_MAX_BYTES);
 	memcpy(out, name, len);
 	out[len] = '\0';
 	return 0;
@@ -107,7 +109,8 @@ static int check_pieces(const struct sb__policy *policy, char *name, struct sb__
 }
 
 /* One beginning of a path. */
-static int check_beginning(const struct sb__policy *policy, const char *name, bool *allowed, struct sb__why *why)
+static int check_beginning(const struct sb__policy *policy, const char *name, bool *allowed,
+                           struct sb__why *why)
 {
 	const char *pattern = match(policy, '-', false, name);
 
@@ -191,7 +194,8 @@ int sb__policy_attr(const struct sb__policy *policy, const char *attr, size_t le
 	return err;
 }
 
-int sb__policy_denied_pieces(const struct sb__policy *policy, const char *attr, size_t len, struct sb__why *why)
+int sb__policy_denied_pieces(const struct sb__policy *policy, const char *attr, size_t len,
+                             struct sb__why *why)
 {
 	char name[NAME_MAX_BYTES + 1];
 	int err;
@@ -202,8 +206,8 @@ int sb__policy_denied_pieces(const struct sb__policy *policy, const char *attr, 
 	return err ? err : check_pieces(policy, name, why);
 }
 
-int sb__policy_in_module(const struct sb__policy *policy, const char *module, const char *attr, bool by_object,
-                         struct sb__why *why)
+int sb__policy_in_module(const struct sb__policy *policy, const char *module, const char *attr,
+                         bool by_object, struct sb__why *why)
 {
 	size_t module_len = strlen(module), attr_len = strlen(attr);
 	char name[NAME_MAX_BYTES + 1];

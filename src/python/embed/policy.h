@@ -23,9 +23,10 @@ int sb__policy_path(const struct sb__policy *policy, const char *path, size_t le
 /* A dotted attribute name that starts at an object of a caller's, before anything of it is looked up. */
 int sb__policy_attr(const struct sb__policy *policy, const char *name, size_t len, struct sb__why *why);
 /* A dotted name that starts at a module, likewise; its first step is still to be checked. */
-int sb__policy_denied_pieces(const struct sb__policy *policy, const char *name, size_t len, struct sb__why *why);
+int sb__policy_denied_pieces(const struct sb__policy *policy, const char *name, size_t len,
+                             struct sb__why *why);
 /* A name about to be looked up in a module that a walk has come to. by_object: the walk began at an object. */
-int sb__policy_in_module(const struct sb__policy *policy, const char *module, const char *name, bool by_object,
-                         struct sb__why *why);
+int sb__policy_in_module(const struct sb__policy *policy, const char *module, const char *name,
+                         bool by_object, struct sb__why *why);
 
 #endif

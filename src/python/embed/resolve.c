@@ -270,8 +270,8 @@ PyObject *sb__resolve_path(struct sb__lookup *lookup, const char *path, size_t l
 	PyObject *module;
 
 	if (!is_dotted(path, module_len) || (colon && !is_dotted(colon + 1, rest_len))) {
-		lookup->code =
-			not_a_name(lookup->why, "path of a Python name such as \"module:name\"", path, len);
+		lookup->code = not_a_name(lookup->why, "path of a Python name such as \"module:name\"", path,
+		                          len);
 		return NULL;
 	}
 	lookup->code = sb__policy_path(lookup->policy, path, len, lookup->why);
@@ -327,7 +327,8 @@ static int assign_code(void)
 	return code;
 }
 
-int sb__assign_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len, PyObject *value)
+int sb__assign_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len,
+                    PyObject *value)
 {
 	const char *dot = memrchr(name, '.', len);
 	size_t last_len = dot ? len - (size_t)(dot - name) - 1 : len;

@@ -43,10 +43,11 @@ struct entry {
 	uint32_t generation;
 	uint32_t endings;      /* of the generations before; the last one in the lowest two bits */
 	uint32_t older, newer; /* by last use; of a free entry, newer is the next free one */
-	uint32_t pins;    /* by calls that run */
-	uint32_t held;    /* by users: sb_ref_pin() */
-	uint64_t made_by; /* number of the call that made it, while no other call used it or was told of it; else 0 */
-	bool delivered;   /* some caller was told of it */
+	uint32_t pins;         /* by calls that run */
+	uint32_t held;         /* by users: sb_ref_pin() */
+	uint64_t
+		made_by; /* number of the call that made it, while no other call used it or was told of it; else 0 */
+	bool delivered; /* some caller was told of it */
 	uint8_t nonce[16];
 };
 
@@ -569,8 +570,8 @@ static int new_slot(struct sb__table *table, uint32_t *ret_slot)
 	return 0;
 }
 
-static int add(struct sb__call *call, PyObject *object, const char *type_name, size_t module_len, uint64_t now_ms,
-               uint32_t *ret_slot)
+static int add(struct sb__call *call, PyObject *object, const char *type_name, size_t module_len,
+               uint64_t now_ms, uint32_t *ret_slot)
 {
 	struct sb__table *table = call->table;
 	struct entry *e;
@@ -589,13 +590,14 @@ static int add(struct sb__call *call, PyObject *object, const char *type_name, s
 	table->live++;
 	atomic_store_explicit(&table->count_live, table->live, memory_order_relaxed);
 	if (table->options.rows.set)
-		table->options.rows.set(table->options.rows.arg, slot, e->generation, type_name, (uint32_t)module_len,
-		                        call->pid);
+		table->options.rows.set(table->options.rows.arg, slot, e->generation, type_name,
+		                        (uint32_t)module_len, call->pid);
 	*ret_slot = slot;
 	return 0;
 }
 
-int sb__table_name(struct sb__call *call, PyObject *object, const char *type_name, size_t module_len, sb_ref *ret)
+int sb__table_name(struct sb__call *call, PyObject *object, const char *type_name, size_t module_len,
+                   sb_ref *ret)
 {
 	struct sb__table *table = call->table;
 	uint64_t now_ms = sb__now_coarse_ms();

@@ -29,7 +29,7 @@ struct sb__policy;
 struct sb__call {
 	struct sb__table *table;
 	uint64_t number; /* of the table's calls, from 1 */
-	int32_t pid; /* of the caller */
+	int32_t pid;     /* of the caller */
 	struct sb__pin *pins;
 	size_t pin_count, pin_cap;
 	PyObject **drops; /* objects that left the table, to be dropped at the end */
@@ -57,7 +57,8 @@ int sb__table_find(struct sb__call *call, const sb_ref *ref, PyObject **ret);
  * The ref of an object: the one it has, else a new one; pinned for the call. Fills all of *ret but session
  * id and type name. Errors: SB_EREFSFULL, SB_ENOMEM, SB_ESYSTEM.
  */
-int sb__table_name(struct sb__call *call, PyObject *object, const char *type_name, size_t module_len, sb_ref *ret);
+int sb__table_name(struct sb__call *call, PyObject *object, const char *type_name, size_t module_len,
+                   sb_ref *ret);
 
 /*
  * Pins a ref or takes a pin away (by: 1 or -1): while it has one it is not evicted. Unpinning one that has none is
