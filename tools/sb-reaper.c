@@ -385,8 +385,10 @@ static int keep_tidy(struct reaper *reaper)
 			return sb__fail(SB_ENOBRIDGE, "the bridge in %s was removed", reaper->dir.path);
 		}
 		status = make_pass(reaper, files, false, &result);
-		if (status != TOOL_EXIT_OK && status != TOOL_EXIT_CORRUPT)
+		if (status != TOOL_EXIT_OK && status != TOOL_EXIT_CORRUPT) {
+			reaper->gone = await_bridge; /* removed under the pass, most likely: look again */
 			return status;
+		}
 		if (files && result.complete) {
 			reaper->files_ms = sb__now_ms() + (uint64_t)files_every_ms;
 			stamp_files(reaper);
@@ -421,13 +423,20 @@ static void close_bridge(struct reaper *reaper)
 	reaper->store = NULL;
 }
 
+/* What a bridge that is being made or removed at this moment looks like. One that stays so is looked at again and
+ * again, which the status says. */
+static bool half_made(int code)
+{
+	return code == SB_ESTORE || code == SB_ESYSTEM || code == SB_ECORRUPT || code == SB_EDIR;
+}
+
 /* One bridge's time. */
 static int tidy_bridge(struct reaper *reaper)
 {
 	int status = open_bridge(reaper);
 
 	if (status < 0) {
-		reaper->gone = status == SB_ENOBRIDGE;
+		reaper->gone = status == SB_ENOBRIDGE || (await_bridge && half_made(status));
 		return reaper->gone && await_bridge ? status : tool_report(&tool, sb_last_error());
 	}
 	reaper->files_ms = 0;
