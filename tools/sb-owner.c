@@ -93,7 +93,7 @@ static const struct tool tool = {
 	.name = "sb-owner",
 	.usage = "--session ID [options]",
 	.about = "Holds the Python objects of one session and serves calls on them, until the session ends. "
-	         "SIGTERM and SIGINT "
+		 "SIGTERM and SIGINT "
 		 "end it; the session is then orphaned.",
 	.groups = groups,
 	.exits = "0  the session ended, or a signal ended the owner\n"

@@ -362,14 +362,6 @@ static int start_waiting(struct reaper *reaper)
 	return 0;
 }
 
-/* The directory was removed: its files are of no use to anybody any more. */
-static bool vanished(const struct reaper *reaper)
-{
-	struct stat st;
-
-	return sb__os_fstat(reaper->dir.boot, &st) == 0 && st.st_nlink == 0;
-}
-
 /* Passes until a signal (TOOL_EXIT_OK), a failure, or the bridge is gone. */
 static int keep_tidy(struct reaper *reaper)
 {
@@ -380,7 +372,7 @@ static int keep_tidy(struct reaper *reaper)
 	do {
 		bool files = sb__now_ms() >= reaper->files_ms;
 
-		if (vanished(reaper)) {
+		if (sb__bridge_dir_vanished(&reaper->dir)) {
 			reaper->gone = true;
 			return sb__fail(SB_ENOBRIDGE, "the bridge in %s was removed", reaper->dir.path);
 		}

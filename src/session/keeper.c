@@ -306,13 +306,6 @@ static void sweep(struct sb__host *host, uint64_t now)
 }
 
 /* Somebody removed the bridge's directory: nobody can reach these sessions any more. */
-static bool directory_vanished(const struct sb__host *host)
-{
-	struct stat st;
-
-	return sb__os_fstat(host->core->dir.boot, &st) == 0 && st.st_nlink == 0;
-}
-
 static void end_all(struct sb__host *host)
 {
 	for (uint32_t i = 0; i < host->top; i++) {
@@ -332,7 +325,7 @@ static void keep_all(struct sb__host *host)
 {
 	uint64_t now = sb__now_ms();
 
-	if (directory_vanished(host))
+	if (sb__bridge_dir_vanished(&host->core->dir))
 		end_all(host);
 	else
 		sweep(host, now);

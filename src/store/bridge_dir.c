@@ -469,3 +469,10 @@ int sb__bridge_dir_remove_boot(const struct sb__bridge_dir *dir, const char *nam
 		                      name);
 	return 1;
 }
+
+bool sb__bridge_dir_vanished(const struct sb__bridge_dir *dir)
+{
+	struct stat st;
+
+	return sb__os_fstat(dir->life_fd, &st) == 0 && st.st_nlink == 0;
+}

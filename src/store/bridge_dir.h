@@ -37,6 +37,10 @@ struct sb__bridge_dir {
 int sb__bridge_dir_open(const char *dir, bool create, struct sb__bridge_dir *ret);
 void sb__bridge_dir_close(struct sb__bridge_dir *dir); /* any process; closes descriptors only */
 
+/* Somebody removed the bridge under this process: its life file is unlinked. The folders may linger, where a file
+ * was made in them during the removal. */
+bool sb__bridge_dir_vanished(const struct sb__bridge_dir *dir);
+
 #define SB__BOOT_NAME_SIZE 14 /* "boot-" + 8 hex digits + NUL */
 /* Names of folders that other boots left and this user owns, at most max; how many, or an error. None on file
  * systems that another running machine may share. */
