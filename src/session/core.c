@@ -19,6 +19,9 @@
 #include "core.h"
 #include "fail.h"
 #include "os_linux.h"
+#include "sweep.h"
+
+#define ATTACH_SWEEP_MS 1000 /* how long attaching may tidy where every process slot is taken */
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sb__core *registry;
@@ -96,6 +99,19 @@ static void forget_inherited_locked(struct sb__core *core)
 	core->store = NULL;
 }
 
+/* Where dead processes keep all slots because no reaper runs, this one tidies before it gives up. */
+static int take_slot(struct sb__core *core)
+{
+	struct sb__sweep_options options = { .budget_ms = ATTACH_SWEEP_MS };
+	struct sb__sweep_result result;
+	int err = sb__store_process_add(core->store, &core->self, hold_slot, drop_slot, core);
+
+	if (err != SB_EPROCESSES)
+		return err;
+	err = sb__reaper_sweep(core->store, &core->dir, &options, &result);
+	return err ? err : sb__store_process_add(core->store, &core->self, hold_slot, drop_slot, core);
+}
+
 static int attach_locked(struct sb__core *core)
 {
 	int err;
@@ -109,7 +125,7 @@ static int attach_locked(struct sb__core *core)
 	err = sb__identity_self(&core->self);
 	if (err)
 		return err;
-	err = sb__store_process_add(core->store, &core->self, hold_slot, drop_slot, core);
+	err = take_slot(core);
 	if (err)
 		return err;
 	err = sb__arena_create(core->dir.arena, core->self.slot, core->self.generation, &core->arena);

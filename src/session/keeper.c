@@ -303,6 +303,8 @@ static void sweep(struct sb__host *host, uint64_t now)
 	host->swept_ms = now;
 	if (sb__reaper_sweep(host->core->store, &host->core->dir, &options, &result))
 		sb__log(SB_LOG_WARN, "tidying: %s", sb_last_error()->message);
+	else if (!result.complete)
+		host->swept_ms = 0; /* more is left than the budget allows: go on at the next pass */
 }
 
 /* Somebody removed the bridge's directory: nobody can reach these sessions any more. */

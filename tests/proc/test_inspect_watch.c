@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sb-inspect --watch under a pseudo terminal and without one: what it shows, its keys, and that the terminal is as it was. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -81,7 +82,10 @@ static void terminal_start(struct terminal *t, const char *dir)
 		execl(tool, tool, "--dir", dir, "--watch", "0.1", (char *)NULL);
 		_exit(127);
 	}
-	assert_true(t->pid > 0);
+	if (t->pid < 0) { /* a container without /dev/pts */
+		print_message("no pseudo terminal can be had here: %s\n", strerror(errno));
+		skip();
+	}
 	assert_int_equal(tcgetattr(t->fd, &t->before), 0);
 }
 
