@@ -424,6 +424,9 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
 	r = sb__reaper_collect(store, dir, &collect, &snapshot, &ret->complete);
 	if (r == 0)
 		r = sb__reaper_plan(&snapshot, &plan);
+	/* Where much died, looking takes the whole budget: half of it is kept for doing. */
+	if (s.deadline_ms != 0 && s.deadline_ms < sb__now_ms() + options->budget_ms / 2)
+		s.deadline_ms = sb__now_ms() + options->budget_ms / 2;
 	if (r == 0 && options->dry_run) {
 		for (size_t i = 0; i < plan.count; i++)
 			report(&s, &plan.verdicts[i]);

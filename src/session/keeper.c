@@ -23,7 +23,7 @@
 
 #define MIRROR_MS       100 /* live ref counts reach the store this soon */
 #define IDLE_TICK_MS    1000
-#define SWEEP_BUDGET_MS 5
+#define SWEEP_BUDGET_MS 40 /* the keeper is in nobody's way */
 #define LOOKS_PER_TTL   8     /* so late, in parts of the TTL, an idle ref is dropped */
 #define LOOK_MAX_MS     60000 /* or so late */
 #define LOOK_MIN_MS     50
