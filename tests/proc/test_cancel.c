@@ -144,11 +144,11 @@ static void test_25_cancelled_by_another_process(void **state)
 {
 	struct fixture *f = *state;
 	sb_session *s = fixture_session(f->bridge, "another", SB_DESIGNATED_DEDICATED);
-	struct flight call = { .session = s, .function = "builtins:exec", .trace_id = TRACE, .text = SPIN };
-	pid_t pid = fixture_fork(cancel_from_here, s);
+	struct flight call = { .session = s, .function = "builtins:exec", .trace_id = TRACE, .text = "import builtins\nbuiltins.sb_another = 1\n" SPIN };
 
 	launch(&call);
-	assert_int_equal(fixture_wait(pid), 0);
+	wait_running(s, "sb_another"); /* one that is only queued would be removed */
+	assert_int_equal(fixture_wait(fixture_fork(cancel_from_here, s)), 0);
 	land(&call);
 	assert_int_equal(call.err, SB_ECANCELLED);
 	assert_int_equal(call.outcome, SB_OUTCOME_EXCEPTION);
