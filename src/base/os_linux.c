@@ -368,6 +368,27 @@ int sb__os_ofd_test(int fd, off_t byte)
 	return lock.l_type == F_UNLCK ? 0 : 1;
 }
 
+int sb__os_posix_lock(int fd, off_t byte)
+{
+	struct flock lock = one_byte(byte, F_WRLCK);
+
+	return (int)RETRY(fcntl(fd, F_SETLKW, &lock));
+}
+
+int sb__os_posix_unlock(int fd, off_t byte)
+{
+	struct flock lock = one_byte(byte, F_UNLCK);
+
+	return (int)RETRY(fcntl(fd, F_SETLK, &lock));
+}
+
+void sb__os_sleep(uint64_t ns)
+{
+	struct timespec ts = { .tv_sec = (time_t)(ns / NS_PER_SEC), .tv_nsec = (long)(ns % NS_PER_SEC) };
+
+	(void)nanosleep(&ts, NULL);
+}
+
 /* ── futexes ── */
 
 int sb__os_futex_wait(unsigned int *word, unsigned int expected, uint64_t timeout_ns)

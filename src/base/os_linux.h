@@ -54,6 +54,11 @@ bool sb__os_secure(void); /* AT_SECURE: runs with privileges that its starter la
 /* Locks of the open file description (F_OFD_*) on one byte. */
 int sb__os_ofd_lock(int fd, off_t byte, bool exclusive); /* non-blocking; -EAGAIN if held elsewhere */
 int sb__os_ofd_test(int fd, off_t byte);                 /* 1 held by somebody, 0 free */
+/* POSIX record locks: of the process, not of the descriptor; gone when it closes any descriptor of the file.
+ * Waits; -EDEADLK where the kernel sees a circle of processes. */
+int sb__os_posix_lock(int fd, off_t byte);
+int sb__os_posix_unlock(int fd, off_t byte);
+void sb__os_sleep(uint64_t ns);
 
 /* Futexes: shared between processes, never FUTEX_PRIVATE. timeout_ns relative. */
 int sb__os_futex_wait(unsigned int *word, unsigned int expected,

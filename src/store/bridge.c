@@ -68,7 +68,7 @@ int sb__store_check_readers(struct sb__store *store)
 
 	if (store->epoch != sb__fork_epoch())
 		return sb__fail(SB_EBUG, "a session store was used across fork()");
-	rc = mdb_reader_check(store->env, &dead);
+	rc = sb__mdb_reader_check(store, &dead);
 	if (rc != 0)
 		return sb__fail(SB_ESTORE, "the session store's readers cannot be checked: %s",
 		                mdb_strerror(rc));

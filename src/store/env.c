@@ -6,7 +6,7 @@
  * since closing any descriptor of lock.mdb drops them all. For the same reason a published environment is
  * never closed; sb__store_close() only counts, and the next open of the directory finds it again. As a
  * second line lock.mdb is opened once more after LMDB did, and that descriptor holds an OFD read lock on
- * byte 0 for ever: it keeps other processes from re-initialising the mutexes even if our POSIX locks were
+ * byte 0 for ever (and is the gates': gate.c): it keeps other processes from re-initialising the mutexes even if our POSIX locks were
  * dropped by a stray close.
  *
  * Fork: a child never touches the parent's environment, not even to close it (that would clear the
@@ -18,7 +18,7 @@
  * remove theirs. lock.mdb gets real blocks first: LMDB makes it sparse, and touching a hole on a full
  * tmpfs is SIGBUS.
  *
- * Lock order: registry lock, then LMDB's.
+ * Lock order: registry lock, a gate, then LMDB's.
  *
  * Crash story: a kill while making leaves a "lmdb.new.…" directory that nobody reads;
  * sb__store_sweep_temporary() removes it. A kill later leaves a reader slot at most (see txn.c).
@@ -140,18 +140,12 @@ static int open_env(int root, const char *name, MDB_env **ret, size_t *ret_map_s
 	return rc;
 }
 
-static int open_databases(MDB_env *env, unsigned flags, MDB_dbi dbi[SB__DB_COUNT], MDB_txn **ret)
+static int open_databases(MDB_txn *txn, unsigned flags, MDB_dbi dbi[SB__DB_COUNT])
 {
-	MDB_txn *txn;
-	int rc = mdb_txn_begin(env, NULL, flags & MDB_CREATE ? 0 : MDB_RDONLY, &txn);
+	int rc = 0;
 
-	for (int db = 0; rc == 0 && db < SB__DB_COUNT; db++) {
+	for (int db = 0; rc == 0 && db < SB__DB_COUNT; db++)
 		rc = mdb_dbi_open(txn, sb__db_name((enum sb__db)db), flags, &dbi[db]);
-		if (rc != 0)
-			mdb_txn_abort(txn);
-	}
-	if (rc == 0)
-		*ret = txn;
 	return rc;
 }
 
@@ -192,11 +186,13 @@ static int fill_env(MDB_env *env, uint32_t fingerprint, const struct sb__identit
 {
 	MDB_dbi dbi[SB__DB_COUNT];
 	MDB_txn *txn;
-	int rc = open_databases(env, MDB_CREATE, dbi, &txn);
+	int rc = mdb_txn_begin(env, NULL, 0, &txn); /* without gates: nobody else knows it */
 
 	if (rc != 0)
 		return rc;
-	rc = put_bridge(txn, dbi[SB__DB_BRIDGE], fingerprint, self);
+	rc = open_databases(txn, MDB_CREATE, dbi);
+	if (rc == 0)
+		rc = put_bridge(txn, dbi[SB__DB_BRIDGE], fingerprint, self);
 	if (rc == 0)
 		return mdb_txn_commit(txn);
 	mdb_txn_abort(txn);
@@ -371,11 +367,11 @@ static int check_bridge(int root, struct sb__store *store)
 	struct sb__bridge_rec rec;
 	const char *why;
 	MDB_txn *txn;
-	int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+	int rc = sb__mdb_begin_read(store, &txn);
 
 	if (rc == MDB_READERS_FULL) {
-		(void)mdb_reader_check(store->env, NULL);
-		rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+		(void)sb__mdb_reader_check(store, NULL);
+		rc = sb__mdb_begin_read(store, &txn);
 	}
 	if (rc != 0)
 		return sb__mdb_report(root, rc, "open the session store");
@@ -396,13 +392,18 @@ static int check_bridge(int root, struct sb__store *store)
 		rc = check_place(&rec);
 	if (rc < 0)
 		return rc;
-	rc = open_databases(store->env, 0, store->dbi, &txn);
+	rc = sb__mdb_begin_read(store, &txn);
+	if (rc != 0)
+		return sb__mdb_report(root, rc, "open the session store");
+	rc = open_databases(txn, 0, store->dbi);
 	if (rc == 0)
-		rc = mdb_txn_commit(txn); /* or LMDB forgets the handles */
+		rc = mdb_txn_commit(txn); /* or LMDB forgets the handles; of a reader it takes no mutex */
+	else
+		mdb_txn_abort(txn);
 	return rc == 0 ? 0 : sb__mdb_report(root, rc, "open the session store");
 }
 
-/* After this the environment is never closed, so it comes last. */
+/* Before the first transaction: its descriptor is that of the gates, too. */
 static int hold_guard(int root, struct sb__store *store)
 {
 	int fd = sb__os_openat(root, FINAL_NAME "/lock.mdb", O_RDWR, 0);
@@ -414,6 +415,7 @@ static int hold_guard(int root, struct sb__store *store)
 		return sb__fail_errno(SB_ESTORE, -rc, "cannot guard the session store's lock file");
 	}
 	store->guard = fd;
+	sb__gates_init(store);
 	return 0;
 }
 
@@ -431,8 +433,8 @@ static int finish_opening(int root, struct sb__store *store)
 		return sb__fail_errno(SB_ESTORE, -rc, "cannot look at the session store's file");
 	store->dev = (uint64_t)st.st_dev;
 	store->ino = (uint64_t)st.st_ino;
-	rc = check_bridge(root, store);
-	return rc < 0 ? rc : hold_guard(root, store);
+	rc = hold_guard(root, store);
+	return rc < 0 ? rc : check_bridge(root, store);
 }
 
 static int open_store(struct registry *registry, int root, uint32_t fingerprint, struct sb__store **ret)
@@ -453,6 +455,8 @@ static int open_store(struct registry *registry, int root, uint32_t fingerprint,
 	rc = finish_opening(root, store);
 	if (rc < 0) {
 		mdb_env_close(store->env);
+		if (store->guard >= 0)
+			(void)sb__os_close(store->guard);
 		free(store);
 		return rc;
 	}

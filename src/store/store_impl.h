@@ -5,11 +5,12 @@
  *   env.c         the environment of this process, made, opened, shared, forgotten
  *   bridge.c      the bridge record and the numbers it gives out
  *   txn.c         a transaction with its recovery, and get/put/del/scan inside one
+ *   gate.c        who may wait for LMDB's mutexes
  *   schema.c      keys and records: encode, decode, validate
  *   processes.c  sessions.c  owners.c  expiry.c  graveyard.c   the functions of store.h
  *   verify.c      do records and indexes agree?
  *
- * Lock order: registry lock (env.c), store->lock, then LMDB's own. A transaction holds store->lock for
+ * Lock order: registry lock (env.c), store->lock, a gate, then LMDB's own. A transaction holds store->lock for
  * reading, a change of the map's size holds it for writing.
  */
 #ifndef SB_STORE_STORE_IMPL_H
@@ -63,6 +64,10 @@ const char *sb__db_name(enum sb__db db);
 
 /* One environment. Never freed: see env.c. */
 struct sb__store {
+/* Whoever begins a write transaction holds one gate until its end, whoever looks for a slot in the table of
+ * readers the other: see gate.c. */
+enum sb__gate { SB__GATE_WRITERS, SB__GATE_READERS, SB__GATE_COUNT };
+
 	struct sb__store *next;
 	MDB_env *env;
 	MDB_dbi dbi[SB__DB_COUNT];
@@ -73,14 +78,28 @@ struct sb__store {
 	int guard;             /* lock.mdb, an OFD read lock on byte 0; -1 in a child that dropped it */
 	pthread_rwlock_t lock; /* see the lock order above */
 	size_t map_size;       /* under lock */
+	pthread_mutex_t gates[SB__GATE_COUNT];
 	atomic_uint_least64_t reserved_to; /* bytes of data.mdb known to have real blocks */
 	atomic_bool broken;                /* a change of the map's size left no map */
 };
 
 /* ── transactions: txn.c ── */
 
+/* ── gates: gate.c ── */
+
+void sb__gates_init(struct sb__store *store); /* with store->guard open */
+void sb__gate_enter(struct sb__store *store, enum sb__gate gate);
+void sb__gate_leave(struct sb__store *store, enum sb__gate gate);
+
 struct sb__txn {
 	struct sb__store *store;
+/* LMDB's, through the gates. 0 or LMDB's error. */
+int sb__mdb_begin_read(struct sb__store *store, MDB_txn **ret);
+int sb__mdb_begin_write(struct sb__store *store, MDB_txn **ret);
+int sb__mdb_commit_write(struct sb__store *store, MDB_txn *txn);
+void sb__mdb_abort_write(struct sb__store *store, MDB_txn *txn);
+int sb__mdb_reader_check(struct sb__store *store, int *ret_dead);
+
 	MDB_txn *mdb;
 	int mdb_error;    /* of the LMDB call that failed; the message is made from it at the end */
 	const char *what; /* what that call was to do */

@@ -32,13 +32,13 @@ int sb__store_test_put(struct sb__store *store, const char *db, const void *key,
 	int rc = find_db(store, db, &dbi);
 
 	if (rc == 0)
-		rc = mdb_txn_begin(store->env, NULL, 0, &txn);
+		rc = sb__mdb_begin_write(store, &txn);
 	if (rc != 0)
 		return rc;
 	rc = val ? mdb_put(txn, dbi, &k, &v, 0) : mdb_del(txn, dbi, &k, NULL);
 	if (rc == 0)
-		return mdb_txn_commit(txn);
-	mdb_txn_abort(txn);
+		return sb__mdb_commit_write(store, txn);
+	sb__mdb_abort_write(store, txn);
 	return rc;
 }
 
@@ -51,7 +51,7 @@ int sb__store_test_get(struct sb__store *store, const char *db, const void *key,
 	int rc = find_db(store, db, &dbi);
 
 	if (rc == 0)
-		rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+		rc = sb__mdb_begin_read(store, &txn);
 	if (rc != 0)
 		return -rc;
 	rc = mdb_get(txn, dbi, &k, &v);
@@ -73,7 +73,7 @@ int sb__store_test_key(struct sb__store *store, const char *db, unsigned n, void
 	int rc = find_db(store, db, &dbi);
 
 	if (rc == 0)
-		rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+		rc = sb__mdb_begin_read(store, &txn);
 	if (rc != 0)
 		return rc;
 	rc = mdb_cursor_open(txn, dbi, &cursor);
@@ -98,9 +98,21 @@ unsigned sb__store_test_fill_readers(struct sb__store *store, unsigned count)
 	unsigned n = 0;
 
 	while (n < count && sb__grow((void **)&open_for_ever, &capacity, all, sizeof(MDB_txn *)) == 0 &&
-	       mdb_txn_begin(store->env, NULL, MDB_RDONLY, &open_for_ever[all]) == 0) {
+	       sb__mdb_begin_read(store, &open_for_ever[all]) == 0) {
 		all++;
 		n++;
 	}
 	return n;
+}
+
+int sb__store_test_locked(struct sb__store *store, void (*fn)(void *arg), void *arg)
+{
+	MDB_txn *txn;
+	int rc = sb__mdb_begin_write(store, &txn);
+
+	if (rc != 0)
+		return rc;
+	fn(arg);
+	sb__mdb_abort_write(store, txn);
+	return 0;
 }

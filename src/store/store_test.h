@@ -24,4 +24,7 @@ unsigned sb__store_test_fill_readers(struct sb__store *store, unsigned count);
 int sb__store_test_key(struct sb__store *store, const char *db, unsigned n, void *key, size_t size,
                        size_t *ret_len);
 
+/* Runs fn with the store locked for writing, and changes nothing. 0 or LMDB's error. */
+int sb__store_test_locked(struct sb__store *store, void (*fn)(void *arg), void *arg);
+
 #endif

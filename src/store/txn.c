@@ -13,7 +13,7 @@
  * A transaction is run from its beginning again after each of these, so its body is written to be rerun.
  * A body never calls other layers, waits, or does I/O.
  *
- * Lock order: store->lock (read for a transaction, write to change the map), then LMDB's mutexes. LMDB's
+ * Lock order: store->lock (read for a transaction, write to change the map), a gate, then LMDB's mutexes. LMDB's
  * write lock has no timeout: a writer stopped by SIGSTOP holds up all others, so bodies are short.
  *
  * Crash story: a kill anywhere leaves the last committed state. LMDB's mutexes are robust: the next locker
@@ -111,6 +111,53 @@ static int report(const struct sb__txn *txn)
 	return sb__mdb_report(fd, txn->mdb_error, txn->what);
 }
 
+/* ── through the gates ── */
+
+int sb__mdb_begin_read(struct sb__store *store, MDB_txn **ret)
+{
+	int rc;
+
+	sb__gate_enter(store, SB__GATE_READERS);
+	rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, ret);
+	sb__gate_leave(store, SB__GATE_READERS);
+	return rc;
+}
+
+int sb__mdb_begin_write(struct sb__store *store, MDB_txn **ret)
+{
+	int rc;
+
+	sb__gate_enter(store, SB__GATE_WRITERS);
+	rc = mdb_txn_begin(store->env, NULL, 0, ret);
+	if (rc != 0)
+		sb__gate_leave(store, SB__GATE_WRITERS);
+	return rc;
+}
+
+int sb__mdb_commit_write(struct sb__store *store, MDB_txn *txn)
+{
+	int rc = mdb_txn_commit(txn);
+
+	sb__gate_leave(store, SB__GATE_WRITERS);
+	return rc;
+}
+
+void sb__mdb_abort_write(struct sb__store *store, MDB_txn *txn)
+{
+	mdb_txn_abort(txn);
+	sb__gate_leave(store, SB__GATE_WRITERS);
+}
+
+int sb__mdb_reader_check(struct sb__store *store, int *ret_dead)
+{
+	int rc;
+
+	sb__gate_enter(store, SB__GATE_READERS);
+	rc = mdb_reader_check(store->env, ret_dead);
+	sb__gate_leave(store, SB__GATE_READERS);
+	return rc;
+}
+
 /* ── the map's size ── */
 
 /* Under the write lock: no transaction of this process is active. */
@@ -176,10 +223,10 @@ static bool recover(const struct sb__txn *txn, unsigned attempt, size_t seen, en
 	int dead = 0;
 
 	switch (txn->mdb_error) {
-	case MDB_READERS_FULL: (void)mdb_reader_check(store->env, &dead); return dead > 0 || attempt == 0;
+	case MDB_READERS_FULL: (void)sb__mdb_reader_check(store, &dead); return dead > 0 || attempt == 0;
 	case MDB_MAP_FULL:
 		if (attempt == 0)
-			return mdb_reader_check(store->env, &dead) == 0;
+			return sb__mdb_reader_check(store, &dead) == 0;
 		return grow_map(store, seen, mode == WRITE_MORE ? map_bound : 2 * map_bound);
 	case MDB_MAP_RESIZED: return follow_map(store);
 	default: return false;
@@ -215,15 +262,20 @@ static int run_once(struct sb__txn *txn, enum mode mode, sb__txn_fn fn, void *ar
 	int rc;
 
 	if (mdb_rc == 0)
-		mdb_rc = mdb_txn_begin(txn->store->env, NULL, mode == READ ? MDB_RDONLY : 0, &txn->mdb);
+		mdb_rc = mode == READ ? sb__mdb_begin_read(txn->store, &txn->mdb)
+		                      : sb__mdb_begin_write(txn->store, &txn->mdb);
 	if (mdb_rc != 0)
 		return sb__txn_fail(txn, mdb_rc, "begin a transaction of the session store");
 	rc = fn(txn, arg);
-	if (rc < 0 || mode == READ) {
-		mdb_txn_abort(txn->mdb);
+	if (mode == READ) {
+		mdb_txn_abort(txn->mdb); /* takes no mutex */
 		return rc;
 	}
-	mdb_rc = mdb_txn_commit(txn->mdb);
+	if (rc < 0) {
+		sb__mdb_abort_write(txn->store, txn->mdb);
+		return rc;
+	}
+	mdb_rc = sb__mdb_commit_write(txn->store, txn->mdb);
 	return mdb_rc == 0 ? rc : sb__txn_fail(txn, mdb_rc, "commit to the session store");
 }
 

@@ -2,8 +2,11 @@
 #include "fixture.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
+#include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -11,10 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#define HANGS_MS 110000
 
 void fixture_dir_make(char *path, size_t size)
 {
@@ -92,10 +98,48 @@ pid_t fixture_fork(int (*fn)(void *arg), void *arg)
 	return pid;
 }
 
+static void print_file(const char *what, pid_t pid)
+{
+	char path[64], text[256] = "";
+	ssize_t n = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, text, sizeof(text) - 1);
+		close(fd);
+	}
+	fprintf(stderr, "%s: %.*s\n", path, n > 0 ? (int)n : 0, text);
+}
+
+/* A process that hangs says where it does, and ends, before the whole test runs out of time. */
+static void end_if_it_hangs(pid_t pid)
+{
+	struct pollfd ended = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
+	int rc;
+
+	if (ended.fd < 0)
+		return;
+	do
+		rc = poll(&ended, 1, HANGS_MS);
+	while (rc < 0 && errno == EINTR);
+	close(ended.fd);
+	if (rc != 0)
+		return;
+	fprintf(stderr, "process %d still runs after %d s: killed\n", (int)pid, HANGS_MS / 1000);
+	print_file("stat", pid);
+	print_file("wchan", pid);
+	print_file("syscall", pid);
+	print_file("stack", pid);
+	kill(pid, SIGKILL);
+}
+
 int fixture_wait(pid_t pid)
 {
 	int status;
 
+	end_if_it_hangs(pid);
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return -1;
