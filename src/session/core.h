@@ -157,7 +157,8 @@ int sb__session_recover(sb_session *session, struct sb__attachment *failed, bool
 void sb__session_note_death(sb_session *session, const struct sb__attachment *failed);
 /* ── ended.c ── */
 
-/* Says what became of an incarnation: sets the error record, returns its code. */
+/* Says what became of an incarnation that a ref says it is of: sets the error record, returns its code. 0: the session
+ * is of it now. */
 int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint64_t incarnation,
                             const char *what);
 /* Wakes and unlinks after the store ended rec: mailbox state, bell, files. */

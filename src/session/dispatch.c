@@ -48,12 +48,6 @@ static int mismatch(const struct call *c, const char *ref_session, const char *r
 	return refused(c, err);
 }
 
-/* A ref of an earlier incarnation of this session: says what ended it. */
-static int stale(const struct call *c, uint64_t incarnation)
-{
-	return refused(c, sb__incarnation_explain(c->session->core, c->session->id, incarnation, c->label));
-}
-
 static int check_sessions(const struct call *c)
 {
 	const sb_ref *target = c->request->target;
@@ -65,6 +59,17 @@ static int check_sessions(const struct call *c)
 		if (strcmp(args->refs[i].session_id, c->session->id) != 0)
 			return mismatch(c, args->refs[i].session_id, "argument");
 	return 0;
+}
+
+#define AGAIN 1 /* nothing ran, and the session may have moved to another incarnation */
+
+/* A ref of another incarnation than this handle is at: says what ended it. AGAIN: nothing did, the session moved on to it
+ * and we have not noticed. */
+static int stale(const struct call *c, uint64_t incarnation)
+{
+	int err = sb__incarnation_explain(c->session->core, c->session->id, incarnation, c->label);
+
+	return err ? refused(c, err) : AGAIN;
 }
 
 static int check_incarnations(const struct call *c, const struct sb__attachment *a)
@@ -155,8 +160,6 @@ static int finish(const struct call *c, const struct sb__buf *reply, sb_value **
 	}
 	return err;
 }
-
-#define AGAIN 1 /* nothing ran, and the session may have moved to another incarnation */
 
 static int call_here(const struct call *c, struct sb__attachment *a, sb_value **ret_value)
 {
@@ -307,37 +310,22 @@ static bool creates(const sb_request *request)
 	return request->verb == SB_VERB_CALL || request->verb == SB_VERB_GET;
 }
 
-/* A ref made under a newer incarnation than the one this handle is at: the session moved on, and we have not noticed. */
-static bool behind(const struct call *c, const struct sb__attachment *a)
-{
-	const struct sb_args *args = c->request->args;
-
-	if (c->request->target && c->request->target->incarnation > a->incarnation)
-		return true;
-	for (size_t i = 0; args && i < args->ref_count; i++)
-		if (args->refs[i].incarnation > a->incarnation)
-			return true;
-	return false;
-}
-
 /* The session has no designated owner. What became of the target's own incarnation comes first: it may have ended
- * otherwise, long before. */
+ * otherwise, long before, or never have been. */
 static int why_not(const struct call *c, int code)
 {
 	const sb_ref *target = c->request->target;
-	struct sb__grave_rec grave;
+	int why = 0;
 
-	if (target && code == SB_EOWNERDIED &&
-	    sb__store_grave(c->session->core->store, target->incarnation, &grave) == 1)
-		return sb__incarnation_explain(c->session->core, c->session->id, target->incarnation,
-		                               c->label);
-	return code;
+	if (target && code == SB_EOWNERDIED)
+		why = sb__incarnation_explain(c->session->core, c->session->id, target->incarnation,
+		                              c->label);
+	return why ? why : code;
 }
 
 static int send(struct call *c, sb_value **ret_value)
 {
 	struct sb__attachment *a;
-	bool caught_up = false;
 	int err = check_sessions(c);
 
 	if (err)
@@ -348,17 +336,11 @@ static int send(struct call *c, sb_value **ret_value)
 		if (err)
 			return refused(c, err);
 		a = atomic_load_explicit(&c->session->attached, memory_order_acquire);
-		if (a && !caught_up && behind(c, a)) {
-			caught_up = true;
-			err = sb__session_recover(c->session, NULL, false);
-			if (err)
-				return refused(c, err);
-			continue;
-		}
-		err = a ? check_incarnations(c, a) : 0;
-		if (err)
+		err = a ? check_incarnations(c, a) : AGAIN;
+		if (err && err != AGAIN)
 			return err;
-		err = a ? check_idle(c, a) : AGAIN;
+		if (!err)
+			err = check_idle(c, a);
 		if (!err)
 			err = a->hosted ? call_here(c, a, ret_value) : call_there(c, a, ret_value);
 		if (a && a->hosted && err == SB_ERELEASED)

@@ -8,7 +8,7 @@
  * Crash: killed after the transaction: files without a record, which the reaper removes; callers in flight see the end at
  * their next look at the store (bounded waits).
  */
-#include <string.h>
+#include <inttypes.h>
 
 #include "clock.h"
 #include "core.h"
@@ -50,15 +50,26 @@ int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint6
                             const char *what)
 {
 	struct sb__grave_rec grave;
-	int found = sb__store_grave(core->store, incarnation, &grave);
-	int err;
+	int err = sb__store_fate(core->store, session_id, incarnation, &grave);
 
-	if (found < 0)
-		return found;
-	if (found && strcmp(grave.session_id, session_id) == 0)
-		return explain_grave(&grave, what);
-	err = sb__fail(SB_ERELEASED, "%s: session \"%s\" is no more; open it again, its old refs are gone",
-	               what, session_id);
+	if (err < 0)
+		return err;
+	switch ((enum sb__fate)err) {
+	case SB__FATE_LIVES: return 0;
+	case SB__FATE_ENDED: return explain_grave(&grave, what);
+	case SB__FATE_NONE:
+		err = sb__fail(SB_EREFUNKNOWN,
+		               "%s: the ref never existed: no session \"%s\" ever was of incarnation %" PRIu64
+		               "; check where it came from",
+		               what, session_id, incarnation);
+		break;
+	case SB__FATE_FORGOTTEN:
+		err = sb__fail(SB_ERELEASED,
+		               "%s: session \"%s\" of that time is no more, and it ended too long ago to "
+		               "say why; open it again, its old refs are gone",
+		               what, session_id);
+		break;
+	}
 	sb__fail_set_sessions(session_id, NULL);
 	return err;
 }
@@ -66,18 +77,16 @@ int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint6
 int sb__session_explain(sb_session *session, bool another, const char *what)
 {
 	struct sb__grave_rec grave;
-	int found = sb__store_grave(session->core->store, session->last_incarnation, &grave), err;
+	/* By its uid: it may have had designated owners after the one that this handle saw last. */
+	int found = sb__store_grave_of_uid(session->core->store, session->uid, &grave), err;
 
 	if (found == 1 && grave.reason != SB__END_OWNER_DIED)
 		return explain_grave(&grave, what);
-	/* It may have had designated owners after the one that this handle saw last. */
-	found = another ? 0 : sb__store_grave_of(session->core->store, session->id, &grave);
-	if (found == 1 && grave.incarnation >= session->last_incarnation &&
-	    grave.reason != SB__END_OWNER_DIED)
-		return explain_grave(&grave, what);
+	if (found < 0)
+		return found;
 	err = sb__fail(SB_ERELEASED,
-	               "%s: session \"%s\" as this handle joined it has ended%s; open it again, its old refs "
-	               "are gone",
+	               "%s: session \"%s\" as this handle joined it has ended, too long ago to say why%s; open "
+	               "it again, its old refs are gone",
 	               what, session->id, another ? ", and another one has its id now" : "");
 	sb__fail_set_sessions(session->id, NULL);
 	return err;

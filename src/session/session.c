@@ -126,18 +126,15 @@ static int serve_here(struct sb__core *core, const struct sb__session_rec *rec, 
 			sb__store_session_end(core->store, rec->session_id, rec->uid, SB__END_RELEASED, NULL);
 		return sb__fail(err, "%s", reason);
 	}
-	if (sb__store_session_activate(core->store, rec->session_id, rec->incarnation) != 1) {
-		struct sb__hosted *hosted = sb__host_find(core, rec->incarnation);
-
-		if (hosted) {
-			sb__mailbox_end(sb__hosted_mailbox(hosted), SB__MAILBOX_RELEASED);
-			sb__hosted_end(hosted);
-			sb__hosted_put(hosted);
-		}
-		sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
-		return sb__incarnation_explain(core, rec->session_id, rec->incarnation, "starting");
-	}
-	return 0;
+	err = sb__store_session_activate(core->store, rec->session_id, rec->incarnation);
+	if (err == 1)
+		return 0;
+	pthread_mutex_lock(&core->lock);
+	sb__session_finish_locked(core, rec, SB__MAILBOX_RELEASED);
+	pthread_mutex_unlock(&core->lock);
+	if (err == 0)
+		err = sb__incarnation_explain(core, rec->session_id, rec->incarnation, "starting");
+	return err ? err : sb__fail(SB_EBUG, "session \"%s\" serves before it is ready", rec->session_id);
 }
 
 /* Makes this process the designated owner of an orphaned session. 1 done, and *ret is what it is now; 0 somebody else
@@ -386,8 +383,10 @@ static int host_existing(sb_session *s)
 		return attach_served(s, &mine, 0);
 	if (err < 0)
 		return err;
-	return sb__fail(SB_EOPTION, "session \"%s\" has a designated owner already (pid %d)", s->id,
-	                (int)rec.designated.pid);
+	return sb__fail(SB_EOPTION,
+	                "session \"%s\" has a designated owner already (pid %d): join it with "
+	                "sb_session_open(), release it, or use another id",
+	                s->id, (int)rec.designated.pid);
 }
 
 int sb__session_host(sb_bridge *bridge, const sb_session_options *options, sb_session **ret)

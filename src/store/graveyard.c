@@ -5,7 +5,11 @@
  * Graves go in the order of burial, not of incarnation: a session that lived long and ended last is the one
  * whose refs are still about. An incarnation is buried once: the reason that comes first is what its refs
  * answer for good (owner died, then the orphaned session released: its refs still say owner died). The
- * newest end of a session id is kept beside it and says why the session is not there.
+ * newest end of a session id is kept beside it and says why the session is not there; the newest end of each session
+ * by its uid says it to handles that knew an earlier incarnation only, also when another session has the id.
+ * Both go with the grave of the incarnation that they are about.
+ *
+ * An incarnation without a grave never was, unless older graves had to make room.
  *
  * Locks: those of txn.c.  Crash: part of the transaction that ends the incarnation.
  */
@@ -29,11 +33,21 @@ static int load_grave(struct sb__txn *txn, enum sb__db db, MDB_val key, struct s
 	return why ? sb__corrupt(db, key, why) : 1;
 }
 
+/* Drops the newest end of an id or uid if it is that of the incarnation. */
+static int drop_newest(struct sb__txn *txn, enum sb__db db, MDB_val key, uint64_t incarnation)
+{
+	struct sb__grave_rec newest;
+	uint64_t order;
+	int rc = load_grave(txn, db, key, &newest, &order);
+
+	return rc == 1 && newest.incarnation == incarnation ? sb__txn_del(txn, db, key) : rc;
+}
+
 /* Drops the grave that is longest there. */
 static int drop_oldest(struct sb__txn *txn)
 {
-	struct sb__grave_rec grave, newest;
-	struct sb__key order_key, key;
+	struct sb__key order_key, key, uid_key;
+	struct sb__grave_rec grave;
 	uint64_t order, incarnation, at;
 	MDB_val first, val;
 	int rc = sb__txn_first(txn, SB__DB_GRAVE_ORDER, sb__val_none(), &first, &val);
@@ -49,9 +63,11 @@ static int drop_oldest(struct sb__txn *txn)
 		return sb__corrupt(SB__DB_GRAVE_ORDER, sb__val_key(&order_key),
 		                   "it names a grave that is not there");
 	if (rc == 1)
-		rc = load_grave(txn, SB__DB_GRAVES_BY_ID, sb__val_text(grave.session_id), &newest, &at);
-	if (rc == 1 && newest.incarnation == incarnation)
-		rc = sb__txn_del(txn, SB__DB_GRAVES_BY_ID, sb__val_text(grave.session_id));
+		rc = drop_newest(txn, SB__DB_GRAVES_BY_ID, sb__val_text(grave.session_id), incarnation);
+	if (rc >= 0) {
+		uid_key = sb__key_uid(grave.session_uid);
+		rc = drop_newest(txn, SB__DB_GRAVES_BY_UID, sb__val_key(&uid_key), incarnation);
+	}
 	if (rc >= 0)
 		rc = sb__txn_del(txn, SB__DB_GRAVES, sb__val_key(&key));
 	if (rc >= 0)
@@ -103,10 +119,11 @@ static int bury_incarnation(struct sb__txn *txn, const struct sb__grave_rec *gra
 int sb__bury(struct sb__txn *txn, const struct sb__session_rec *rec, enum sb__end_reason reason)
 {
 	struct sb__grave_rec grave = { .incarnation = rec->incarnation,
+		                       .session_uid = rec->uid,
 		                       .reason = (uint32_t)reason,
 		                       .wall_ms = sb__wall_ms(),
 		                       .designated_pid = rec->designated.pid };
-	struct sb__key key = sb__key_uid(rec->incarnation);
+	struct sb__key key = sb__key_uid(rec->incarnation), uid_key = sb__key_uid(rec->uid);
 	struct sb__image image;
 	MDB_val val;
 	int rc;
@@ -118,30 +135,33 @@ int sb__bury(struct sb__txn *txn, const struct sb__session_rec *rec, enum sb__en
 	if (rc < 0)
 		return rc;
 	sb__encode_grave(&grave, 0, &image);
-	return sb__txn_put(txn, SB__DB_GRAVES_BY_ID, sb__val_text(grave.session_id), sb__val_image(&image));
+	rc = sb__txn_put(txn, SB__DB_GRAVES_BY_ID, sb__val_text(grave.session_id), sb__val_image(&image));
+	if (rc == 0)
+		rc = sb__txn_put(txn, SB__DB_GRAVES_BY_UID, sb__val_key(&uid_key), sb__val_image(&image));
+	return rc;
 }
 
 /* ── looking ── */
 
 struct look {
-	uint64_t incarnation;
-	const char *session_id; /* or NULL: by incarnation */
+	enum sb__db db;
+	uint64_t number;        /* incarnation or uid */
+	const char *session_id; /* or NULL: by number */
 	struct sb__grave_rec grave;
 };
 
 static int look_at_grave(struct sb__txn *txn, void *arg)
 {
 	struct look *look = arg;
-	struct sb__key key = sb__key_uid(look->incarnation);
+	struct sb__key key = sb__key_uid(look->number);
 	uint64_t order;
 	int rc;
 
-	if (!look->session_id)
-		return load_grave(txn, SB__DB_GRAVES, sb__val_key(&key), &look->grave, &order);
-	rc = load_grave(txn, SB__DB_GRAVES_BY_ID, sb__val_text(look->session_id), &look->grave, &order);
+	if (look->db != SB__DB_GRAVES_BY_ID)
+		return load_grave(txn, look->db, sb__val_key(&key), &look->grave, &order);
+	rc = load_grave(txn, look->db, sb__val_text(look->session_id), &look->grave, &order);
 	if (rc == 1 && strcmp(look->grave.session_id, look->session_id) != 0)
-		return sb__corrupt(SB__DB_GRAVES_BY_ID, sb__val_text(look->session_id),
-		                   "it is of another session");
+		return sb__corrupt(look->db, sb__val_text(look->session_id), "it is of another session");
 	return rc;
 }
 
@@ -156,17 +176,84 @@ static int run_look(struct sb__store *store, struct look *look, struct sb__grave
 
 int sb__store_grave(struct sb__store *store, uint64_t incarnation, struct sb__grave_rec *ret)
 {
-	struct look look = { .incarnation = incarnation };
+	struct look look = { .db = SB__DB_GRAVES, .number = incarnation };
+
+	return run_look(store, &look, ret);
+}
+
+int sb__store_grave_of_uid(struct sb__store *store, uint64_t session_uid, struct sb__grave_rec *ret)
+{
+	struct look look = { .db = SB__DB_GRAVES_BY_UID, .number = session_uid };
 
 	return run_look(store, &look, ret);
 }
 
 int sb__store_grave_of(struct sb__store *store, const char *session_id, struct sb__grave_rec *ret)
 {
-	struct look look = { .session_id = session_id };
+	struct look look = { .db = SB__DB_GRAVES_BY_ID, .session_id = session_id };
 	size_t len = strnlen(session_id, SB_SESSION_ID_MAX + 1);
 
 	if (len == 0 || len > SB_SESSION_ID_MAX)
 		return 0; /* nothing can have such a key */
 	return run_look(store, &look, ret);
+}
+
+/* ── fates ── */
+
+/* Did older graves have to make room? 1, 0 or a code. */
+static int has_forgotten(struct sb__txn *txn)
+{
+	MDB_val key, val;
+	uint64_t order = 1;
+	int rc = sb__txn_first(txn, SB__DB_GRAVE_ORDER, sb__val_none(), &key, &val);
+
+	if (rc == 1 && !sb__parse_u64(key, &order))
+		return sb__corrupt(SB__DB_GRAVE_ORDER, key, "its key is of another form");
+	return rc < 0 ? rc : order > 1;
+}
+
+/* One that has no grave. */
+static int fate_without_grave(struct sb__txn *txn, const struct look *look)
+{
+	struct sb__bridge_rec bridge;
+	struct sb__session_rec rec;
+	int rc = sb__session_load(txn, look->session_id, &rec);
+
+	if (rc < 0)
+		return rc;
+	if (rc == 1 && rec.incarnation == look->number)
+		return SB__FATE_LIVES;
+	/* Numbers only grow: what is above the session's own was never given to its id. */
+	if (rc == 1 && (look->number > rec.incarnation || look->number == rec.uid))
+		return SB__FATE_NONE;
+	rc = sb__bridge_load(txn, &bridge);
+	if (rc < 0)
+		return rc;
+	if (look->number == 0 || look->number >= bridge.next_number)
+		return SB__FATE_NONE;
+	rc = has_forgotten(txn);
+	return rc < 0 ? rc : rc ? SB__FATE_FORGOTTEN : SB__FATE_NONE;
+}
+
+static int find_fate(struct sb__txn *txn, void *arg)
+{
+	struct look *look = arg;
+	struct sb__key key = sb__key_uid(look->number);
+	uint64_t order;
+	int rc = load_grave(txn, SB__DB_GRAVES, sb__val_key(&key), &look->grave, &order);
+
+	if (rc == 1)
+		return strcmp(look->grave.session_id, look->session_id) == 0 ? SB__FATE_ENDED : SB__FATE_NONE;
+	return rc < 0 ? rc : fate_without_grave(txn, look);
+}
+
+int sb__store_fate(struct sb__store *store, const char *session_id, uint64_t incarnation,
+                   struct sb__grave_rec *ret)
+{
+	struct look look = { .session_id = session_id, .number = incarnation };
+	int rc = sb__txn_read(store, find_fate, &look);
+
+	if (rc == SB__FATE_ENDED)
+		*ret = look.grave;
+	return rc;
 }

@@ -65,7 +65,7 @@ struct owner_disk {
 
 struct grave_disk {
 	struct head head;
-	uint64_t incarnation, order;
+	uint64_t incarnation, session_uid, order;
 	int64_t wall_ms;
 	uint32_t reason;
 	int32_t designated_pid;
@@ -77,7 +77,7 @@ _Static_assert(sizeof(struct bridge_disk) == 64, "on disk");
 _Static_assert(sizeof(struct process_disk) == 112, "on disk");
 _Static_assert(sizeof(struct session_disk) == 200, "on disk");
 _Static_assert(sizeof(struct owner_disk) == 24, "on disk");
-_Static_assert(sizeof(struct grave_disk) == 48, "on disk");
+_Static_assert(sizeof(struct grave_disk) == 56, "on disk");
 _Static_assert(sizeof(struct session_disk) + SB_TAGS_BYTES_MAX + SB_POLICY_BYTES_MAX <=
                        sizeof(((struct sb__image *)0)->bytes),
                "a session fits an image");
@@ -361,6 +361,7 @@ void sb__encode_grave(const struct sb__grave_rec *rec, uint64_t order, struct sb
 	struct grave_disk disk = {
 		.head = head_of(KIND_GRAVE, sizeof(disk) + id_len),
 		.incarnation = rec->incarnation,
+		.session_uid = rec->session_uid,
 		.order = order,
 		.wall_ms = rec->wall_ms,
 		.reason = rec->reason,
@@ -568,11 +569,14 @@ const char *sb__decode_grave(MDB_val val, struct sb__grave_rec *ret, uint64_t *r
 		return "its reason is none";
 	if (disk.designated_pid < 0)
 		return "its pid is negative";
+	if (disk.session_uid == 0 || disk.session_uid >= disk.incarnation)
+		return "its session's number is not before its incarnation's";
 	id.mv_size = disk.id_len;
 	id.mv_data = (uint8_t *)val.mv_data + sizeof(disk);
 	if (!sb__parse_id(id, ret->session_id))
 		return "it holds no session id";
 	ret->incarnation = disk.incarnation;
+	ret->session_uid = disk.session_uid;
 	ret->reason = disk.reason;
 	ret->wall_ms = disk.wall_ms;
 	ret->designated_pid = disk.designated_pid;

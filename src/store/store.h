@@ -17,7 +17,7 @@
 
 struct sb__store;
 
-#define SB__SCHEMA_VERSION 1u
+#define SB__SCHEMA_VERSION 2u
 #define SB__GRAVEYARD_MAX  4096u /* ended incarnations that are remembered */
 
 /* Why a session or an incarnation of it ended. Numbers are stored: append only. */
@@ -63,6 +63,7 @@ struct sb__owner_rec {
 
 struct sb__grave_rec {
 	uint64_t incarnation;
+	uint64_t session_uid; /* of the session that it was one of */
 	uint32_t reason; /* enum sb__end_reason */
 	int64_t wall_ms;
 	int32_t designated_pid;
@@ -162,6 +163,20 @@ int sb__store_sessions_of_owner(struct sb__store *store, uint32_t slot, uint32_t
 int sb__store_grave(struct sb__store *store, uint64_t incarnation, struct sb__grave_rec *ret); /* 1, 0 */
 /* The newest grave of a session id: 1, 0. */
 int sb__store_grave_of(struct sb__store *store, const char *session_id, struct sb__grave_rec *ret);
+/* The newest grave of one session, however many incarnations it had and whatever has its id by now: 1, 0. Of a living
+ * one: its last designated owner's death. */
+int sb__store_grave_of_uid(struct sb__store *store, uint64_t session_uid, struct sb__grave_rec *ret);
+
+/* What became of an incarnation that a ref says it is of. */
+enum sb__fate {
+	SB__FATE_NONE = 1,  /* no session of that id ever was of it */
+	SB__FATE_LIVES,     /* the session is of it now */
+	SB__FATE_ENDED,     /* see its grave */
+	SB__FATE_FORGOTTEN, /* it may have ended too long ago */
+};
+/* enum sb__fate (with SB__FATE_ENDED also *ret), or an error. */
+int sb__store_fate(struct sb__store *store, const char *session_id, uint64_t incarnation,
+                   struct sb__grave_rec *ret);
 
 /* Do all records and indexes agree? Calls problem (may be NULL) with a sentence each, at most 64 times, after the
  * transaction; returns how many problems there are, 0 = sound. Costs a look at every record. */

@@ -40,6 +40,7 @@
  * graves             incarnation                       -> grave record
  * grave_order        burial number                     -> incarnation
  * graves_by_id       session id                        -> grave record of its newest end
+ * graves_by_uid      uid                               -> the same of one session, whatever has its id now
  */
 #define SB__DB_MAP(X)                             \
 	X(SB__DB_BRIDGE, "bridge")                \
@@ -52,7 +53,8 @@
 	X(SB__DB_EXPIRY, "expiry")                \
 	X(SB__DB_GRAVES, "graves")                \
 	X(SB__DB_GRAVE_ORDER, "grave_order")      \
-	X(SB__DB_GRAVES_BY_ID, "graves_by_id")
+	X(SB__DB_GRAVES_BY_ID, "graves_by_id")    \
+	X(SB__DB_GRAVES_BY_UID, "graves_by_uid")
 
 enum sb__db {
 #define SB__DB_ENUM(name, text) name,
@@ -62,12 +64,12 @@ enum sb__db {
 };
 const char *sb__db_name(enum sb__db db);
 
-/* One environment. Never freed: see env.c. */
-struct sb__store {
 /* Whoever begins a write transaction holds one gate until its end, whoever looks for a slot in the table of
  * readers the other: see gate.c. */
 enum sb__gate { SB__GATE_WRITERS, SB__GATE_READERS, SB__GATE_COUNT };
 
+/* One environment. Never freed: see env.c. */
+struct sb__store {
 	struct sb__store *next;
 	MDB_env *env;
 	MDB_dbi dbi[SB__DB_COUNT];
@@ -76,14 +78,12 @@ enum sb__gate { SB__GATE_WRITERS, SB__GATE_READERS, SB__GATE_COUNT };
 	uint32_t fingerprint;
 	unsigned refs;
 	int guard;             /* lock.mdb, an OFD read lock on byte 0; -1 in a child that dropped it */
+	pthread_mutex_t gates[SB__GATE_COUNT];
 	pthread_rwlock_t lock; /* see the lock order above */
 	size_t map_size;       /* under lock */
-	pthread_mutex_t gates[SB__GATE_COUNT];
 	atomic_uint_least64_t reserved_to; /* bytes of data.mdb known to have real blocks */
 	atomic_bool broken;                /* a change of the map's size left no map */
 };
-
-/* ── transactions: txn.c ── */
 
 /* ── gates: gate.c ── */
 
@@ -91,8 +91,8 @@ void sb__gates_init(struct sb__store *store); /* with store->guard open */
 void sb__gate_enter(struct sb__store *store, enum sb__gate gate);
 void sb__gate_leave(struct sb__store *store, enum sb__gate gate);
 
-struct sb__txn {
-	struct sb__store *store;
+/* ── transactions: txn.c ── */
+
 /* LMDB's, through the gates. 0 or LMDB's error. */
 int sb__mdb_begin_read(struct sb__store *store, MDB_txn **ret);
 int sb__mdb_begin_write(struct sb__store *store, MDB_txn **ret);
@@ -100,6 +100,8 @@ int sb__mdb_commit_write(struct sb__store *store, MDB_txn *txn);
 void sb__mdb_abort_write(struct sb__store *store, MDB_txn *txn);
 int sb__mdb_reader_check(struct sb__store *store, int *ret_dead);
 
+struct sb__txn {
+	struct sb__store *store;
 	MDB_txn *mdb;
 	int mdb_error;    /* of the LMDB call that failed; the message is made from it at the end */
 	const char *what; /* what that call was to do */

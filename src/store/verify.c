@@ -270,6 +270,21 @@ static int verify_newest_grave(struct sb__txn *txn, void *arg, MDB_val key, MDB_
 	return note_unless(rc, arg, SB__DB_GRAVES_BY_ID, key, "there is no such grave");
 }
 
+static int verify_newest_of_uid(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
+{
+	struct sb__grave_rec grave;
+	uint64_t order, uid;
+	const char *why = sb__decode_grave(val, &grave, &order);
+	int rc;
+
+	if (!why && (!sb__parse_u64(key, &uid) || uid != grave.session_uid))
+		why = "it is of another session";
+	if (why)
+		return note_key(arg, SB__DB_GRAVES_BY_UID, key, why);
+	rc = has_entry(txn, SB__DB_GRAVES, sb__key_uid(grave.incarnation), NULL);
+	return note_unless(rc, arg, SB__DB_GRAVES_BY_UID, key, "there is no such grave");
+}
+
 static int verify_all(struct sb__txn *txn, void *arg)
 {
 	static const struct {
@@ -286,6 +301,7 @@ static int verify_all(struct sb__txn *txn, void *arg)
 		{ SB__DB_GRAVES, verify_grave },
 		{ SB__DB_GRAVE_ORDER, verify_order },
 		{ SB__DB_GRAVES_BY_ID, verify_newest_grave },
+		{ SB__DB_GRAVES_BY_UID, verify_newest_of_uid },
 	};
 	struct verify *verify = arg;
 	struct sb__bridge_rec bridge;

@@ -286,7 +286,7 @@ static void test_another_version_is_refused(void **state)
 	memcpy(changed, record, sizeof(changed));
 	memcpy(changed + 8, &schema, sizeof(schema));
 	assert_int_equal(sb__store_test_put(f->store, "bridge", "bridge", 6, changed, 40), 0);
-	expect_in_child(f, STORE_FIXTURE_LAYOUT, SB_EVERSION, "schema 7", "has 1");
+	expect_in_child(f, STORE_FIXTURE_LAYOUT, SB_EVERSION, "schema 7", "has 2");
 
 	assert_int_equal(sb__store_test_put(f->store, "bridge", "bridge", 6, record, 5), 0);
 	expect_in_child(f, STORE_FIXTURE_LAYOUT, SB_ECORRUPT, "bridge", "too short");

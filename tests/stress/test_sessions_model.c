@@ -210,14 +210,9 @@ static bool expired_since(const struct act *a, uint64_t touched_ms)
 /* May the session of this worker's handle have ended with this code? It is an owner: nobody else's leaving ends it. */
 static bool end_allowed(const struct act *a, int err)
 {
-	bool expired = expired_since(a, a->h->touched_ms);
-
-	/* Expired in an incarnation that this handle never met: its end is known, the reason no more. */
-	if (err == SB_ERELEASED && expired && atomic_load(&a->m->deaths.begun) > a->h->deaths)
-		return true;
 	if (err == SB_ERELEASED)
 		return released_since(a, a->h->releases);
-	return err == SB_EEXPIRED && expired;
+	return err == SB_EEXPIRED && expired_since(a, a->h->touched_ms);
 }
 
 static void drop_handle(struct act *a)
@@ -399,10 +394,7 @@ static bool stale_allowed(const struct act *a, const struct shown *it, uint32_t 
 	case SB_EREFRELEASED: return drops > 0;
 	case SB_EREFEVICTED: return small(a->i);
 	case SB_EREFEXPIRED: return expired_since(a, it->made_ms);
-	case SB_EOWNERDIED:
-		/* The second is known to be inexact: a handle that has joined an orphaned session tells of its owner's
-		 * death also for a ref of an earlier session by the same id (point 18 wants that one's end). */
-		return may_be_dead(it->designated_pid) || atomic_load(&a->m->deaths.begun) > a->h->deaths;
+	case SB_EOWNERDIED: return may_be_dead(it->designated_pid);
 	case SB_EEXPIRED: return expired_since(a, this_life ? a->h->touched_ms : it->made_ms);
 	case SB_ERELEASED:
 		return released_since(a, it->releases) ||

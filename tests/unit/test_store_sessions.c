@@ -641,6 +641,58 @@ static void test_graves_tell_the_first_reason(void **state)
 	store_fixture_verify(f->store);
 }
 
+/* A handle that knew its session's first incarnation asks by uid, whatever has the id by then. */
+static void test_18_graves_by_uid(void **state)
+{
+	struct store_fixture *f = *state;
+	struct sb__session_rec rec = store_fixture_session(f, "demo"), next, again;
+	struct sb__grave_rec grave;
+
+	assert_int_equal(sb__store_grave_of_uid(f->store, rec.uid, &grave), 0);
+	assert_int_equal(sb__store_session_orphan(f->store, "demo", rec.incarnation), 1);
+	assert_int_equal(sb__store_session_elect(f->store, "demo", rec.incarnation, &rec.designated, &next),
+	                 1);
+	assert_int_equal(sb__store_grave_of_uid(f->store, rec.uid, &grave), 1);
+	assert_int_equal(grave.reason, SB__END_OWNER_DIED);
+	assert_int_equal(sb__store_session_end(f->store, "demo", 0, SB__END_EXPIRED, NULL), 1);
+	again = store_fixture_session(f, "demo");
+	assert_int_equal(sb__store_session_end(f->store, "demo", 0, SB__END_RELEASED, NULL), 1);
+
+	assert_int_equal(sb__store_grave_of_uid(f->store, rec.uid, &grave), 1);
+	assert_int_equal(grave.reason, SB__END_EXPIRED);
+	assert_true(grave.incarnation == next.incarnation && grave.session_uid == rec.uid);
+	assert_int_equal(sb__store_grave_of_uid(f->store, again.uid, &grave), 1);
+	assert_int_equal(grave.reason, SB__END_RELEASED);
+	store_fixture_verify(f->store);
+}
+
+static void test_18_fates(void **state)
+{
+	struct store_fixture *f = *state;
+	struct sb__session_rec rec = store_fixture_session(f, "demo"), other, next;
+	struct sb__grave_rec grave;
+
+	other = store_fixture_session(f, "other");
+	assert_int_equal(sb__store_fate(f->store, "demo", rec.incarnation, &grave), SB__FATE_LIVES);
+	assert_int_equal(sb__store_fate(f->store, "demo", 0, &grave), SB__FATE_NONE);
+	assert_int_equal(sb__store_fate(f->store, "demo", rec.uid, &grave), SB__FATE_NONE);
+	assert_int_equal(sb__store_fate(f->store, "demo", UINT64_MAX, &grave), SB__FATE_NONE);
+	assert_int_equal(sb__store_fate(f->store, "demo", other.incarnation, &grave), SB__FATE_NONE);
+	assert_int_equal(sb__store_fate(f->store, "other", rec.incarnation, &grave), SB__FATE_NONE);
+	assert_int_equal(sb__store_fate(f->store, "none", rec.incarnation, &grave), SB__FATE_NONE);
+	assert_int_equal(sb__store_session_orphan(f->store, "demo", rec.incarnation), 1);
+	assert_int_equal(sb__store_fate(f->store, "demo", rec.incarnation, &grave), SB__FATE_ENDED);
+	assert_int_equal(grave.reason, SB__END_OWNER_DIED);
+	assert_int_equal(sb__store_session_elect(f->store, "demo", rec.incarnation, &rec.designated, &next),
+	                 1);
+	assert_int_equal(sb__store_fate(f->store, "demo", next.incarnation, &grave), SB__FATE_LIVES);
+	assert_int_equal(sb__store_fate(f->store, "demo", rec.incarnation, &grave), SB__FATE_ENDED);
+	assert_int_equal(sb__store_session_end(f->store, "demo", 0, SB__END_RELEASED, NULL), 1);
+	assert_int_equal(sb__store_fate(f->store, "demo", next.incarnation, &grave), SB__FATE_ENDED);
+	assert_int_equal(grave.reason, SB__END_RELEASED);
+	assert_int_equal(sb__store_fate(f->store, "other", next.incarnation, &grave), SB__FATE_NONE);
+}
+
 static void test_graveyard_forgets_the_oldest_burials(void **state)
 {
 	struct store_fixture *f = *state;
@@ -660,6 +712,9 @@ static void test_graveyard_forgets_the_oldest_burials(void **state)
 	assert_grave(f, lasting.incarnation, SB__END_RELEASED, "lasting");
 	assert_int_equal(sb__store_grave(f->store, first.incarnation, &grave), 0);
 	assert_int_equal(sb__store_grave_of(f->store, "first", &grave), 0);
+	assert_int_equal(sb__store_grave_of_uid(f->store, first.uid, &grave), 0);
+	assert_int_equal(sb__store_fate(f->store, "first", first.incarnation, &grave), SB__FATE_FORGOTTEN);
+	assert_int_equal(sb__store_fate(f->store, "first", UINT64_MAX, &grave), SB__FATE_NONE);
 	assert_newest_grave(f, "passing", rec.incarnation, SB__END_RELEASED);
 	store_fixture_verify(f->store);
 }
@@ -702,6 +757,8 @@ int main(void)
 		IN_STORE(test_expiry_at_the_ends_of_time),
 		IN_STORE(test_13_ttl_begins_anew_when_the_owner_changes),
 		IN_STORE(test_graves_tell_the_first_reason),
+		IN_STORE(test_18_graves_by_uid),
+		IN_STORE(test_18_fates),
 		IN_STORE(test_graveyard_forgets_the_oldest_burials),
 		cmocka_unit_test(test_reason_names),
 	};
