@@ -36,7 +36,23 @@ typedef enum sb_kind {
 	SB_KIND_LIST = 6,
 	SB_KIND_TUPLE = 7,
 	SB_KIND_DICT = 8, /* pairs in Python's order; keys of any kind */
-	SB_KIND_REF = 9
+	SB_KIND_REF = 9,
+	SB_KIND_BIGINT = 10, /* an int beyond int64_t */
+	SB_KIND_COMPLEX = 11,
+	SB_KIND_BYTEARRAY = 12,
+	SB_KIND_SET = 13,
+	SB_KIND_FROZENSET = 14,
+	SB_KIND_DATETIME = 15,
+	SB_KIND_DATE = 16,
+	SB_KIND_TIME = 17,
+	SB_KIND_TIMEDELTA = 18,
+	SB_KIND_DECIMAL = 19,
+	SB_KIND_FRACTION = 20,
+	SB_KIND_UUID = 21,
+	SB_KIND_RANGE = 22,
+	SB_KIND_SLICE = 23,
+	SB_KIND_ELLIPSIS = 24,
+	SB_KIND_ARRAY = 25 /* ndarray and other buffers */
 } sb_kind;
 
 /*

@@ -281,6 +281,7 @@ void sb__value_encode_at(const sb_value *value, struct sb__buf *buf, unsigned de
 		encode_items(value, 2 * value->len, buf, depth);
 		return;
 	case SB_KIND_REF: sb__put_ref(buf, value->u.ref, NULL); return;
+	default: return; /* no tree holds another yet */
 	}
 }
 
@@ -319,10 +320,32 @@ sb_kind sb_value_kind(const sb_value *value)
 const char *sb_kind_name(sb_kind kind)
 {
 	static const char *const names[] = {
-		[SB_KIND_NONE] = "NoneType", [SB_KIND_BOOL] = "bool",   [SB_KIND_INT] = "int",
-		[SB_KIND_FLOAT] = "float",   [SB_KIND_STR] = "str",     [SB_KIND_BYTES] = "bytes",
-		[SB_KIND_LIST] = "list",     [SB_KIND_TUPLE] = "tuple", [SB_KIND_DICT] = "dict",
+		[SB_KIND_NONE] = "NoneType",
+		[SB_KIND_BOOL] = "bool",
+		[SB_KIND_INT] = "int",
+		[SB_KIND_FLOAT] = "float",
+		[SB_KIND_STR] = "str",
+		[SB_KIND_BYTES] = "bytes",
+		[SB_KIND_LIST] = "list",
+		[SB_KIND_TUPLE] = "tuple",
+		[SB_KIND_DICT] = "dict",
 		[SB_KIND_REF] = "ref",
+		[SB_KIND_BIGINT] = "int",
+		[SB_KIND_COMPLEX] = "complex",
+		[SB_KIND_BYTEARRAY] = "bytearray",
+		[SB_KIND_SET] = "set",
+		[SB_KIND_FROZENSET] = "frozenset",
+		[SB_KIND_DATETIME] = "datetime",
+		[SB_KIND_DATE] = "date",
+		[SB_KIND_TIME] = "time",
+		[SB_KIND_TIMEDELTA] = "timedelta",
+		[SB_KIND_DECIMAL] = "Decimal",
+		[SB_KIND_FRACTION] = "Fraction",
+		[SB_KIND_UUID] = "UUID",
+		[SB_KIND_RANGE] = "range",
+		[SB_KIND_SLICE] = "slice",
+		[SB_KIND_ELLIPSIS] = "ellipsis",
+		[SB_KIND_ARRAY] = "array",
 	};
 
 	return (size_t)kind < sizeof(names) / sizeof(names[0]) ? names[kind] : "?";

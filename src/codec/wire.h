@@ -16,8 +16,34 @@
 #include "buf.h"
 #include "snakebridge/ref.h"
 
-#define SB__TAG_TUPLE 21314u
-#define SB__TAG_REF   21315u
+/* Registered. */
+#define SB__TAG_DATETIME_TEXT   0u    /* RFC 3339, of an aware datetime at a fixed offset of whole minutes */
+#define SB__TAG_BIGNUM          2u    /* magnitude */
+#define SB__TAG_BIGNUM_NEGATIVE 3u    /* of -1 - magnitude */
+#define SB__TAG_DECIMAL         4u    /* [exponent, mantissa] */
+#define SB__TAG_FRACTION        30u   /* [numerator, denominator] */
+#define SB__TAG_UUID            37u   /* bytes(16) */
+#define SB__TAG_SET             258u  /* array */
+#define SB__TAG_WTF8            273u  /* bytes: a str with lone surrogates */
+#define SB__TAG_TIMEDELTA       1002u /* {1: seconds, -6: microseconds} */
+#define SB__TAG_DATE            1004u /* RFC 8943 text */
+#define SB__TAG_COMPLEX         43000u /* [real, imaginary] */
+/* Private. */
+#define SB__TAG_TUPLE        21314u
+#define SB__TAG_REF          21315u
+#define SB__TAG_BYTEARRAY    21317u /* bytes */
+#define SB__TAG_FROZENSET    21318u /* array */
+#define SB__TAG_DATETIME     21319u /* [year, month, day, hour, minute, second, microsecond, fold, zone] */
+#define SB__TAG_TIME         21320u /* [hour, minute, second, microsecond, fold, zone] */
+#define SB__TAG_DECIMAL_TEXT 21321u /* text */
+#define SB__TAG_RANGE        21322u /* [start, stop, step] */
+#define SB__TAG_SLICE        21323u /* [start, stop, step] */
+#define SB__TAG_ELLIPSIS     21324u /* null */
+#define SB__TAG_ARRAY        21325u /* ndarray, buffer */
+#define SB__TAG_BLOCK        21326u /* a block in an arena */
+#define SB__TAG_ITEM_RESULT  21327u /* the result of an earlier item of the batch */
+#define SB__TAG_CALLBACK     21328u
+
 #define SB__DEPTH_MAX 128u /* containers within containers: a scalar or ref has depth 0, [] 1, [[]] 2 */
 
 /* Encoding: appends one item (or the head of one) to buf; see buf->error at the end. */

@@ -148,6 +148,7 @@ void tool_json_write(FILE *to, const sb_value *value)
 		break;
 	case SB_KIND_DICT: write_dict(to, value); break;
 	case SB_KIND_REF: write_ref(to, sb_value_ref(value)); break;
+	default: fputs("null", to); break; /* none comes yet */
 	}
 }
 
