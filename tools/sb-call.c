@@ -14,33 +14,26 @@
 
 #include "json.h"
 #include "options.h"
+#include "output.h"
 #include "report.h"
+#include "session.h"
 #include "snakebridge/snakebridge.h"
 
 static struct tool_common common = TOOL_COMMON_INIT;
-static const char *session_id, *python;
-static int64_t ttl = SB_UNSET, max_refs = SB_UNSET;
+static struct tool_session wanted = TOOL_SESSION_INIT;
 static bool not_persistent, attach_only, as_ref, plain;
 static int64_t batch = 100;
-static struct tool_list tags;
 
 /* Tables: a line is an entry. */
 /* clang-format off */
 static const struct tool_option session_options[] = {
-	{ .name = "session", .letter = 's', .argument = "ID", .type = TOOL_TEXT, .target = &session_id,
+	{ .name = "session", .letter = 's', .argument = "ID", .type = TOOL_TEXT, .target = &wanted.id,
 	  .help = "the session to call in; not needed with a ref, which knows its own" },
 	{ .name = "attach-only", .type = TOOL_FLAG, .target = &attach_only,
 	  .help = "fail if there is no such session, instead of making it" },
-	{ .name = "ttl", .argument = "SECONDS", .type = TOOL_WHOLE, .target = &ttl, .max = 3153600000,
-	  .help = "idle time that ends the session, 0 for never (default 3600)" },
-	{ .name = "max-refs", .argument = "N", .type = TOOL_WHOLE, .target = &max_refs, .min = 1, .max = 100000000,
-	  .help = "refs that the session holds at most (default 10000)" },
-	{ .name = "tag", .argument = "KEY=VALUE", .type = TOOL_LIST, .target = &tags,
-	  .help = "a tag of the session; may be given several times" },
 	{ .name = "not-persistent", .type = TOOL_FLAG, .target = &not_persistent,
 	  .help = "let the session end with its last owner, which may be this command" },
-	{ .name = "python", .argument = "EXE", .type = TOOL_TEXT, .target = &python,
-	  .help = "venv/bin/python3 whose packages the session's owner sees" },
+	TOOL_SESSION_OPTIONS(wanted),
 	{ 0 }
 };
 
@@ -111,6 +104,7 @@ struct job {
 	int count;
 	sb_request request;
 	sb_ref ref; /* of request.target */
+	sb_session_options options;
 	bool ref_verb;
 };
 
@@ -125,13 +119,18 @@ static int library_error(void)
 static int read_json(const char *text, const char *what, const char *word, sb_value **ret)
 {
 	char error[TOOL_JSON_ERROR_MAX];
-	int err = tool_json_read(text, ret, error);
+	int err;
 
+	if (text[strspn(text, " \t\n")] == '\0')
+		return tool_usage(&tool, "%s '%s': there is no JSON in it (an empty text is '\"\"')", what,
+		                  word);
+	err = tool_json_read(text, ret, error);
 	if (err == 0)
 		return 0;
 	if (err == SB_EREFMALFORMED)
 		return library_error();
-	return tool_usage(&tool, "%s %s: %s (a text needs its quotes: '\"text\"')", what, word, error);
+	return tool_usage(&tool, "%s '%.80s%s': %s (a text needs its quotes: '\"text\"')", what, word,
+	                  strlen(word) > 80 ? "..." : "", error);
 }
 
 /* Length of the name in name=JSON, 0 if text has none. JSON never begins this way. */
@@ -159,6 +158,17 @@ static int add_argument(struct job *job, const char *word)
 	return status;
 }
 
+/* Is the name of this keyword argument that of an earlier one, too? */
+static bool is_repeated(const struct job *job, int first, int at)
+{
+	size_t n = keyword_length(job->words[at]);
+
+	for (int i = first; n && i < at; i++)
+		if (strncmp(job->words[i], job->words[at], n + 1) == 0)
+			return true;
+	return false;
+}
+
 /* The words from first on are arguments. */
 static int add_arguments(struct job *job, int first)
 {
@@ -170,8 +180,10 @@ static int add_arguments(struct job *job, int first)
 		if (keyword_length(job->words[i]))
 			keywords = true;
 		else if (keywords)
-			return tool_usage(&tool, "the positional argument %s follows keyword arguments",
+			return tool_usage(&tool, "the positional argument '%s' follows keyword arguments",
 			                  job->words[i]);
+		if (is_repeated(job, first, i))
+			return tool_usage(&tool, "the keyword argument '%s' is given twice", job->words[i]);
 		status = add_argument(job, job->words[i]);
 	}
 	return status;
@@ -194,11 +206,13 @@ static int read_ref(struct job *job, const char *word)
 	if (ref)
 		job->ref = *ref;
 	sb_value_free(value);
-	return ref ? 0 : tool_usage(&tool, "%s is not a ref", word);
+	return ref ? 0 : tool_usage(&tool, "'%s' is not a ref", word);
 }
 
 static int prepare_path(struct job *job)
 {
+	if (!job->words[0][0])
+		return tool_usage(&tool, "PATH is empty; write module:name");
 	job->request.name = job->words[0];
 	return job->request.verb == SB_VERB_CALL ? add_arguments(job, 1) : 0;
 }
@@ -211,7 +225,7 @@ static int prepare_object(struct job *job)
 		return status;
 	job->request.name = job->words[1];
 	if (job->request.verb == SB_VERB_SET_ATTR && keyword_length(job->words[2]))
-		return tool_usage(&tool, "%s: set takes a value, not a keyword argument", job->words[2]);
+		return tool_usage(&tool, "'%s': set takes a value, not a keyword argument", job->words[2]);
 	return job->request.verb == SB_VERB_ATTR ? 0 : add_arguments(job, 2);
 }
 
@@ -222,7 +236,7 @@ static int prepare_operands(struct job *job)
 
 	for (int i = 1; i < job->count && !status; i++)
 		if (keyword_length(job->words[i]))
-			status = tool_usage(&tool, "%s: this takes a value, not a keyword argument",
+			status = tool_usage(&tool, "'%s': this takes a value, not a keyword argument",
 			                    job->words[i]);
 	return status ? status : add_arguments(job, 1);
 }
@@ -233,26 +247,6 @@ static int prepare_release(struct job *job)
 }
 
 /* ── sessions ── */
-
-static int read_tags(sb_tag **ret_tags)
-{
-	sb_tag *list = calloc(tags.count + 1, sizeof(*list));
-
-	if (!list)
-		return tool_usage(&tool, "out of memory for the tags");
-	for (size_t i = 0; i < tags.count; i++) {
-		char *equals = strchr(tags.items[i], '=');
-
-		if (!equals || equals == tags.items[i]) {
-			free(list);
-			return tool_usage(&tool, "--tag takes KEY=VALUE, not '%s'", tags.items[i]);
-		}
-		*equals = '\0'; /* argv is ours */
-		list[i] = (sb_tag){ .key = tags.items[i], .value = equals + 1 };
-	}
-	*ret_tags = list;
-	return 0;
-}
 
 /* The session is not there, but it can be made. */
 static bool can_be_made(int err)
@@ -279,18 +273,14 @@ static void revive(sb_bridge *bridge, sb_session_options *options, sb_session **
  * Joins the session as it is, else makes it. Joining first, because our defaults are not the user's wish: they
  * must not contradict what a program has made.
  */
-static int open_session(sb_bridge *bridge, const struct job *job, const sb_tag *list, sb_session **ret)
+static int open_session(sb_bridge *bridge, const struct job *job, sb_session **ret)
 {
-	const char *id = session_id ? session_id : job->ref.session_id;
+	const char *id = wanted.id ? wanted.id : job->ref.session_id;
 	bool own = job->ref_verb && strcmp(id, job->ref.session_id) == 0; /* a ref's session is never made */
-	sb_session_options options = SB_SESSION_OPTIONS_INIT;
+	sb_session_options options = job->options;
 	int err;
 
 	options.session_id = id;
-	options.ttl_seconds = ttl;
-	options.max_refs = max_refs;
-	options.tags = list;
-	options.tag_count = tags.count;
 	options.timeout_ms = (uint32_t)common.timeout_ms;
 	options.designated = SB_DESIGNATED_ATTACH_ONLY;
 	options.persistent = not_persistent ? 0 : SB_UNSET;
@@ -316,11 +306,7 @@ static int print_value(const sb_value *value)
 		return TOOL_EXIT_OK;
 	tool_json_write(stdout, value);
 	putchar('\n');
-	if (fflush(stdout)) {
-		fprintf(stderr, "%s: cannot write the result\n", tool.name);
-		return TOOL_EXIT_ATTACH;
-	}
-	return TOOL_EXIT_OK;
+	return tool_finish(&tool, TOOL_EXIT_OK); /* at once: iter may take its time */
 }
 
 static int print_fact(const char *key, const char *fact)
@@ -418,23 +404,16 @@ static int run_in(sb_session *session, struct job *job)
 static int run(sb_bridge *bridge, struct job *job)
 {
 	sb_session *session = NULL;
-	sb_tag *list = NULL;
-	int status = read_tags(&list);
+	int status;
 
-	if (status)
-		return status;
-	if (!session_id && !job->ref_verb) {
-		status = tool_usage(&tool, "no session is named; give --session ID");
-	} else if (open_session(bridge, job, list, &session) == 0) {
+	if (open_session(bridge, job, &session) == 0) {
 		status = run_in(session, job);
-	} else if (job->request.verb == SB_VERB_RELEASE && !session_id &&
-	           can_be_made(sb_last_error()->code)) {
+	} else if (job->request.verb == SB_VERB_RELEASE && !wanted.id && can_be_made(sb_last_error()->code)) {
 		status = print_fact("dropped", "false"); /* gone with its session, which is fine */
 	} else {
 		status = library_error();
 	}
 	sb_session_close(session);
-	free(list);
 	return status;
 }
 
@@ -493,14 +472,18 @@ static int run_verb(const struct verb *verb, struct job *job)
 	int status;
 
 	if (job->count < verb->min || job->count > verb->max)
-		return tool_usage(&tool, "%s takes %s", verb->name, verb->operands);
+		return tool_usage(&tool, "%s takes %s, not %d words", verb->name, verb->operands, job->count);
 	if (as_ref && plain)
 		return tool_usage(&tool, "--as-ref and --plain contradict each other");
 	job->request.verb = verb->verb;
 	status = verb->prepare ? verb->prepare(job) : 0;
+	if (!status)
+		status = tool_session_fill(&tool, &wanted, &job->options);
 	if (status)
 		return status;
-	options.python_executable = python;
+	if (!wanted.id && !job->ref_verb && verb->run == run)
+		return tool_usage(&tool, "no session is named; give --session ID");
+	options.python_executable = wanted.python;
 	options.timeout_ms = (uint32_t)common.timeout_ms;
 	if (sb_bridge_open(common.dir, &options, &bridge))
 		return library_error();
@@ -511,7 +494,7 @@ static int run_verb(const struct verb *verb, struct job *job)
 
 int main(int argc, char **argv)
 {
-	struct job job = { .request = SB_REQUEST_INIT };
+	struct job job = { .request = SB_REQUEST_INIT, .options = SB_SESSION_OPTIONS_INIT };
 	const struct verb *verb = NULL;
 	char list[256];
 	int status;
@@ -530,6 +513,6 @@ int main(int argc, char **argv)
 	job.count = argc - optind - 1;
 	status = run_verb(verb, &job);
 	sb_args_free(job.request.args);
-	free(tags.items);
-	return status;
+	tool_session_free(&wanted);
+	return tool_finish(&tool, status);
 }

@@ -15,6 +15,8 @@
 #include "happened.h"
 #include "names.h"
 #include "options.h"
+#include "output.h"
+#include "rates.h"
 #include "render.h"
 #include "report.h"
 #include "snapshot.h"
@@ -179,8 +181,6 @@ static int show_bridge(struct sb__inspect *inspect, const char *none)
 	int status = TOOL_EXIT_OK;
 
 	(void)none;
-	if (!view_filter_valid("the bridge", NULL))
-		return TOOL_EXIT_USAGE;
 	if (sb__inspect_overview(inspect, &overview) < 0)
 		return tool_report(&inspect_tool, sb_last_error());
 	if (inspect_common.quiet)
@@ -243,8 +243,6 @@ static int show_processes(struct sb__inspect *inspect, const char *none)
 	size_t count = 0;
 
 	(void)none;
-	if (!view_filter_valid("processes", NULL))
-		return TOOL_EXIT_USAGE;
 	if (sb__inspect_processes(inspect, &views, &count) < 0)
 		return tool_report(&inspect_tool, sb_last_error());
 	if (inspect_common.json) {
@@ -312,14 +310,24 @@ struct view {
 	const char *name;
 	const char *operand; /* NULL: takes none */
 	int (*show)(struct sb__inspect *inspect, const char *operand);
+	const char *filters, *sorts; /* see view_filter_valid() */
 };
 
 static const struct view views[] = {
-	{ "processes", NULL, show_processes }, { "sessions", NULL, view_sessions },
-	{ "session", "ID", view_session },     { "owners", NULL, view_owners },
-	{ "calls", NULL, view_calls },         { "refs", "ID", view_refs },
-	{ "events", NULL, view_events },
+	{ "processes", NULL, show_processes, "", NULL },
+	{ "sessions", NULL, view_sessions, VIEW_SESSION_FILTERS, VIEW_SESSION_SORTS },
+	{ "session", "ID", view_session, "", NULL },
+	{ "owners", NULL, view_owners, VIEW_SESSION_FILTERS, "id pid age" },
+	{ "calls", NULL, view_calls, VIEW_SESSION_FILTERS, "age id pid" },
+	{ "refs", "ID", view_refs, "type", "id type age idle" },
+	{ "events", NULL, view_events, "", NULL },
 };
+/* Without operands. */
+static const struct view bridge_view = { "the bridge", NULL, show_bridge, "", NULL },
+			 check_view = { "--check", NULL, show_check, "", NULL },
+			 metrics_view = { "--openmetrics", NULL, view_metrics, VIEW_SESSION_FILTERS,
+	                                  VIEW_SESSION_SORTS },
+			 watch_view = { "--watch", NULL, view_watch, VIEW_SESSION_FILTERS, RATES_SORTS };
 
 static bool take_interval(const char *text)
 {
@@ -330,21 +338,47 @@ static bool take_interval(const char *text)
 	return end != text && *end == '\0' && watch_interval_ms;
 }
 
-/* NULL: the operands name no view. */
+/* --check, --openmetrics, --watch. NULL: a usage error was written. */
+static const struct view *which_option(int count, char **operands)
+{
+	if (check + metrics + watch > 1)
+		tool_usage(&inspect_tool, "--check, --openmetrics and --watch exclude each other");
+	else if (watch && count > 1)
+		tool_usage(&inspect_tool, "--watch takes one operand at most, SECONDS, not %d words", count);
+	else if (watch && count && !take_interval(operands[0]))
+		tool_usage(&inspect_tool, "--watch takes 0.05 to 86400 seconds, not '%s'", operands[0]);
+	else if (!watch && count)
+		tool_usage(&inspect_tool, "--%s shows the whole bridge: '%s' is one word too many",
+		           check ? "check" : "openmetrics", operands[0]);
+	else
+		return watch ? &watch_view : check ? &check_view : &metrics_view;
+	return NULL;
+}
+
+/* NULL: a usage error was written. */
 static const struct view *which(int count, char **operands)
 {
-	static const struct view bridge = { "", NULL, show_bridge }, soundness = { "", NULL, show_check },
-				 openmetrics = { "", NULL, view_metrics }, live = { "", NULL, view_watch };
-
-	if (check + metrics + watch > 1)
-		return NULL;
-	if (watch)
-		return count == 0 || (count == 1 && take_interval(operands[0])) ? &live : NULL;
+	if (check || metrics || watch)
+		return which_option(count, operands);
 	if (count == 0)
-		return check ? &soundness : metrics ? &openmetrics : &bridge;
-	for (size_t i = 0; i < sizeof(views) / sizeof(views[0]) && !check && !metrics; i++)
-		if (strcmp(operands[0], views[i].name) == 0 && count == (views[i].operand ? 2 : 1))
-			return &views[i];
+		return &bridge_view;
+	for (size_t i = 0; i < sizeof(views) / sizeof(views[0]); i++) {
+		const struct view *view = &views[i];
+
+		if (strcmp(operands[0], view->name) != 0)
+			continue;
+		if (count == (view->operand ? 2 : 1) && (!view->operand || operands[1][0]))
+			return view;
+		tool_usage(&inspect_tool,
+		           view->operand ? "%s takes the id of one session" : "%s takes no operand",
+		           view->name);
+		return NULL;
+	}
+	tool_usage(
+		&inspect_tool,
+		"unknown view '%s': say nothing, 'processes', 'sessions', 'session ID', 'owners', 'calls', "
+		"'refs ID', 'events', --check, --openmetrics or --watch [SECONDS]",
+		operands[0]);
 	return NULL;
 }
 
@@ -357,10 +391,8 @@ int main(int argc, char **argv)
 	if (!tool_parse(&inspect_tool, argc, argv, &status))
 		return status;
 	view = which(argc - optind, argv + optind);
-	if (!view)
-		return tool_usage(&inspect_tool,
-		                  "say nothing, 'processes', 'sessions', 'session ID', 'owners', 'calls', "
-		                  "'refs ID', 'events', --check, --openmetrics or --watch [SECONDS]");
+	if (!view || !view_filter_valid(view->name, view->filters, view->sorts))
+		return TOOL_EXIT_USAGE;
 	if (view_events_wanted() && view->show != view_events)
 		return tool_usage(&inspect_tool, "--follow and --since go with 'events'");
 	if (!watch && !view_events_follows())
@@ -370,5 +402,5 @@ int main(int argc, char **argv)
 		return tool_report(&inspect_tool, sb_last_error());
 	status = view->show(inspect, view->operand ? argv[optind + 1] : NULL);
 	sb__inspect_close(inspect);
-	return status;
+	return tool_finish(&inspect_tool, status);
 }

@@ -19,16 +19,15 @@
 #include <unistd.h>
 
 #include "options.h"
+#include "output.h"
 #include "report.h"
+#include "session.h"
 #include "snakebridge/snakebridge.h"
 
 static struct tool_common common = TOOL_COMMON_INIT;
-static const char *session_id, *python, *on_full;
-static int64_t ttl = SB_UNSET, max_refs = SB_UNSET;
+static struct tool_session wanted = TOOL_SESSION_INIT;
+static const char *on_full;
 static bool persistent, detach;
-static struct tool_list tags, allow, deny;
-
-#define TTL_MAX INT64_C(3153600000) /* a hundred years, as the library has it */
 
 static const struct tool_option own[] = {
 	{ .name = "session",
@@ -36,51 +35,18 @@ static const struct tool_option own[] = {
 	  .argument = "ID",
 	  .help = "the session to serve (required)",
 	  .type = TOOL_TEXT,
-	  .target = &session_id },
+	  .target = &wanted.id },
 	{ .name = "persistent",
 	  .letter = 'p',
 	  .help = "the session outlives its last owner; it ends by release or TTL",
 	  .type = TOOL_FLAG,
 	  .target = &persistent },
-	{ .name = "ttl",
-	  .argument = "SECONDS",
-	  .help = "idle time that ends the session; 0 = never (default 3600)",
-	  .type = TOOL_WHOLE,
-	  .target = &ttl,
-	  .max = TTL_MAX },
-	{ .name = "max-refs",
-	  .argument = "N",
-	  .help = "refs that the session holds at most (default 10000)",
-	  .type = TOOL_WHOLE,
-	  .target = &max_refs,
-	  .min = 1,
-	  .max = 100000000 },
 	{ .name = "on-full",
 	  .argument = "evict|error",
 	  .help = "what happens when it is full (default evict)",
 	  .type = TOOL_TEXT,
 	  .target = &on_full },
-	{ .name = "tag",
-	  .argument = "KEY=VALUE",
-	  .help = "a tag of the session; may be given several times",
-	  .type = TOOL_LIST,
-	  .target = &tags },
-	{ .name = "allow",
-	  .argument = "PATTERN",
-	  .help = "policy: what may be reached, module, module:name or .attribute; may be "
-	          "given several times (default everything)",
-	  .type = TOOL_LIST,
-	  .target = &allow },
-	{ .name = "deny",
-	  .argument = "PATTERN",
-	  .help = "policy: what may not, in the same way; goes before --allow",
-	  .type = TOOL_LIST,
-	  .target = &deny },
-	{ .name = "python",
-	  .argument = "EXECUTABLE",
-	  .help = "the Python (of a virtual environment) whose packages are used",
-	  .type = TOOL_TEXT,
-	  .target = &python },
+	TOOL_SESSION_OPTIONS(wanted),
 	{ .name = "detach",
 	  .help = "go on in the background once the session is served",
 	  .type = TOOL_FLAG,
@@ -154,21 +120,6 @@ static int ready(sb_session *session, void *arg)
 	return 0;
 }
 
-/* Splits KEY=VALUE in place. */
-static int make_tags(sb_tag *out)
-{
-	for (size_t i = 0; i < tags.count; i++) {
-		char *text = (char *)(uintptr_t)tags.items[i]; /* a string of argv: ours to change */
-		char *equals = strchr(text, '=');
-
-		if (!equals)
-			return tool_usage(&tool, "--tag %s: write KEY=VALUE", text);
-		*equals = 0;
-		out[i] = (sb_tag){ text, equals + 1 };
-	}
-	return 0;
-}
-
 /* The session is over. A call that hangs in Python must not keep this process: it is then ended by SIGALRM, and what it
  * left is tidied as after any death. */
 static void close_within_a_second(sb_bridge *bridge)
@@ -185,7 +136,8 @@ static int serve(const sb_session_options *options)
 	sb_bridge *bridge;
 	int err;
 
-	bridge_options.python_executable = python;
+	bridge_options.timeout_ms = (uint32_t)common.timeout_ms;
+	bridge_options.python_executable = wanted.python;
 	err = sb_bridge_open(common.dir, &bridge_options, &bridge);
 	if (err)
 		return tool_report(&tool, sb_last_error());
@@ -213,6 +165,7 @@ static int wait_ready(int fd, pid_t owner)
 	while (n < 0 && errno == EINTR);
 	if (n == 1) {
 		puts("ready");
+		(void)fflush(stdout); /* nobody may hear it: the session is served all the same */
 		return 0;
 	}
 	if (waitpid(owner, &status, 0) == owner && WIFEXITED(status) && WEXITSTATUS(status))
@@ -251,35 +204,24 @@ static int run_detached(const sb_session_options *options)
 int main(int argc, char **argv)
 {
 	sb_session_options options = SB_SESSION_OPTIONS_INIT;
-	sb_tag tag_array[SB_TAGS_MAX];
 	int status;
 
 	if (!tool_parse(&tool, argc, argv, &status))
 		return status;
-	if (!session_id)
+	if (!wanted.id)
 		return tool_usage(&tool, "--session ID is required");
 	if (optind < argc)
 		return tool_usage(&tool, "unexpected argument \"%s\"", argv[optind]);
 	if (on_full && strcmp(on_full, "evict") != 0 && strcmp(on_full, "error") != 0)
 		return tool_usage(&tool, "--on-full %s: use evict or error", on_full);
-	if (tags.count > SB_TAGS_MAX)
-		return tool_usage(&tool, "%zu tags; a session has at most %d", tags.count, SB_TAGS_MAX);
-	status = make_tags(tag_array);
+	status = tool_session_fill(&tool, &wanted, &options);
 	if (status)
 		return status;
-	options.session_id = session_id;
-	options.max_refs = max_refs;
-	options.ttl_seconds = ttl;
 	options.on_full = !on_full                               ? SB_ON_FULL_UNSET
 	                  : *on_full == 'e' && on_full[1] == 'r' ? SB_ON_FULL_ERROR
 	                                                         : SB_ON_FULL_EVICT;
 	options.persistent = persistent;
-	options.tags = tag_array;
-	options.tag_count = tags.count;
-	options.allow = (const char *const *)allow.items;
-	options.allow_count = allow.count;
-	options.deny = (const char *const *)deny.items;
-	options.deny_count = deny.count;
 	handle_signals();
+	tool_streams_swallow();
 	return detach ? run_detached(&options) : serve(&options);
 }

@@ -21,6 +21,7 @@
 #include "notify.h"
 #include "options.h"
 #include "os_linux.h"
+#include "output.h"
 #include "render.h"
 #include "report.h"
 #include "sweep.h"
@@ -481,6 +482,8 @@ int main(int argc, char **argv)
 		return tool_usage(&tool, "--once and --interval exclude each other");
 	if (await_bridge && interval_ms == 0)
 		return tool_usage(&tool, "--wait goes with --interval");
+	if (common.timeout_ms > 0 && interval_ms > 0)
+		return tool_usage(&tool, "--timeout goes with one pass, not with --interval");
 	if (files_every_ms < 0)
 		files_every_ms = interval_ms > 0 ? FILES_EVERY_MS : 0;
 	if (interval_ms > 0)
@@ -492,5 +495,5 @@ int main(int argc, char **argv)
 		return tool_report(&tool, sb_last_error());
 	status = pass_once(&reaper);
 	close_bridge(&reaper);
-	return status;
+	return tool_finish(&tool, status);
 }

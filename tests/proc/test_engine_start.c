@@ -232,6 +232,9 @@ static int explains_bad_executables(void *arg)
 	CHECK(8, strstr(error, "not an executable"));
 	CHECK(9,
 	      engine->start(&(struct sb__engine_options){ "/", NULL }, error, sizeof(error)) == SB_ENOPYTHON);
+	CHECK(12, engine->start(&(struct sb__engine_options){ "/bin/ls", NULL }, error, sizeof(error)) ==
+	                  SB_ENOPYTHON);
+	CHECK(13, strstr(error, "/bin/ls is not a Python"));
 	/* Nothing was touched: the right one still starts, and starting again is fine. */
 	unsetenv("SNAKEBRIDGE_PYTHON");
 	CHECK(10, probe_start(NULL) == 0);

@@ -185,8 +185,8 @@ static void reap(struct fixture *f)
 	assert_int_equal(fixture_tool(f->dir, NULL, "sb-reaper", "--once", "-q", NULL), 0);
 }
 
-/* How many process records name the pid. */
-static int records_of(struct fixture *f, pid_t pid)
+/* How many process records name the pid; with liveness, those of which sb-inspect says that. */
+static int records_that_are(struct fixture *f, pid_t pid, const char *liveness)
 {
 	json_t *j = fixture_tool_json(f->dir, "sb-inspect", "--json", "processes", NULL), *p;
 	size_t i;
@@ -194,9 +194,15 @@ static int records_of(struct fixture *f, pid_t pid)
 
 	assert_true(json_is_array(json_object_get(j, "processes")));
 	json_array_foreach(json_object_get(j, "processes"), i, p)
-		n += json_integer_value(json_object_get(p, "pid")) == pid;
+		n += json_integer_value(json_object_get(p, "pid")) == pid &&
+	             (!liveness || strcmp(json_string_value(json_object_get(p, "liveness")), liveness) == 0);
 	json_decref(j);
 	return n;
+}
+
+static int records_of(struct fixture *f, pid_t pid)
+{
+	return records_that_are(f, pid, NULL);
 }
 
 static long owners_of_home(struct fixture *f)
@@ -219,7 +225,7 @@ static void assert_reaped(struct fixture *f, pid_t pid, long owners)
 static void assert_kept(struct fixture *f, pid_t pid, long owners)
 {
 	reap(f);
-	assert_int_equal(records_of(f, pid), 1);
+	assert_int_equal(records_that_are(f, pid, "alive"), 1);
 	assert_int_equal(owners_of_home(f), owners);
 }
 

@@ -2,39 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # sb-call as a user meets it: values, refs across shells, every exit status, and stdout empty on error.
 
-set -u
-bin=${SB_BUILD_DIR:?}/bin
-if [ -d /dev/shm ]; then tmp=/dev/shm; else tmp=${TMPDIR:-/tmp}; fi
-work=$(mktemp -d "${TMPDIR:-$tmp}/sb-call.XXXXXX") || exit 1
-SNAKEBRIDGE_DIR=$work/bridge
-export SNAKEBRIDGE_DIR
-failures=0
-checks=0
-
-cleanup()
-{
-	"$bin/sb-call" release-session demo >/dev/null 2>&1
-	"$bin/sb-call" release-session other >/dev/null 2>&1
-	"$bin/sb-call" release-session tagged >/dev/null 2>&1
-	rm -rf "$work"
-}
-trap cleanup EXIT
-trap 'exit 1' HUP INT TERM
-
-wrong()
-{
-	failures=$((failures + 1))
-	echo "FAILED: $1"
-	echo "  stdout: $(cat "$work/out")"
-	echo "  stderr: $(cat "$work/err")"
-}
-
-# run ARG...: status in $status, output in $work/out and $work/err. A line is a new process: another shell's, in effect.
-run()
-{
-	"$bin/sb-call" "$@" >"$work/out" 2>"$work/err"
-	status=$?
-}
+tool=sb-call
+. "$(dirname "$0")/../support/tool.sh"
 
 # gives EXPECTED ARG...: exit status 0, this line and nothing else.
 gives()
@@ -48,21 +17,8 @@ gives()
 	fi
 }
 
-# fails STATUS TEXT ARG...: this exit status, nothing on stdout, and TEXT somewhere on stderr.
-fails()
-{
-	expected=$1
-	text=$2
-	shift 2
-	checks=$((checks + 1))
-	run "$@"
-	if [ $status -ne "$expected" ] || [ -s "$work/out" ] || ! grep -qF -e "$text" "$work/err"; then
-		wrong "sb-call $* should fail with $expected and '$text' (status $status)"
-	fi
-}
-
-# says TEXT: so does the stderr of the last run, too.
-says()
+# also TEXT: it is on the stderr of the last run, too.
+also()
 {
 	checks=$((checks + 1))
 	grep -qF -e "$1" "$work/err" || wrong "'$1' should be on stderr"
@@ -108,7 +64,7 @@ gives '[5]' attr "$object" a
 gives '{"dropped": true}' release "$object"
 gives '{"dropped": false}' release "$object"
 fails 6 released attr "$object" a
-says "sb-call: "
+also "sb-call: "
 
 # ── verbs on objects ──
 
@@ -151,13 +107,13 @@ fails 6 released iter "$numbers"
 # ── exit statuses ──
 
 fails 1 "ValueError: math domain error" -s demo call math:sqrt -1
-says "sb-call: builtins.ValueError"
+also "sb-call: builtins.ValueError"
 fails 1 "No module named 'no_such_module'" -s demo call no_such_module:f
 fails 1 no_such_name -s demo get math:no_such_name
 fails 1 '"code":"SB_EPYTHON"' --json -s demo call math:sqrt -1
-says '{"schema":1,"error":{'
-says '"outcome":"exception"'
-says '"type":"builtins.ValueError"'
+also '{"schema":1,"error":{'
+also '"outcome":"exception"'
+also '"type":"builtins.ValueError"'
 fails 1 '"code":"SB_EMODULE"' --json -s demo call no_such_module:f
 fails 1 '"code":"SB_EATTRIBUTE"' --json -s demo get math:no_such_name
 
@@ -166,9 +122,9 @@ fails 2 "unknown verb 'jump'" jump
 fails 2 "no session is named" call math:sqrt 16
 fails 2 "call takes PATH" -s demo call
 fails 2 "set takes REF NAME VALUE" set "$list" a
-fails 2 "the argument foo" -s demo call builtins:str foo
-says "'\"text\"'"
-fails 2 "the keyword argument a=foo" -s demo call builtins:dict a=foo
+fails 2 "the argument 'foo'" -s demo call builtins:str foo
+also "'\"text\"'"
+fails 2 "the keyword argument 'a=foo'" -s demo call builtins:dict a=foo
 fails 2 "beyond 64 bits" -s demo call builtins:str 9223372036854775808
 fails 2 "follows keyword" -s demo call builtins:dict a=1 2
 fails 2 "--ttl takes" --ttl soon -s demo call math:sqrt 16
@@ -187,10 +143,10 @@ fails 3 "" --dir "$work/no/such/place" -s demo call math:sqrt 16
 fails 6 "no session \"nobody\"" --attach-only -s nobody call math:sqrt 16
 gives 1 -s other call builtins:int '"1"'
 fails 6 demo -s other method "$list" append 4
-says other
+also other
 fails 6 '"code":"SB_EREFSESSION"' --json -s other call builtins:len "{\"\$ref\":\"$list\"}"
-says '"session":"other"'
-says '"other_session":"demo"'
+also '"session":"other"'
+also '"other_session":"demo"'
 case $list in
 *0) guess=${list%?}1 ;;
 *) guess=${list%?}0 ;;
@@ -209,6 +165,23 @@ gives '{"released": 1}' release-session tagged
 gives '{"released": 0}' release-session tagged
 gives 1 -s brief --not-persistent call builtins:int 1
 gives '{"released": 0}' release-session brief
+
+# ── a policy ──
+
+gives 4.0 -s guarded --allow math --allow 'builtins:*' --deny math:cos --deny '.__*__' call math:sqrt 16
+fails 6 'denies "math:cos"' -s guarded call math:cos 1
+fails 6 "allows only some modules" -s guarded call os:getpid
+fails 6 '"code":"SB_EDENIED"' --json -s guarded get builtins:len.__class__
+gives 4.0 -s guarded --allow math --allow 'builtins:*' --deny math:cos --deny '.__*__' call math:sqrt 16
+fails 2 "another policy" -s guarded --allow math call math:sqrt 16
+fails 2 "deny[0]" -s unguarded --deny . call math:sqrt 16
+tool=sb-inspect
+says '^allow  *math$' session guarded
+says '^allow  *builtins:\*$' session guarded
+says '^deny  *\.__\*__$' session guarded
+says '"policy":{"allow":\["math","builtins:\*"\],"deny":\["math:cos","\.__\*__"\]}' --json session guarded
+says '"policy":{"allow":\[\],"deny":\[\]}' --json session demo
+tool=sb-call
 
 # The owner's death, and after it.
 owner=$("$bin/sb-call" -s demo call os:getpid)
@@ -232,5 +205,4 @@ checks=$((checks + 1))
 run -V
 grep -q '^sb-call [0-9]*\.[0-9]*\.[0-9]*$' "$work/out" || wrong "-V should print a version"
 
-echo "$checks checks, $failures failed"
-[ $failures -eq 0 ]
+finish

@@ -10,8 +10,8 @@ tool=sb-inspect
 fails 3 "there is no bridge in $SNAKEBRIDGE_DIR"
 fails 3 '"code":"SB_ENOBRIDGE"' --json sessions
 check "looking for a bridge made one" '[ ! -e "$SNAKEBRIDGE_DIR" ]'
-fails 2 "say nothing" session
-fails 2 "say nothing" sessions all
+fails 2 "takes the id of one session" session
+fails 2 "sessions takes no operand" sessions all
 fails 2 "unknown" --frobnicate
 says "^usage: sb-inspect" --help
 says "^sb-inspect [0-9]" --version
@@ -62,7 +62,7 @@ says '^snakebridge_session_calls_total{session="demo"} [1-9]' --openmetrics
 says '^# EOF$' --openmetrics
 says '^demo .*active' --watch --timeout 0.1 0.05
 fails 2 "can be sorted by" sessions --sort colour
-fails 2 "say nothing" --watch --check
+fails 2 "exclude each other" --watch --check
 
 # ── an owner that stands still, and a call that waits for it ──
 

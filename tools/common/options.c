@@ -6,6 +6,7 @@
  */
 #include "options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #include "manual.h"
+#include "output.h"
 #include "report.h"
 
 #define OPTIONS_MAX 64
@@ -83,7 +85,7 @@ static bool take_whole(const struct tool_option *o, const char *text, char *erro
 
 	errno = 0;
 	v = strtoll(text, &end, 10);
-	if (errno || end == text || *end || v < o->min || v > max) {
+	if (errno || end == text || *end || isspace((unsigned char)text[0]) || v < o->min || v > max) {
 		snprintf(error, ERROR_MAX, "--%s takes a whole number of %lld to %lld, not '%s'", o->name,
 		         (long long)o->min, (long long)max, text);
 		return false;
@@ -98,12 +100,26 @@ static bool take_seconds(const struct tool_option *o, const char *text, char *er
 	char *end;
 
 	v = strtod(text, &end) * 1000;
-	if (end == text || *end || !isfinite(v) || v < min || v > max) {
+	/* strtod() knows blanks and hexadecimal, too. */
+	if (end == text || *end || text[strspn(text, "0123456789.eE+-")] || !isfinite(v) || v < min ||
+	    v > max) {
 		snprintf(error, ERROR_MAX, "--%s takes %.10g to %.10g seconds, not '%s'", o->name, min / 1000,
 		         max / 1000, text);
 		return false;
 	}
 	*(int64_t *)o->target = (int64_t)(v + 0.5);
+	return true;
+}
+
+/* No option of any tool means something by an empty text. */
+static bool take_text(const struct tool_option *o, const char *text, char *error)
+{
+	if (!text[0]) {
+		snprintf(error, ERROR_MAX, "--%s needs an argument that is not empty: %s", o->name,
+		         o->argument);
+		return false;
+	}
+	*(const char **)o->target = text;
 	return true;
 }
 
@@ -135,7 +151,7 @@ static bool take(const struct tool_option *o, const char *text, char *error)
 {
 	switch (o->type) {
 	case TOOL_FLAG: *(bool *)o->target = true; return true;
-	case TOOL_TEXT: *(const char **)o->target = text; return true;
+	case TOOL_TEXT: return take_text(o, text, error);
 	case TOOL_WHOLE: return take_whole(o, text, error);
 	case TOOL_SECONDS: return take_seconds(o, text, error);
 	case TOOL_LIST: return take_item(o, text, error);
@@ -154,6 +170,8 @@ static void complaint(int value, char **argv, const struct flat *flat, char *err
 		snprintf(error, ERROR_MAX, "--%s needs an argument: %s", o->name, o->argument);
 	else if (o)
 		snprintf(error, ERROR_MAX, "--%s takes no argument", o->name);
+	else if (optopt & ~0x7f)
+		snprintf(error, ERROR_MAX, "unknown option: letters are of ASCII");
 	else if (optopt)
 		snprintf(error, ERROR_MAX, "unknown option '-%c'", optopt);
 	else
@@ -247,6 +265,7 @@ bool tool_parse(const struct tool *tool, int argc, char **argv, int *ret_status)
 	char error[ERROR_MAX] = "", later[ERROR_MAX];
 	int value;
 
+	tool_streams_open();
 	flatten(tool, &flat);
 	opterr = 0;
 	/* An error does not end the loop: --json further on decides how it is written. */
@@ -270,6 +289,7 @@ bool tool_parse(const struct tool *tool, int argc, char **argv, int *ret_status)
 		*ret_status = tool_usage(tool, "%s", error);
 	else
 		return true;
+	*ret_status = tool_finish(tool, *ret_status);
 	return false;
 }
 

@@ -15,6 +15,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "output.h"
+
 /* ── JSON ── */
 
 void render_text(json_t *object, const char *key, const char *text)
@@ -45,10 +47,11 @@ int render_line(const struct tool *tool, json_t *object)
 	int r = object ? json_dumpf(object, stdout, JSON_COMPACT) : -1;
 
 	json_decref(object);
-	if (r == 0 && putchar('\n') != EOF && fflush(stdout) == 0)
-		return TOOL_EXIT_OK;
-	fprintf(stderr, "%s: the output cannot be written\n", tool->name);
-	return TOOL_EXIT_ATTACH;
+	if (r == 0 && putchar('\n') != EOF)
+		return tool_finish(tool, TOOL_EXIT_OK);
+	if (!ferror(stdout))
+		fprintf(stderr, "%s: out of memory for the output\n", tool->name);
+	return tool_finish(tool, TOOL_EXIT_ATTACH);
 }
 
 /* ── tables ── */

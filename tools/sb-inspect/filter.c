@@ -24,15 +24,47 @@ static bool is_one_of(const char *word, const char *words)
 	return false;
 }
 
-bool view_filter_valid(const char *view, const char *sort_keys)
+static bool tags_valid(void)
+{
+	for (size_t i = 0; i < view_filter.tags.count; i++) {
+		const char *tag = view_filter.tags.items[i];
+
+		if (*tag == '\0' || *tag == '=') {
+			tool_usage(&inspect_tool, "--tag takes KEY or KEY=VALUE, not '%s': the key is empty",
+			           tag);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* The first option that was given and is none of these words; NULL: all are. */
+static const char *unused(const char *used)
 {
 	const struct view_filter *f = &view_filter;
 
-	if (f->sort && !sort_keys)
+	if (f->tags.count && !is_one_of("tag", used))
+		return "tag";
+	if (f->owner && !is_one_of("owner", used))
+		return "owner";
+	if (f->state && !is_one_of("state", used))
+		return "state";
+	return f->type && !is_one_of("type", used) ? "type" : NULL;
+}
+
+bool view_filter_valid(const char *view, const char *used, const char *sort_keys)
+{
+	const struct view_filter *f = &view_filter;
+
+	if (unused(used))
+		tool_usage(&inspect_tool, "--%s does not go with %s", unused(used), view);
+	else if (f->sort && !sort_keys)
 		tool_usage(&inspect_tool, "%s has nothing to --sort", view);
 	else if (f->sort && !is_one_of(f->sort, sort_keys))
 		tool_usage(&inspect_tool, "%s can be sorted by one of: %s; not by '%s'", view, sort_keys,
 		           f->sort);
+	else if (!tags_valid())
+		;
 	else if (f->state && !is_one_of(f->state, "starting active orphaned"))
 		tool_usage(&inspect_tool, "--state takes starting, active or orphaned, not '%s'", f->state);
 	else

@@ -119,8 +119,6 @@ int view_sessions(struct sb__inspect *inspect, const char *none)
 	int status = TOOL_EXIT_OK;
 
 	(void)none;
-	if (!view_filter_valid("sessions", VIEW_SESSION_SORTS))
-		return TOOL_EXIT_USAGE;
 	if (sb__inspect_sessions(inspect, view_sessions_keep, &list) < 0) {
 		view_sessions_free(&list);
 		return tool_report(&inspect_tool, sb_last_error());
@@ -211,8 +209,6 @@ int view_owners(struct sb__inspect *inspect, const char *none)
 	int status = TOOL_EXIT_OK;
 
 	(void)none;
-	if (!view_filter_valid("owners", "id pid age"))
-		return TOOL_EXIT_USAGE;
 	if (sb__inspect_owners(inspect, owner_visit, &rows) < 0) {
 		drop(&rows);
 		return tool_report(&inspect_tool, sb_last_error());
@@ -323,8 +319,6 @@ int view_calls(struct sb__inspect *inspect, const char *none)
 	int status = TOOL_EXIT_OK;
 
 	(void)none;
-	if (!view_filter_valid("calls", "age id pid"))
-		return TOOL_EXIT_USAGE;
 	if (sb__inspect_calls(inspect, call_visit, &rows) < 0) {
 		drop(&rows);
 		return tool_report(&inspect_tool, sb_last_error());
@@ -376,8 +370,6 @@ int view_refs(struct sb__inspect *inspect, const char *id)
 	static struct sb__session_detail d;
 	int status = TOOL_EXIT_OK, r;
 
-	if (!view_filter_valid("refs", "id type age idle"))
-		return TOOL_EXIT_USAGE;
 	r = sb__inspect_session(inspect, id, &d);
 	if (r <= 0)
 		return r < 0 ? tool_report(&inspect_tool, sb_last_error()) : view_no_session(inspect, id);

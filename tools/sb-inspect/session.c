@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sb-inspect session ID: facts, tags, owners, lanes and refs of one session, as JSON and for people.
+ * sb-inspect session ID: facts, tags, policy, owners, lanes and refs of one session, as JSON and for people.
  *
  * Locks: none. Crash: leaves nothing.
  */
@@ -130,6 +130,51 @@ static void tag_text(void *arg, const char *key, const char *value)
 	printf("tag               %s = %s\n", key, value);
 }
 
+/* Walks "+allowed NUL -denied NUL …" of a record, bounded as above. sign: which of them. */
+static void each_pattern(const struct sb__session_rec *rec, char sign,
+                         void (*visit)(void *arg, const char *pattern), void *arg)
+{
+	const char *at = rec->policy, *next;
+	const char *end = at +
+	                  (rec->policy_len < sizeof(rec->policy) ? rec->policy_len : sizeof(rec->policy));
+
+	for (; at < end && (next = memchr(at, '\0', (size_t)(end - at))); at = next + 1)
+		if (*at == sign)
+			visit(arg, at + 1);
+}
+
+static void pattern_json(void *arg, const char *pattern)
+{
+	json_t *text = json_string(pattern);
+
+	json_array_append_new(arg, text ? text : json_string("?"));
+}
+
+/* Without patterns: two empty lists, which means that everything is allowed. */
+static json_t *policy_json(const struct sb__session_rec *rec)
+{
+	json_t *o = json_object(), *allow = json_array(), *deny = json_array();
+
+	each_pattern(rec, '+', pattern_json, allow);
+	each_pattern(rec, '-', pattern_json, deny);
+	json_object_set_new(o, "allow", allow);
+	json_object_set_new(o, "deny", deny);
+	return o;
+}
+
+static void pattern_text(void *arg, const char *pattern)
+{
+	printf("%-18s%s\n", (const char *)arg, pattern);
+}
+
+static void policy_text(const struct sb__session_rec *rec)
+{
+	static char allow[] = "allow", deny[] = "deny";
+
+	each_pattern(rec, '+', pattern_text, allow);
+	each_pattern(rec, '-', pattern_text, deny);
+}
+
 json_t *view_owner_json(const struct sb__owner_view *v)
 {
 	json_t *o = json_object();
@@ -194,6 +239,7 @@ static int detail_json(const struct sb__session_detail *d)
 	json_object_update_new(root, view_session_json(&d->session));
 	view_each_tag(&d->session.rec, tag_json, tags);
 	json_object_set_new(root, "tags", tags);
+	json_object_set_new(root, "policy", policy_json(&d->session.rec));
 	/* "owners" is the number that the list of sessions has too. */
 	for (size_t i = 0; i < d->owner_count; i++)
 		json_array_append_new(owners, view_owner_json(&d->owners[i]));
@@ -341,6 +387,7 @@ int view_session(struct sb__inspect *inspect, const char *id)
 	} else {
 		facts_text(&detail.session);
 		view_each_tag(&detail.session.rec, tag_text, NULL);
+		policy_text(&detail.session.rec);
 		owners_text(&detail);
 		lanes_text(&detail);
 		if (detail.ref_count)

@@ -40,13 +40,14 @@ struct view_filter {
 };
 extern struct view_filter view_filter;
 
-/* Do the options make sense for this view? Its sort keys are a list of words, or NULL. Else a usage error was
- * written and this is false. */
-bool view_filter_valid(const char *view, const char *sort_keys);
+/* Do the options make sense for this view? used: the filters that it has, a list of words without "--", and so
+ * are its sort keys, or NULL. Else a usage error was written and this is false. */
+bool view_filter_valid(const char *view, const char *used, const char *sort_keys);
 bool view_filter_matches(struct sb__inspect *inspect, const struct sb__session_view *v);
 bool view_filter_sorts(const char *key); /* was this one asked for? */
 
-#define VIEW_SESSION_SORTS "id age idle state owners refs lanes calls latency"
+#define VIEW_SESSION_FILTERS "tag owner state"
+#define VIEW_SESSION_SORTS   "id age idle state owners refs lanes calls latency"
 /* A copy of each session that matches, in order. */
 struct view_sessions {
 	struct sb__session_view **items;

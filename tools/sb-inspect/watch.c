@@ -23,6 +23,7 @@
 #include "clock.h"
 #include "fail.h"
 #include "names.h"
+#include "output.h"
 #include "rates.h"
 #include "render.h"
 #include "report.h"
@@ -283,7 +284,7 @@ static int print_text(const struct rates *r)
 	render_table_print(&table, !inspect_common.no_legend);
 	if (!inspect_common.no_legend)
 		putchar('\n');
-	return fflush(stdout) == 0 ? TOOL_EXIT_OK : TOOL_EXIT_ATTACH;
+	return tool_finish(&inspect_tool, TOOL_EXIT_OK);
 }
 
 static int watch_lines(struct sb__inspect *inspect, struct rates *r, uint64_t end_ms)
@@ -314,8 +315,6 @@ int view_watch(struct sb__inspect *inspect, const char *none)
 	int status = TOOL_EXIT_OK;
 
 	(void)none;
-	if (!view_filter_valid("a watch", RATES_SORTS))
-		return TOOL_EXIT_USAGE;
 	if (!inspect_common.json && !inspect_common.quiet && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {
 		(void)setlocale(LC_CTYPE, "");
 		screen = newterm(NULL, stdout, stdin); /* NULL: it does not know the terminal */

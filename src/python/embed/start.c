@@ -22,6 +22,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -108,6 +109,19 @@ void sb__python_after_fork_child(void)
 
 /* ── start ── */
 
+/* Every CPython executable calls this or has it; a script, or any other program, would be taken silently, with
+ * the packages of whatever Python lies about. True also where it cannot be told. */
+static bool has_python_main(const char *executable, size_t size)
+{
+	static const char name[] = "Py_BytesMain";
+	char *bytes = malloc(size + 1);
+	ssize_t n = bytes ? sb__os_read_file_at(AT_FDCWD, executable, bytes, size + 1) : -1;
+	bool found = n < 0 || memmem(bytes, (size_t)n, name, sizeof(name) - 1);
+
+	free(bytes);
+	return found;
+}
+
 static int check_executable(const char *executable, char *error, size_t size)
 {
 	struct stat st;
@@ -129,6 +143,14 @@ static int check_executable(const char *executable, char *error, size_t size)
 	if (!S_ISREG(st.st_mode) || !(st.st_mode & 0111)) {
 		snprintf(error, size,
 		         "%s is not an executable file; name a Python executable with SNAKEBRIDGE_PYTHON",
+		         executable);
+		return SB_ENOPYTHON;
+	}
+	if (!has_python_main(executable, (size_t)st.st_size)) {
+		snprintf(error, size,
+		         "%s is not a Python whose library can be embedded; name what sys.executable says in "
+		         "the "
+		         "Python you mean",
 		         executable);
 		return SB_ENOPYTHON;
 	}
