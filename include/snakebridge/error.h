@@ -64,8 +64,8 @@ extern "C" {
 	X(SB_EREFEVICTED, -34, "the ref was evicted to make room",                                           \
 	  "make the object again, raise max_refs, or release refs earlier")                                  \
 	X(SB_EREFSESSION, -35, "the ref belongs to another session", "use it in its own session")            \
-	X(SB_EREFSFULL, -36, "the session holds as many refs as it may",                                     \
-	  "release refs, raise max_refs, or use on_full = evict")                                            \
+	X(SB_EREFSFULL, -36, "the session, or this process in it, holds as many refs as it may",             \
+	  "release refs, raise max_refs (or max_refs_per_process), or use on_full = evict")                  \
 	X(SB_EPYTHON, -40, "Python raised an exception", "see python_type, message and traceback")           \
 	X(SB_EMODULE, -41, "no such Python module",                                                          \
 	  "check its name, and that the owner's Python can import it")                                       \

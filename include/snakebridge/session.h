@@ -77,11 +77,14 @@ typedef struct sb_session_options {
 	size_t allow_count;
 	const char *const *deny;
 	size_t deny_count;
+	int64_t max_refs_per_process; /* quota: live refs that one process's calls may have made; 0 = max_refs only. A call
+	                                 that would make one more fails, also where on_full = evict: nobody can push
+	                                 out the others' refs. Default: see config.h */
 } sb_session_options;
 #define SB_SESSION_OPTIONS_INIT                                                                              \
 	{                                                                                                    \
 		sizeof(sb_session_options), NULL, SB_UNSET, SB_UNSET, SB_DESIGNATED_UNSET, SB_ON_FULL_UNSET, \
-			SB_UNSET, 0, NULL, 0, 0, NULL, 0, NULL, 0                                            \
+			SB_UNSET, 0, NULL, 0, 0, NULL, 0, NULL, 0, SB_UNSET                                  \
 	}
 
 /*
@@ -141,7 +144,8 @@ typedef struct sb_session_info {
 	int64_t idle_ms;
 	uint64_t expired_refs; /* dropped because they were idle for the TTL */
 	uint64_t created_refs;
-	uint64_t pinned_refs; /* live refs with pins */
+	uint64_t pinned_refs;          /* live refs with pins */
+	uint64_t max_refs_per_process; /* 0 = no quota */
 } sb_session_info;
 
 typedef enum sb_session_state {

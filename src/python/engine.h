@@ -23,7 +23,7 @@
 
 #include "buf.h"
 
-#define SB__ENGINE_ABI 2u
+#define SB__ENGINE_ABI 3u
 
 struct sb__table; /* opaque to everyone but the engine */
 
@@ -45,9 +45,10 @@ struct sb__row_writer {
 struct sb__table_options {
 	uint64_t incarnation;
 	uint32_t max_refs;
-	bool error_on_full;         /* else evict the least recently used */
-	uint64_t ttl_ms;            /* a ref idle longer is dropped by expire(); 0 = never */
-	struct sb__row_writer rows; /* functions may be NULL */
+	uint32_t max_refs_per_process; /* that one process's calls made; 0 = no quota */
+	bool error_on_full;            /* else evict the least recently used */
+	uint64_t ttl_ms;               /* a ref idle longer is dropped by expire(); 0 = never */
+	struct sb__row_writer rows;    /* functions may be NULL */
 	const char *
 		policy; /* "+pattern" and "-pattern", a NUL behind each; copied. What they match: session.h */
 	size_t policy_len; /* 0: everything is allowed */
@@ -57,12 +58,13 @@ struct sb__table_counts {
 	uint64_t live, evicted, expired, created, pinned;
 };
 
-/* Who makes this call, for ref metadata. */
+/* Who makes this call, for ref metadata and quotas. */
 struct sb__call_origin {
 	int32_t pid;
 	uint64_t trace_id;
 	uint64_t
 		key; /* names the call among those that run on its table, for cancel(); 0: it has no such name */
+	uint32_t slot, generation; /* of the process among the bridge's */
 };
 
 struct sb__engine_options {

@@ -130,12 +130,16 @@ static int died(const struct call *c, struct sb__attachment *a, int outcome)
 
 static int ended(const struct call *c, struct sb__attachment *a, int outcome)
 {
-	bool expired = sb__mailbox_state(a->mailbox) == SB__MAILBOX_EXPIRED;
-	int err = sb__fail(expired ? SB_EEXPIRED : SB_ERELEASED,
-	                   "%s: session \"%s\" was %s%s; open it again, its old refs are gone", c->label,
-	                   c->session->id, expired ? "idle for its TTL and expired" : "released",
-	                   outcome == SB_OUTCOME_UNKNOWN ? " while the call was running" : "");
+	unsigned state = sb__mailbox_state(a->mailbox);
+	bool expired = state == SB__MAILBOX_EXPIRED;
+	int err;
 
+	if (state == SB__MAILBOX_ORPHANED) /* its owner stopped serving: the same as its death */
+		return died(c, a, outcome);
+	err = sb__fail(expired ? SB_EEXPIRED : SB_ERELEASED,
+	               "%s: session \"%s\" was %s%s; open it again, its old refs are gone", c->label,
+	               c->session->id, expired ? "idle for its TTL and expired" : "released",
+	               outcome == SB_OUTCOME_UNKNOWN ? " while the call was running" : "");
 	sb__fail_set_outcome(outcome);
 	sb__fail_set_sessions(c->session->id, NULL);
 	sb__fail_set_trace(c->trace_id);

@@ -84,10 +84,11 @@ int sb__session_explain(sb_session *session, bool another, const char *what)
 		return explain_grave(&grave, what);
 	if (found < 0)
 		return found;
-	err = sb__fail(SB_ERELEASED,
-	               "%s: session \"%s\" as this handle joined it has ended, too long ago to say why%s; open "
-	               "it again, its old refs are gone",
-	               what, session->id, another ? ", and another one has its id now" : "");
+	err = sb__fail(
+		SB_ERELEASED,
+		"%s: session \"%s\" as this handle joined it has ended, too long ago to say why%s; open "
+		"it again, its old refs are gone",
+		what, session->id, another ? ", and another one has its id now" : "");
 	sb__fail_set_sessions(session->id, NULL);
 	return err;
 }

@@ -197,7 +197,10 @@ void sb__hosted_count(struct sb__hosted *h, unsigned kind, uint64_t began_ns)
 int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb__buf *request,
                        struct sb__buf *reply)
 {
-	struct sb__call_origin origin = { .pid = h->host->core->self.pid, .trace_id = trace_id };
+	const struct sb__identity *self = &h->host->core->self;
+	struct sb__call_origin origin = {
+		.pid = self->pid, .trace_id = trace_id, .slot = self->slot, .generation = self->generation
+	};
 	uint64_t began_ns = sb__now_ns();
 
 	if (!sb__hosted_begin(h)) {
@@ -250,6 +253,7 @@ static int make_table(struct sb__hosted *h)
 {
 	struct sb__table_options options = { .incarnation = h->rec.incarnation,
 		                             .max_refs = h->rec.max_refs,
+		                             .max_refs_per_process = h->rec.max_refs_per_process,
 		                             .error_on_full = h->rec.on_full == SB_ON_FULL_ERROR,
 		                             .ttl_ms = h->rec.ttl_ms,
 		                             .policy = h->rec.policy,
@@ -423,7 +427,8 @@ bool sb__host_wait(struct sb__core *core, uint64_t incarnation, uint32_t timeout
 	return ended;
 }
 
-/* Sessions that others still own lose their objects, and are told so; the rest had ended before. */
+/* Sessions that others still own lose their objects, and their callers are told so at once: calls that run here may go on
+ * for a while. The rest had ended before. */
 static void abandon_sessions(struct sb__host *host)
 {
 	struct sb__core *core = host->core;
@@ -434,6 +439,7 @@ static void abandon_sessions(struct sb__host *host)
 		if (!h)
 			continue;
 		if (sb__store_session_orphan(core->store, h->rec.session_id, h->rec.incarnation) == 1) {
+			sb__mailbox_end(h->mailbox, SB__MAILBOX_ORPHANED);
 			sb__mailbox_unlink(core->dir.mailbox, h->rec.incarnation);
 			sb__session_note(core, SB__EVENT_ORPHAN, &h->rec, core->self.pid,
 			                 "its designated owner stopped serving");

@@ -56,6 +56,15 @@ static int check_numbers(const struct sb__core *core, const sb_session_options *
 	wish->rec.max_refs = wish->max_refs_given ? (uint32_t)o->max_refs
 	                                          : (uint32_t)sb__core_number(core, SB__CONFIG_MAX_REFS);
 
+	wish->quota_given = o->max_refs_per_process != SB_UNSET;
+	if (wish->quota_given && (o->max_refs_per_process < 0 || o->max_refs_per_process > MAX_REFS_LIMIT))
+		return sb__fail(SB_EINVAL,
+		                "max_refs_per_process is %lld; it must be 0 (no quota) or up to %d",
+		                (long long)o->max_refs_per_process, MAX_REFS_LIMIT);
+	wish->rec.max_refs_per_process = wish->quota_given ? (uint32_t)o->max_refs_per_process
+	                                                   : (uint32_t)sb__core_number(
+								     core, SB__CONFIG_MAX_PROCESS_REFS);
+
 	wish->ttl_given = o->ttl_seconds != SB_UNSET;
 	if (wish->ttl_given && (o->ttl_seconds < 0 || o->ttl_seconds > TTL_LIMIT_SECONDS))
 		return sb__fail(SB_EINVAL, "ttl_seconds is %lld; it must be 0 (never) or up to %lld",
@@ -210,6 +219,9 @@ int sb__wish_check_join(const struct sb__wish *wish, const struct sb__session_re
 
 	if (wish->max_refs_given && w->max_refs != rec->max_refs)
 		return contradicts(rec, "max_refs", rec->max_refs, w->max_refs);
+	if (wish->quota_given && w->max_refs_per_process != rec->max_refs_per_process)
+		return contradicts(rec, "max_refs_per_process", rec->max_refs_per_process,
+		                   w->max_refs_per_process);
 	if (wish->ttl_given && w->ttl_ms != rec->ttl_ms)
 		return contradicts(rec, "ttl_seconds", rec->ttl_ms / 1000, w->ttl_ms / 1000);
 	if (wish->designated_given && w->designated_mode != rec->designated_mode)

@@ -56,8 +56,11 @@ void sb__serve_forked_child(void)
 static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *call)
 {
 	struct sb__host *host = w->host;
-	struct sb__call_origin origin = { call->caller_pid, call->trace_id,
-		                          sb__call_key(call->lane, call->word) };
+	struct sb__call_origin origin = { .pid = call->caller_pid,
+		                          .trace_id = call->trace_id,
+		                          .key = sb__call_key(call->lane, call->word),
+		                          .slot = call->caller_slot,
+		                          .generation = call->caller_generation };
 	uint64_t epoch = sb__fork_epoch(), began_ns = sb__now_ns();
 	struct sb__buf reply;
 	uint64_t made;

@@ -484,6 +484,7 @@ int sb__session_info(sb_session *s, sb_session_info *ret)
 		info.designated_pid = rec.state == SB_SESSION_ORPHANED ? 0 : rec.designated.pid;
 		info.owner_count = rec.owner_count;
 		info.max_refs = rec.max_refs;
+		info.max_refs_per_process = rec.max_refs_per_process;
 		info.ttl_seconds = (int64_t)(rec.ttl_ms / 1000);
 		info_counters(s, &info);
 	}

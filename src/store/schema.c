@@ -53,7 +53,7 @@ struct session_disk {
 	int64_t created_wall_ms;
 	uint64_t created_ms, expires_ms, live_refs;
 	uint32_t tag_count, tags_len;
-	uint32_t policy_len, zero; /* followed by tags_len and policy_len bytes */
+	uint32_t policy_len, max_refs_per_process; /* followed by tags_len and policy_len bytes */
 };
 
 struct owner_disk {
@@ -337,6 +337,7 @@ void sb__encode_session(const struct sb__session_rec *rec, struct sb__image *ret
 		.tag_count = rec->tag_count,
 		.tags_len = rec->tags_len,
 		.policy_len = rec->policy_len,
+		.max_refs_per_process = rec->max_refs_per_process,
 	};
 
 	make_image(ret, &disk, sizeof(disk), rec->tags, rec->tags_len);
@@ -523,6 +524,7 @@ const char *sb__decode_session(MDB_val key, MDB_val val, struct sb__session_rec 
 	ret->owner_count = disk.owner_count;
 	ret->designated = disk.designated;
 	ret->max_refs = disk.max_refs;
+	ret->max_refs_per_process = disk.max_refs_per_process;
 	ret->designated_mode = disk.designated_mode;
 	ret->on_full = disk.on_full;
 	ret->persistent = disk.persistent;

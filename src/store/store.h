@@ -38,8 +38,9 @@ struct sb__session_rec {
 	uint32_t owner_count;
 	struct sb__identity designated;
 	uint32_t max_refs;
-	uint32_t designated_mode; /* sb_designated as created */
-	uint32_t on_full;         /* sb_on_full */
+	uint32_t max_refs_per_process; /* 0 = no quota */
+	uint32_t designated_mode;      /* sb_designated as created */
+	uint32_t on_full;              /* sb_on_full */
 	uint32_t persistent;
 	uint64_t ttl_ms; /* 0 = never */
 	int64_t created_wall_ms;
@@ -64,7 +65,7 @@ struct sb__owner_rec {
 struct sb__grave_rec {
 	uint64_t incarnation;
 	uint64_t session_uid; /* of the session that it was one of */
-	uint32_t reason; /* enum sb__end_reason */
+	uint32_t reason;      /* enum sb__end_reason */
 	int64_t wall_ms;
 	int32_t designated_pid;
 	char session_id[SB_SESSION_ID_MAX + 1];

@@ -77,10 +77,10 @@ struct sb__store {
 	uint64_t dev, ino; /* of data.mdb */
 	uint32_t fingerprint;
 	unsigned refs;
-	int guard;             /* lock.mdb, an OFD read lock on byte 0; -1 in a child that dropped it */
+	int guard; /* lock.mdb, an OFD read lock on byte 0; -1 in a child that dropped it */
 	pthread_mutex_t gates[SB__GATE_COUNT];
-	pthread_rwlock_t lock; /* see the lock order above */
-	size_t map_size;       /* under lock */
+	pthread_rwlock_t lock;             /* see the lock order above */
+	size_t map_size;                   /* under lock */
 	atomic_uint_least64_t reserved_to; /* bytes of data.mdb known to have real blocks */
 	atomic_bool broken;                /* a change of the map's size left no map */
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Quotas of calling processes: lanes and bytes. */
+/* Quotas of calling processes: lanes, bytes and refs. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -82,11 +83,135 @@ static void test_request_bytes(void **state)
 	sb_session_close(s);
 }
 
+/* ── refs ── */
+
+static sb_session *open_with_quota(struct fixture *f, sb_designated designated, int64_t quota)
+{
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session *s = NULL;
+
+	o.session_id = "refs";
+	o.designated = designated;
+	o.max_refs_per_process = quota;
+	assert_ok(sb_session_open(f->bridge, &o, &s));
+	return s;
+}
+
+/* Makes one; no CMocka, for children use it too. */
+static int make(sb_session *s, sb_ref *ret)
+{
+	sb_value *v = NULL;
+	int err = sb_call(s, "builtins:object", NULL, &v);
+
+	if (!err)
+		*ret = *sb_value_ref(v);
+	sb_value_free(v);
+	return err;
+}
+
+/* Three fit, the fourth does not; one released makes room for one. */
+static int make_three(void *arg)
+{
+	sb_session *s = arg;
+	sb_ref refs[4];
+
+	for (int i = 0; i < 3; i++)
+		if (make(s, &refs[i]))
+			return 10 + i;
+	if (make(s, &refs[3]) != SB_EREFSFULL || !strstr(sb_last_error()->message, "max_refs_per_process"))
+		return 20;
+	if (sb_call(s, "builtins:eval", sb_args("s{}", "[object()]"), NULL) != SB_EREFSFULL)
+		return 21;
+	if (sb_call(s, "math:sqrt", sb_args("i", 16), NULL)) /* values need no refs */
+		return 22;
+	if (sb_method(s, &refs[0], "__repr__", NULL, NULL)) /* nothing was evicted for it */
+		return 23;
+	if (sb_ref_release(s, &refs[1], NULL) || make(s, &refs[1]))
+		return 24;
+	return make(s, &refs[3]) == SB_EREFSFULL ? 0 : 25;
+}
+
+/* Each process has its own quota. What a dead or closed one made stays, and counts for nobody. */
+static void refs_per_process(sb_session *s)
+{
+	sb_session_info info = { .size = sizeof(info) };
+
+	assert_ok(sb_session_get_info(s, &info));
+	assert_int_equal(info.max_refs_per_process, 3);
+	assert_int_equal(make_three(s), 0);
+	for (int i = 0; i < 3; i++) /* they have the same slot of the bridge, one after the other */
+		assert_int_equal(fixture_wait(fixture_fork(make_three, s)), 0);
+	assert_int_equal(sb_call(s, "builtins:object", NULL, NULL), SB_EREFSFULL);
+	for (int i = 0; i < 1000; i++) { /* the count is written behind */
+		assert_ok(sb_session_get_info(s, &info));
+		if (info.live_refs == 12)
+			break;
+		usleep(10000);
+	}
+	assert_int_equal(info.live_refs, 12);
+	sb_session_close(s);
+}
+
+static void test_refs_per_process_here(void **state)
+{
+	refs_per_process(open_with_quota(*state, SB_DESIGNATED_SELF, 3));
+}
+
+static void test_refs_per_process_there(void **state)
+{
+	sb_session *s;
+
+	setenv("SNAKEBRIDGE_MAX_REFS_PER_PROCESS", "3", 1);
+	s = open_with_quota(*state, SB_DESIGNATED_DEDICATED, SB_UNSET);
+	unsetenv("SNAKEBRIDGE_MAX_REFS_PER_PROCESS");
+	refs_per_process(s);
+}
+
+static void test_refs_quota_is_an_option(void **state)
+{
+	struct fixture *f = *state;
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session *s = open_with_quota(f, SB_DESIGNATED_SELF, 3), *again = NULL;
+	sb_session_info info = { .size = sizeof(info) };
+	sb_bridge *bridge;
+
+	o.session_id = "refs";
+	o.max_refs_per_process = 4;
+	assert_int_equal(sb_session_open(f->bridge, &o, &again), SB_EOPTION);
+	assert_non_null(strstr(sb_last_error()->message, "max_refs_per_process"));
+	o.max_refs_per_process = -2;
+	assert_int_equal(sb_session_open(f->bridge, &o, &again), SB_EINVAL);
+	o.max_refs_per_process = SB_UNSET;
+	assert_ok(sb_session_open(f->bridge, &o, &again));
+	sb_session_close(again);
+	sb_session_close(s);
+
+	/* The knob holds for sessions that say nothing. */
+	sb_bridge_close(f->bridge);
+	assert_ok(sb_config_set("max_refs_per_process", 2));
+	assert_ok(sb_bridge_open(f->dir, NULL, &bridge));
+	assert_ok(sb_config_set("max_refs_per_process", 0));
+	f->bridge = bridge;
+	assert_ok(sb_session_open(bridge, &o, &s));
+	assert_ok(sb_session_get_info(s, &info));
+	assert_int_equal(info.max_refs_per_process, 2);
+	sb_session_close(s);
+	o.max_refs_per_process = 0; /* no quota, whatever the knob says */
+	assert_ok(sb_session_open(bridge, &o, &s));
+	assert_ok(sb_session_get_info(s, &info));
+	assert_int_equal(info.max_refs_per_process, 0);
+	sb_session_close(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_lanes_per_process, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_request_bytes, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_refs_per_process_here, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_refs_per_process_there, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_refs_quota_is_an_option, fixture_setup,
+		                                fixture_teardown),
 	};
 
 	return cmocka_run_group_tests_name("quota", tests, NULL, NULL);

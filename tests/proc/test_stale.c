@@ -203,8 +203,8 @@ static void fill_graveyard(const char *dir)
 		struct sb__session_rec rec = hand_wish(&hand, "passing");
 
 		assert_int_equal(sb__store_session_create(hand.store, &rec, NULL), 1);
-		assert_int_equal(
-			sb__store_session_end(hand.store, "passing", rec.uid, SB__END_EXPIRED, NULL), 1);
+		assert_int_equal(sb__store_session_end(hand.store, "passing", rec.uid, SB__END_EXPIRED, NULL),
+		                 1);
 	}
 	hand_close(&hand);
 }
@@ -243,14 +243,10 @@ static void test_14_18_graveyard_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_18_expired_after_an_election_unmet),
-		TEST(test_18_expired_unmet_and_opened_again),
-		TEST(test_18_released_unmet_and_opened_again),
-		TEST(test_18_old_end_told_by_an_orphan),
-		TEST(test_18_33_never_existed_here),
-		TEST(test_18_33_never_existed_there),
-		TEST(test_18_never_existed_said_by_an_orphan),
-		TEST(test_14_18_graveyard_full),
+		TEST(test_18_expired_after_an_election_unmet), TEST(test_18_expired_unmet_and_opened_again),
+		TEST(test_18_released_unmet_and_opened_again), TEST(test_18_old_end_told_by_an_orphan),
+		TEST(test_18_33_never_existed_here),           TEST(test_18_33_never_existed_there),
+		TEST(test_18_never_existed_said_by_an_orphan), TEST(test_14_18_graveyard_full),
 	};
 
 	return cmocka_run_group_tests_name("stale", tests, NULL, NULL);

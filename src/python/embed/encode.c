@@ -41,6 +41,12 @@ static int put_ref(struct encoding *e, PyObject *object)
 
 	sb__type_name(Py_TYPE(object), name, sizeof(name), &module_len);
 	err = sb__table_name(e->call, object, name, module_len, &ref);
+	if (err == SB_EREFSFULL && e->call->over_quota)
+		return sb__because(
+			e->why, err,
+			"the call ran, but this process (pid %d) holds as many refs of the session "
+			"as each may (max_refs_per_process): release some, or raise it",
+			(int)e->call->origin.pid);
 	if (err == SB_EREFSFULL)
 		return sb__because(e->why, err,
 		                   "the call ran, but the session has no room for the refs in its "

@@ -453,7 +453,7 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 	}
 	sb__running_add(&running, table, origin);
 	gil = sb__gil_enter();
-	sb__call_begin(&run.call, table, origin ? origin->pid : 0);
+	sb__call_begin(&run.call, table, origin);
 	if (sb__running_begin(&running)) {
 		delivered = execute(&run, &cursor, reply);
 	} else {

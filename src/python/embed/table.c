@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The object table of one session incarnation: a slot map with generations, an index by object so that an object has
- * one ref however often it is returned, and two lists in order of last use: of what is pinned by a user, and of the rest.
- * So the next to be evicted is found at once however much is pinned, and the next to expire is at the head of a list.
+ * The object table of one session incarnation: what calls do with refs, and which refs have to go. The entries and the
+ * order of their last use are kept by slots.c: the next to be evicted is found at once however much is pinned, and the
+ * next to expire is at the head of a list.
  *
  * What it does not do: it knows nothing of requests, values or why an object should get a ref.
  *
@@ -10,10 +10,6 @@
  * here. So an object that leaves the table goes onto the call's list of drops first, and is dropped when
  * the table is in order and nobody holds an index or a pointer into it. Nothing else here gives the GIL up,
  * so under the GIL every function is atomic.
- *
- * A slot's generation is that of the ref it holds, or of the next one it will hold. It never comes again: a
- * slot whose generations are used up is retired. Two bits for each of the last 16 generations tell how it
- * ended.
  *
  * Locks: the GIL guards everything but the counts, which are atomics.
  * Crash story: private memory; it dies with the process, and every ref with it.
@@ -29,185 +25,23 @@
 #include "ids.h"
 #include "os_linux.h"
 #include "policy.h"
+#include "slots.h"
 #include "snakebridge/error.h"
-
-#define NONE        UINT32_MAX
-#define FIRST_SLOTS 64u
-
-enum ending { ENDED_RELEASED = 0, ENDED_EXPIRED = 1, ENDED_EVICTED = 2 };
-#define ENDINGS_KEPT 16u /* of a slot, two bits each */
-
-struct entry {
-	PyObject *object; /* strong; NULL: free */
-	uint64_t used_ms;
-	uint32_t generation;
-	uint32_t endings;      /* of the generations before; the last one in the lowest two bits */
-	uint32_t older, newer; /* by last use; of a free entry, newer is the next free one */
-	uint32_t pins;         /* by calls that run */
-	uint32_t held;         /* by users: sb_ref_pin() */
-	uint64_t
-		made_by; /* number of the call that made it, while no other call used it or was told of it; else 0 */
-	bool delivered; /* some caller was told of it */
-	uint8_t nonce[16];
-};
-
-struct list {
-	uint32_t oldest, newest;
-};
 
 struct sb__table {
 	struct sb__table_options options;
 	uint64_t epoch; /* sb__fork_epoch() of the process that made it */
-	struct entry *entries;
-	uint32_t cap, used;             /* entries allocated; entries ever used */
-	uint32_t free_first, free_last; /* a queue, so that a slot rests as long as can be */
-	struct list lists[2];           /* by last use: unpinned and pinned ones */
-	uint32_t live, held;            /* refs; those of them that are pinned */
-	uint64_t calls;                 /* numbers given to calls */
+	struct sb__slots slots;
+	uint64_t calls; /* numbers given to calls */
 	struct sb__policy *policy;
-	uint32_t *index; /* by object: slot + 1, 0 = empty; open addressing, at most half full */
-	uint32_t index_mask;
 	_Atomic uint64_t count_live, count_evicted, count_expired, count_created, count_pinned;
 };
-
-/* ── index by object ── */
-
-static uint32_t index_home(const struct sb__table *table, const PyObject *object)
-{
-	return (uint32_t)(((uint64_t)(uintptr_t)object * 0x9e3779b97f4a7c15u) >> 32) & table->index_mask;
-}
-
-/* Where the object's slot is, or the empty place where it belongs. */
-static uint32_t index_seek(const struct sb__table *table, const PyObject *object)
-{
-	uint32_t i = index_home(table, object);
-
-	while (table->index[i] && table->entries[table->index[i] - 1].object != object)
-		i = (i + 1) & table->index_mask;
-	return i;
-}
-
-static uint32_t index_find(const struct sb__table *table, const PyObject *object)
-{
-	uint32_t found = table->cap ? table->index[index_seek(table, object)] : 0;
-
-	return found ? found - 1 : NONE;
-}
-
-/* Removes an object, and moves those behind it up so that no search stops short. */
-static void index_remove(struct sb__table *table, const PyObject *object)
-{
-	uint32_t hole = index_seek(table, object);
-
-	table->index[hole] = 0;
-	for (uint32_t i = (hole + 1) & table->index_mask; table->index[i]; i = (i + 1) & table->index_mask) {
-		uint32_t home = index_home(table, table->entries[table->index[i] - 1].object);
-
-		/* Its way from home to i leads over the hole. */
-		if (((i - home) & table->index_mask) >= ((i - hole) & table->index_mask)) {
-			table->index[hole] = table->index[i];
-			table->index[i] = 0;
-			hole = i;
-		}
-	}
-}
-
-/* ── lists ── */
-
-static struct list *list_of(struct sb__table *table, uint32_t slot)
-{
-	return &table->lists[table->entries[slot].held > 0];
-}
-
-static void list_remove(struct sb__table *table, uint32_t slot)
-{
-	struct entry *e = &table->entries[slot];
-	struct list *list = list_of(table, slot);
-
-	if (e->older == NONE)
-		list->oldest = e->newer;
-	else
-		table->entries[e->older].newer = e->newer;
-	if (e->newer == NONE)
-		list->newest = e->older;
-	else
-		table->entries[e->newer].older = e->older;
-}
-
-static void list_append(struct sb__table *table, uint32_t slot)
-{
-	struct entry *e = &table->entries[slot];
-	struct list *list = list_of(table, slot);
-
-	e->older = list->newest;
-	e->newer = NONE;
-	if (list->newest == NONE)
-		list->oldest = slot;
-	else
-		table->entries[list->newest].newer = slot;
-	list->newest = slot;
-}
-
-static void touch(struct sb__table *table, uint32_t slot, uint64_t now_ms)
-{
-	table->entries[slot].used_ms = now_ms;
-	if (list_of(table, slot)->newest == slot)
-		return;
-	list_remove(table, slot);
-	list_append(table, slot);
-}
-
-static void free_push(struct sb__table *table, uint32_t slot)
-{
-	table->entries[slot].newer = NONE;
-	if (table->free_last == NONE)
-		table->free_first = slot;
-	else
-		table->entries[table->free_last].newer = slot;
-	table->free_last = slot;
-}
-
-static uint32_t free_pop(struct sb__table *table)
-{
-	uint32_t slot = table->free_first;
-
-	table->free_first = table->entries[slot].newer;
-	if (table->free_first == NONE)
-		table->free_last = NONE;
-	return slot;
-}
-
-/* Room for one more slot. 0 or SB_ENOMEM. */
-static int grow(struct sb__table *table)
-{
-	uint32_t cap = table->cap ? table->cap * 2 : FIRST_SLOTS;
-	struct entry *entries;
-	uint32_t *index;
-
-	if (table->cap > NONE / 4)
-		return SB_ENOMEM;
-	index = calloc(2 * (size_t)cap, sizeof(*index));
-	entries = index ? realloc(table->entries, cap * sizeof(*entries)) : NULL;
-	if (!entries) {
-		free(index);
-		return SB_ENOMEM;
-	}
-	free(table->index);
-	table->entries = entries;
-	table->cap = cap;
-	table->index = index;
-	table->index_mask = 2 * cap - 1;
-	for (uint32_t slot = 0; slot < table->used; slot++)
-		if (entries[slot].object)
-			index[index_seek(table, entries[slot].object)] = slot + 1;
-	return 0;
-}
 
 /* ── a call's lists ── */
 
 static int pin(struct sb__call *call, uint32_t slot, bool created)
 {
-	struct entry *e = &call->table->entries[slot];
+	struct sb__entry *e = &call->table->slots.entries[slot];
 
 	if (call->pin_count == call->pin_cap) {
 		bool heap = call->pins != call->inline_pins;
@@ -245,29 +79,17 @@ static int reserve_drops(struct sb__call *call, size_t n)
 }
 
 /* Takes a live entry out of the table. There is room on the list of drops. */
-static void end_entry(struct sb__call *call, uint32_t slot, enum ending ending)
+static void end_entry(struct sb__call *call, uint32_t slot, enum sb__ending ending)
 {
 	struct sb__table *table = call->table;
-	struct entry *e = &table->entries[slot];
 
-	call->drops[call->drop_count++] = e->object;
-	index_remove(table, e->object);
-	list_remove(table, slot);
-	e->object = NULL;
-	e->pins = 0;
-	e->endings = e->endings << 2 | ending;
-	e->generation++;
-	if (e->generation != UINT32_MAX)
-		free_push(table, slot);
-	table->live--;
-	atomic_store_explicit(&table->count_live, table->live, memory_order_relaxed);
-	if (e->held) {
-		e->held = 0;
-		atomic_store_explicit(&table->count_pinned, --table->held, memory_order_relaxed);
-	}
-	if (ending == ENDED_EVICTED)
+	call->drops[call->drop_count++] = table->slots.entries[slot].object;
+	sb__slots_remove(&table->slots, slot, ending);
+	atomic_store_explicit(&table->count_live, table->slots.live, memory_order_relaxed);
+	atomic_store_explicit(&table->count_pinned, table->slots.held, memory_order_relaxed);
+	if (ending == SB__ENDED_EVICTED)
 		atomic_fetch_add_explicit(&table->count_evicted, 1, memory_order_relaxed);
-	if (ending == ENDED_EXPIRED)
+	if (ending == SB__ENDED_EXPIRED)
 		atomic_fetch_add_explicit(&table->count_expired, 1, memory_order_relaxed);
 	if (table->options.rows.clear)
 		table->options.rows.clear(table->options.rows.arg, slot);
@@ -276,28 +98,28 @@ static void end_entry(struct sb__call *call, uint32_t slot, enum ending ending)
 /* Was it not used for the TTL? The coarse clock may be a little behind the one that now_ms is from. */
 static bool is_idle(const struct sb__table *table, uint32_t slot, uint64_t now_ms)
 {
-	uint64_t used_ms = table->entries[slot].used_ms;
+	uint64_t used_ms = table->slots.entries[slot].used_ms;
 
 	return table->options.ttl_ms && now_ms >= used_ms && now_ms - used_ms >= table->options.ttl_ms;
 }
 
 static bool is_expired(const struct sb__table *table, uint32_t slot, uint64_t now_ms)
 {
-	return !table->entries[slot].pins && is_idle(table, slot, now_ms);
+	return !table->slots.entries[slot].pins && is_idle(table, slot, now_ms);
 }
 
-static uint32_t expire_list(struct sb__call *call, const struct list *list, uint64_t now_ms)
+static uint32_t expire_list(struct sb__call *call, const struct sb__list *list, uint64_t now_ms)
 {
 	struct sb__table *table = call->table;
 	uint32_t count = 0, slot = list->oldest, newer;
 
-	for (; slot != NONE && is_idle(table, slot, now_ms); slot = newer) {
-		newer = table->entries[slot].newer;
-		if (table->entries[slot].pins)
+	for (; slot != SB__NO_SLOT && is_idle(table, slot, now_ms); slot = newer) {
+		newer = table->slots.entries[slot].newer;
+		if (table->slots.entries[slot].pins)
 			continue; /* in use by a call that takes longer than the TTL */
 		if (reserve_drops(call, 1) < 0)
 			break;
-		end_entry(call, slot, ENDED_EXPIRED);
+		end_entry(call, slot, SB__ENDED_EXPIRED);
 		count++;
 	}
 	return count;
@@ -308,7 +130,8 @@ static uint32_t expire(struct sb__call *call, uint64_t now_ms)
 {
 	struct sb__table *table = call->table;
 
-	return expire_list(call, &table->lists[0], now_ms) + expire_list(call, &table->lists[1], now_ms);
+	return expire_list(call, &table->slots.lists[0], now_ms) +
+	       expire_list(call, &table->slots.lists[1], now_ms);
 }
 
 bool sb__table_is_ours(const struct sb__table *table)
@@ -316,11 +139,12 @@ bool sb__table_is_ours(const struct sb__table *table)
 	return table->epoch == sb__fork_epoch();
 }
 
-void sb__call_begin(struct sb__call *call, struct sb__table *table, int32_t pid)
+void sb__call_begin(struct sb__call *call, struct sb__table *table, const struct sb__call_origin *origin)
 {
 	call->table = table;
 	call->number = ++table->calls;
-	call->pid = pid;
+	call->origin = origin ? *origin : (struct sb__call_origin){ 0 };
+	call->over_quota = false;
 	call->pins = call->inline_pins;
 	call->pin_count = 0;
 	call->pin_cap = SB__CALL_PINS;
@@ -329,9 +153,9 @@ void sb__call_begin(struct sb__call *call, struct sb__table *table, int32_t pid)
 }
 
 /* The entry that a pin holds, or NULL if it was released meanwhile. */
-static struct entry *pinned(const struct sb__table *table, const struct sb__pin *pin)
+static struct sb__entry *pinned(const struct sb__table *table, const struct sb__pin *pin)
 {
-	struct entry *e = &table->entries[pin->slot];
+	struct sb__entry *e = &table->slots.entries[pin->slot];
 
 	return e->object && e->generation == pin->generation ? e : NULL;
 }
@@ -344,7 +168,7 @@ static bool unpin(struct sb__call *call, bool delivered)
 	bool created = false;
 
 	for (size_t i = 0; i < call->pin_count; i++) {
-		struct entry *e = pinned(table, &call->pins[i]);
+		struct sb__entry *e = pinned(table, &call->pins[i]);
 
 		if (delivered && call->pins[i].created)
 			atomic_fetch_add_explicit(&table->count_created, 1, memory_order_relaxed);
@@ -353,7 +177,8 @@ static bool unpin(struct sb__call *call, bool delivered)
 		e->pins--;
 		e->delivered |= delivered;
 		created |= delivered && call->pins[i].created;
-		touch(table, call->pins[i].slot, now_ms); /* time spent in the call was not idle */
+		sb__slots_touch(&table->slots, call->pins[i].slot,
+		                now_ms); /* time spent in the call was not idle */
 	}
 	return created;
 }
@@ -363,10 +188,10 @@ static void undo(struct sb__call *call)
 {
 	/* Without memory they stay until they are evicted or expire. */
 	for (size_t i = 0; i < call->pin_count && reserve_drops(call, 1) == 0; i++) {
-		struct entry *e = pinned(call->table, &call->pins[i]);
+		struct sb__entry *e = pinned(call->table, &call->pins[i]);
 
 		if (e && call->pins[i].created && !e->delivered && !e->pins)
-			end_entry(call, call->pins[i].slot, ENDED_RELEASED);
+			end_entry(call, call->pins[i].slot, SB__ENDED_RELEASED);
 	}
 }
 
@@ -403,16 +228,16 @@ static bool same_nonce(const uint8_t *a, const uint8_t *b)
 }
 
 /* How a generation that is over ended. */
-static int stale_code(const struct entry *e, uint32_t generation)
+static int stale_code(const struct sb__entry *e, uint32_t generation)
 {
 	uint32_t age = e->generation - 1 - generation;
 
 	/* What is older than the record is told as the oldest on record. */
-	if (age >= ENDINGS_KEPT)
-		age = ENDINGS_KEPT - 1;
+	if (age >= SB__ENDINGS_KEPT)
+		age = SB__ENDINGS_KEPT - 1;
 	switch (e->endings >> 2 * age & 3) {
-	case ENDED_EXPIRED: return SB_EREFEXPIRED;
-	case ENDED_EVICTED: return SB_EREFEVICTED;
+	case SB__ENDED_EXPIRED: return SB_EREFEXPIRED;
+	case SB__ENDED_EVICTED: return SB_EREFEVICTED;
 	default: return SB_EREFRELEASED;
 	}
 }
@@ -421,13 +246,13 @@ static int stale_code(const struct entry *e, uint32_t generation)
 static int check(struct sb__call *call, const sb_ref *ref, uint64_t now_ms)
 {
 	struct sb__table *table = call->table;
-	struct entry *e;
+	struct sb__entry *e;
 
 	if (ref->incarnation != table->options.incarnation)
 		return SB_EREFSESSION;
-	if (ref->slot >= table->used)
+	if (ref->slot >= table->slots.used)
 		return SB_EREFUNKNOWN;
-	e = &table->entries[ref->slot];
+	e = &table->slots.entries[ref->slot];
 	if (ref->generation == 0 || ref->generation > e->generation)
 		return SB_EREFUNKNOWN;
 	if (ref->generation < e->generation) {
@@ -442,7 +267,7 @@ static int check(struct sb__call *call, const sb_ref *ref, uint64_t now_ms)
 		return 0;
 	if (reserve_drops(call, 1) < 0)
 		return SB_ENOMEM;
-	end_entry(call, ref->slot, ENDED_EXPIRED);
+	end_entry(call, ref->slot, SB__ENDED_EXPIRED);
 	return SB_EREFEXPIRED;
 }
 
@@ -453,9 +278,9 @@ static int use(struct sb__call *call, uint32_t slot, bool created, uint64_t now_
 
 	if (err)
 		return err;
-	touch(call->table, slot, now_ms);
-	if (call->table->entries[slot].made_by != call->number)
-		call->table->entries[slot].made_by = 0;
+	sb__slots_touch(&call->table->slots, slot, now_ms);
+	if (call->table->slots.entries[slot].made_by != call->number)
+		call->table->slots.entries[slot].made_by = 0;
 	if (!created && call->table->options.rows.touch)
 		call->table->options.rows.touch(call->table->options.rows.arg, slot);
 	return 0;
@@ -470,7 +295,7 @@ int sb__table_find(struct sb__call *call, const sb_ref *ref, PyObject **ret)
 		err = use(call, ref->slot, false, now_ms);
 	if (err)
 		return err;
-	*ret = Py_NewRef(call->table->entries[ref->slot].object);
+	*ret = Py_NewRef(call->table->slots.entries[ref->slot].object);
 	return 0;
 }
 
@@ -486,7 +311,7 @@ int sb__table_release(struct sb__call *call, const sb_ref *ref, bool *ret_droppe
 		err = reserve_drops(call, 1);
 	if (err)
 		return err;
-	end_entry(call, ref->slot, ENDED_RELEASED);
+	end_entry(call, ref->slot, SB__ENDED_RELEASED);
 	*ret_dropped = true;
 	return 0;
 }
@@ -496,28 +321,38 @@ int sb__table_pin(struct sb__call *call, const sb_ref *ref, int by, uint32_t *re
 	struct sb__table *table = call->table;
 	uint64_t now_ms = sb__now_coarse_ms();
 	int err = check(call, ref, now_ms);
-	struct entry *e;
+	struct sb__entry *e;
 
 	if (!err)
 		err = use(call, ref->slot, false, now_ms);
 	if (err)
 		return err;
-	e = &table->entries[ref->slot];
+	e = &table->slots.entries[ref->slot];
 	*ret_pins = e->held;
 	if (by > 0 && e->held == UINT32_MAX)
 		return SB_EINVAL;
 	if (by < 0 && e->held == 0)
 		return 0;
-	list_remove(table, ref->slot);
-	table->held -= e->held > 0;
-	e->held += (uint32_t)by;
-	table->held += e->held > 0;
-	list_append(table, ref->slot);
-	atomic_store_explicit(&table->count_pinned, table->held, memory_order_relaxed);
+	sb__slots_hold(&table->slots, ref->slot, by);
+	atomic_store_explicit(&table->count_pinned, table->slots.held, memory_order_relaxed);
 	if (table->options.rows.pins)
 		table->options.rows.pins(table->options.rows.arg, ref->slot, e->held);
 	*ret_pins = e->held;
 	return 0;
+}
+
+/* May this process make one more? Not others' refs make room for it, so that it cannot push them out. */
+static int check_quota(struct sb__call *call, uint64_t now_ms)
+{
+	const struct sb__table *table = call->table;
+	uint32_t most = table->options.max_refs_per_process;
+
+	if (!most || sb__slots_made_by(&table->slots, &call->origin) < most)
+		return 0;
+	if (expire(call, now_ms) > 0 && sb__slots_made_by(&table->slots, &call->origin) < most)
+		return 0;
+	call->over_quota = true;
+	return SB_EREFSFULL;
 }
 
 /* Makes sure that one more may live. */
@@ -526,47 +361,20 @@ static int make_room(struct sb__call *call, uint64_t now_ms)
 	struct sb__table *table = call->table;
 	uint32_t slot;
 
-	if (table->live < table->options.max_refs)
+	if (table->slots.live < table->options.max_refs)
 		return 0;
 	if (expire(call, now_ms) > 0)
 		return 0;
 	if (table->options.error_on_full)
 		return SB_EREFSFULL;
-	for (slot = table->lists[0].oldest; slot != NONE && table->entries[slot].pins;
-	     slot = table->entries[slot].newer)
+	for (slot = table->slots.lists[0].oldest; slot != SB__NO_SLOT && table->slots.entries[slot].pins;
+	     slot = table->slots.entries[slot].newer)
 		;
-	if (slot == NONE)
+	if (slot == SB__NO_SLOT)
 		return SB_EREFSFULL; /* all are pinned, or in calls that run now, this one's result perhaps */
 	if (reserve_drops(call, 1) < 0)
 		return SB_ENOMEM;
-	end_entry(call, slot, ENDED_EVICTED);
-	return 0;
-}
-
-/* An empty slot with a nonce, taken from neither list. */
-static int new_slot(struct sb__table *table, uint32_t *ret_slot)
-{
-	uint8_t nonce[16];
-	struct entry *e;
-	int err = sb__random(nonce, sizeof(nonce));
-
-	if (!err && table->free_first == NONE && table->used == table->cap)
-		err = grow(table);
-	if (err)
-		return err;
-	if (table->free_first != NONE) {
-		*ret_slot = free_pop(table);
-		e = &table->entries[*ret_slot];
-	} else {
-		*ret_slot = table->used++;
-		e = &table->entries[*ret_slot];
-		e->object = NULL;
-		e->generation = 1;
-		e->endings = 0;
-	}
-	memcpy(e->nonce, nonce, sizeof(nonce));
-	e->pins = e->held = 0;
-	e->delivered = false;
+	end_entry(call, slot, SB__ENDED_EVICTED);
 	return 0;
 }
 
@@ -574,25 +382,21 @@ static int add(struct sb__call *call, PyObject *object, const char *type_name, s
                uint64_t now_ms, uint32_t *ret_slot)
 {
 	struct sb__table *table = call->table;
-	struct entry *e;
-	uint32_t slot = NONE;
-	int err = make_room(call, now_ms);
+	struct sb__entry *e;
+	int err = check_quota(call, now_ms);
 
 	if (!err)
-		err = new_slot(table, &slot);
+		err = make_room(call, now_ms);
+	if (!err)
+		err = sb__slots_add(&table->slots, object, &call->origin, ret_slot);
 	if (err)
 		return err;
-	e = &table->entries[slot];
-	table->index[index_seek(table, object)] = slot + 1; /* before the entry has it: seek looks for it */
-	e->object = Py_NewRef(object);
+	e = &table->slots.entries[*ret_slot];
 	e->made_by = call->number;
-	list_append(table, slot);
-	table->live++;
-	atomic_store_explicit(&table->count_live, table->live, memory_order_relaxed);
+	atomic_store_explicit(&table->count_live, table->slots.live, memory_order_relaxed);
 	if (table->options.rows.set)
-		table->options.rows.set(table->options.rows.arg, slot, e->generation, type_name,
-		                        (uint32_t)module_len, call->pid);
-	*ret_slot = slot;
+		table->options.rows.set(table->options.rows.arg, *ret_slot, e->generation, type_name,
+		                        (uint32_t)module_len, call->origin.pid);
 	return 0;
 }
 
@@ -601,19 +405,19 @@ int sb__table_name(struct sb__call *call, PyObject *object, const char *type_nam
 {
 	struct sb__table *table = call->table;
 	uint64_t now_ms = sb__now_coarse_ms();
-	uint32_t slot = index_find(table, object);
+	uint32_t slot = sb__slots_find(&table->slots, object);
 	bool created;
 	int err = 0;
 
-	if (slot != NONE && is_expired(table, slot, now_ms)) {
+	if (slot != SB__NO_SLOT && is_expired(table, slot, now_ms)) {
 		/* Its ref is stale whether the timer has come by or not. */
 		err = reserve_drops(call, 1);
 		if (err)
 			return err;
-		end_entry(call, slot, ENDED_EXPIRED);
-		slot = NONE;
+		end_entry(call, slot, SB__ENDED_EXPIRED);
+		slot = SB__NO_SLOT;
 	}
-	created = slot == NONE;
+	created = slot == SB__NO_SLOT;
 	if (created)
 		err = add(call, object, type_name, module_len, now_ms, &slot);
 	if (err)
@@ -621,13 +425,13 @@ int sb__table_name(struct sb__call *call, PyObject *object, const char *type_nam
 	err = use(call, slot, created, now_ms);
 	if (err) {
 		if (created && reserve_drops(call, 1) == 0)
-			end_entry(call, slot, ENDED_RELEASED);
+			end_entry(call, slot, SB__ENDED_RELEASED);
 		return err;
 	}
 	ret->incarnation = table->options.incarnation;
 	ret->slot = slot;
-	ret->generation = table->entries[slot].generation;
-	memcpy(ret->nonce, table->entries[slot].nonce, sizeof(ret->nonce));
+	ret->generation = table->slots.entries[slot].generation;
+	memcpy(ret->nonce, table->slots.entries[slot].nonce, sizeof(ret->nonce));
 	return 0;
 }
 
@@ -645,8 +449,7 @@ int sb__table_create(const struct sb__table_options *options, struct sb__table *
 	}
 	table->options = *options;
 	table->epoch = sb__fork_epoch();
-	table->free_first = table->free_last = NONE;
-	table->lists[0] = table->lists[1] = (struct list){ NONE, NONE };
+	sb__slots_init(&table->slots);
 	*ret = table;
 	return 0;
 }
@@ -660,13 +463,12 @@ void sb__table_destroy(struct sb__table *table)
 	if (sb__table_is_ours(table) && !sb__python_unusable()) {
 		struct sb__gil gil = sb__gil_enter();
 
-		for (uint32_t slot = 0; slot < table->used; slot++)
-			Py_CLEAR(table->entries[slot].object);
+		for (uint32_t slot = 0; slot < table->slots.used; slot++)
+			Py_CLEAR(table->slots.entries[slot].object);
 		sb__gil_leave(gil);
 	}
 	sb__policy_free(table->policy);
-	free(table->index);
-	free(table->entries);
+	sb__slots_free(&table->slots);
 	free(table);
 }
 
@@ -679,15 +481,15 @@ void sb__table_withdraw(struct sb__table *table, uint64_t number)
 	if (!sb__table_is_ours(table) || sb__python_unusable())
 		return;
 	gil = sb__gil_enter();
-	sb__call_begin(&call, table, 0);
-	for (uint32_t slot = 0; slot < table->used; slot++) {
-		const struct entry *e = &table->entries[slot];
+	sb__call_begin(&call, table, NULL);
+	for (uint32_t slot = 0; slot < table->slots.used; slot++) {
+		const struct sb__entry *e = &table->slots.entries[slot];
 
 		if (!e->object || e->made_by != number || e->pins || e->held)
 			continue;
 		if (reserve_drops(&call, 1) < 0)
 			break; /* they go when they expire */
-		end_entry(&call, slot, ENDED_RELEASED);
+		end_entry(&call, slot, SB__ENDED_RELEASED);
 	}
 	sb__call_end(&call, true);
 	sb__gil_leave(gil);
@@ -702,7 +504,7 @@ uint32_t sb__table_expire(struct sb__table *table, uint64_t now_ms)
 	if (!table->options.ttl_ms || !sb__table_is_ours(table) || sb__python_unusable())
 		return 0;
 	gil = sb__gil_enter();
-	sb__call_begin(&call, table, 0);
+	sb__call_begin(&call, table, NULL);
 	count = expire(&call, now_ms);
 	sb__call_end(&call, true);
 	sb__gil_leave(gil);

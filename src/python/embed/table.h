@@ -29,18 +29,20 @@ struct sb__policy;
 struct sb__call {
 	struct sb__table *table;
 	uint64_t number; /* of the table's calls, from 1 */
-	int32_t pid;     /* of the caller */
+	struct sb__call_origin origin;
 	struct sb__pin *pins;
 	size_t pin_count, pin_cap;
 	PyObject **drops; /* objects that left the table, to be dropped at the end */
 	size_t drop_count, drop_cap;
 	struct sb__pin inline_pins[SB__CALL_PINS];
+	bool over_quota; /* SB_EREFSFULL came from the quota of its process, not from max_refs */
 };
 
 /* Is it this process's, not one inherited by a fork? Without the GIL. */
 bool sb__table_is_ours(const struct sb__table *table);
 
-void sb__call_begin(struct sb__call *call, struct sb__table *table, int32_t pid);
+/* origin NULL: nobody's. */
+void sb__call_begin(struct sb__call *call, struct sb__table *table, const struct sb__call_origin *origin);
 /* Ends it: its refs stay (delivered), or those that it created and nobody else got are dropped again. Then
  * drops what left the table, which may run Python code. Returns whether refs stay that it created. */
 bool sb__call_end(struct sb__call *call, bool delivered);

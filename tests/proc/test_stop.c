@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A designated owner that stops in order while others still use its sessions. Numbers are points of the contract. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fixture.h"
+
+/* An owner in a process of its own: serves until it is told to close its bridge, then says that it has. */
+struct owner {
+	struct fixture *f;
+	uint64_t close_timeout_ms;
+	int go[2], said[2];
+	pid_t pid;
+};
+
+static int say(int fd, char c)
+{
+	return write(fd, &c, 1) == 1 ? 0 : 1;
+}
+
+static int hear(int fd)
+{
+	char c = 0;
+
+	return read(fd, &c, 1) == 1 ? c : -1;
+}
+
+static int serve(void *arg)
+{
+	struct owner *o = arg;
+	sb_bridge *bridge = NULL;
+	sb_session_options options = SB_SESSION_OPTIONS_INIT;
+	sb_session *s = NULL;
+
+	alarm(300); /* a test that fails leaves nobody behind */
+	close(o->go[1]);
+	sb_bridge_close(o->f->bridge); /* the parent's, with its configuration */
+	options.session_id = "stopped";
+	if (sb_config_set("close_timeout_ms", o->close_timeout_ms) ||
+	    sb_bridge_open(o->f->dir, NULL, &bridge) || sb_session_open(bridge, &options, &s) ||
+	    say(o->said[1], 'r'))
+		return 1;
+	hear(o->go[0]);
+	sb_bridge_close(bridge);
+	return say(o->said[1], 'c');
+}
+
+static void owner_start(struct owner *o, struct fixture *f, uint64_t close_timeout_ms)
+{
+	o->f = f;
+	o->close_timeout_ms = close_timeout_ms;
+	assert_int_equal(pipe(o->go), 0);
+	assert_int_equal(pipe(o->said), 0);
+	o->pid = fixture_fork(serve, o);
+	close(o->go[0]);
+	close(o->said[1]);
+	assert_int_equal(hear(o->said[0]), 'r');
+}
+
+static void owner_end(struct owner *o)
+{
+	close(o->go[1]);
+	close(o->said[0]);
+}
+
+struct blocked {
+	sb_session *s;
+	pthread_t thread;
+	int err, outcome;
+};
+
+/* Neither an asynchronous exception nor a closed bridge gets it out of there. */
+static void *call_and_hang(void *arg)
+{
+	struct blocked *b = arg;
+
+	b->err = sb_call(b->s, "time:sleep", sb_args("d", 200.0), NULL);
+	b->outcome = sb_last_error()->outcome;
+	return NULL;
+}
+
+static void hang(struct blocked *b, struct fixture *f)
+{
+	b->s = fixture_session(f->bridge, "stopped", SB_DESIGNATED_ATTACH_ONLY);
+	assert_ok(sb_call(b->s, "math:sqrt", sb_args("i", 16), NULL));
+	assert_int_equal(pthread_create(&b->thread, NULL, call_and_hang, b), 0);
+	for (int i = 0; i < 3000; i++) { /* until it runs */
+		json_t *j = fixture_tool_json(f->dir, "sb-inspect", "--json", "calls", NULL);
+		char *text = json_dumps(j, JSON_COMPACT);
+		bool runs = text && strstr(text, "time:sleep") && strstr(text, "running");
+
+		free(text);
+		json_decref(j);
+		if (runs)
+			return;
+		usleep(10000);
+	}
+	fail_msg("the call does not run");
+}
+
+/* Its callers are told at once, though it waits for the call that they made: it is still at that when they know. */
+static void test_11_30_callers_are_told_of_a_clean_stop(void **state)
+{
+	struct fixture *f = *state;
+	struct owner o;
+	struct blocked b;
+	sb_session_info info = { .size = sizeof(info) };
+
+	owner_start(&o, f, 250000);
+	hang(&b, f);
+	assert_int_equal(say(o.go[1], 'g'), 0);
+	pthread_join(b.thread, NULL);
+	assert_int_equal(b.err, SB_EOWNERDIED);
+	assert_int_equal(b.outcome, SB_OUTCOME_UNKNOWN);
+	assert_int_equal(waitpid(o.pid, NULL, WNOHANG), 0); /* it waits in sb_bridge_close() */
+	assert_ok(sb_session_get_info(b.s, &info));
+	assert_int_equal(info.state, SB_SESSION_ORPHANED);
+	assert_int_equal(sb_call(b.s, "math:sqrt", sb_args("i", 16), NULL), SB_ENOOWNER);
+	kill(o.pid, SIGKILL);
+	assert_int_equal(fixture_wait(o.pid), 1000 + SIGKILL);
+	sb_session_close(b.s);
+	owner_end(&o);
+}
+
+/* Closing takes no longer than it may: a call that cannot be interrupted is left alone. */
+static void test_30_close_is_bounded(void **state)
+{
+	struct fixture *f = *state;
+	struct owner o;
+	struct blocked b;
+
+	owner_start(&o, f, 100);
+	hang(&b, f);
+	assert_int_equal(say(o.go[1], 'g'), 0);
+	assert_int_equal(hear(o.said[0]), 'c'); /* the call would take minutes */
+	assert_int_equal(fixture_wait(o.pid), 0);
+	pthread_join(b.thread, NULL);
+	assert_int_equal(b.err, SB_EOWNERDIED);
+	assert_int_equal(b.outcome, SB_OUTCOME_UNKNOWN);
+	sb_session_close(b.s);
+	owner_end(&o);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_11_30_callers_are_told_of_a_clean_stop),
+		TEST(test_30_close_is_bounded),
+	};
+
+	return cmocka_run_group_tests_name("stop", tests, NULL, NULL);
+}
