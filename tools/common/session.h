@@ -8,7 +8,7 @@
 
 struct tool_session {
 	const char *id, *python;
-	int64_t ttl, max_refs;
+	int64_t ttl, max_refs, max_refs_per_process;
 	struct tool_list tags, allow, deny;
 	sb_tag tag_array[SB_TAGS_MAX]; /* filled by tool_session_fill() */
 };
@@ -17,7 +17,7 @@ struct tool_session {
 
 /* Tables: a line is an entry. */
 /* clang-format off */
-#define TOOL_SESSION_INIT { .ttl = SB_UNSET, .max_refs = SB_UNSET }
+#define TOOL_SESSION_INIT { .ttl = SB_UNSET, .max_refs = SB_UNSET, .max_refs_per_process = SB_UNSET }
 
 #define TOOL_SESSION_OPTIONS(s)                                                                              \
 	{ .name = "ttl", .argument = "SECONDS", .type = TOOL_WHOLE, .target = &(s).ttl,                      \
@@ -25,6 +25,9 @@ struct tool_session {
 	  .help = "idle time that ends the session, 0 for never (default 3600)" },                           \
 	{ .name = "max-refs", .argument = "N", .type = TOOL_WHOLE, .target = &(s).max_refs, .min = 1,        \
 	  .max = 100000000, .help = "refs that the session holds at most (default 10000)" },                 \
+	{ .name = "max-refs-per-process", .argument = "N", .type = TOOL_WHOLE,                               \
+	  .target = &(s).max_refs_per_process, .max = 100000000,                                             \
+	  .help = "of them, those that one process's calls may have made; 0 for no quota (default)" },       \
 	{ .name = "tag", .argument = "KEY=VALUE", .type = TOOL_LIST, .target = &(s).tags,                    \
 	  .help = "a tag of the session; may be given several times" },                                      \
 	{ .name = "allow", .argument = "PATTERN", .type = TOOL_LIST, .target = &(s).allow,                   \
