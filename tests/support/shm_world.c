@@ -123,6 +123,21 @@ void world_close(struct shm_world *world)
 	remove_dir(world->path);
 }
 
+int world_setup(void **state)
+{
+	struct shm_world *world = malloc(sizeof(*world));
+
+	*state = world;
+	return world ? world_open(world, NULL) : -1;
+}
+
+int world_teardown(void **state)
+{
+	world_close(*state);
+	free(*state);
+	return 0;
+}
+
 /* ── messages ── */
 
 static uint8_t byte_of(uint64_t number, size_t i)

@@ -29,6 +29,9 @@ struct shm_world {
 /* under: where to make the directory, NULL for $TMPDIR or /dev/shm. 0, or an error of the library's. */
 int world_open(struct shm_world *world, const char *under);
 void world_close(struct shm_world *world); /* removes the directory */
+/* The same as CMocka's setup and teardown; *state is a struct shm_world. */
+int world_setup(void **state);
+int world_teardown(void **state);
 /* In a forked child, or for another view: own mappings and an own arena of process slot. */
 int world_join(const struct shm_world *of, uint32_t slot, struct shm_world *ret);
 void world_leave(struct shm_world *world);

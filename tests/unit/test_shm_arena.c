@@ -17,21 +17,6 @@
 
 #define MIB ((size_t)1 << 20)
 
-static int setup(void **state)
-{
-	struct shm_world *world = malloc(sizeof(*world));
-
-	*state = world;
-	return world_open(world, NULL);
-}
-
-static int teardown(void **state)
-{
-	world_close(*state);
-	free(*state);
-	return 0;
-}
-
 static struct sb__spill_shm take(struct shm_world *world, size_t len, uint8_t fill)
 {
 	struct sb__spill_shm block;
@@ -231,7 +216,7 @@ static void unlinks_only_when_told(void **state)
 	sb__arena_cache_destroy(NULL);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void)
 {

@@ -16,21 +16,6 @@
 
 #define SECOND UINT64_C(1000000000)
 
-static int setup(void **state)
-{
-	struct shm_world *world = malloc(sizeof(*world));
-
-	*state = world;
-	return world_open(world, NULL);
-}
-
-static int teardown(void **state)
-{
-	world_close(*state);
-	free(*state);
-	return 0;
-}
-
 static void gives_each_session_that_was_rung_once(void **state)
 {
 	static const uint32_t rung[] = { 0, 1, 63, 64, 4095, 4096, SB__BELL_SESSIONS - 1 };
@@ -231,7 +216,7 @@ static void bad_bells_are_refused(void **state)
 	assert_int_equal(sb__bell_attach(world->bell_dir, 1, 1, &bell), SB_EOWNERDIED);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void)
 {

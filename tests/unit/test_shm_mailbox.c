@@ -20,21 +20,6 @@
 
 #define CALLER 9
 
-static int setup(void **state)
-{
-	struct shm_world *world = malloc(sizeof(*world));
-
-	*state = world;
-	return world_open(world, NULL);
-}
-
-static int teardown(void **state)
-{
-	world_close(*state);
-	free(*state);
-	return 0;
-}
-
 static struct sb__lane_shm *lane_of(struct shm_world *world, uint32_t lane)
 {
 	struct sb__lane_shm *l = sb__lane_at(world->mailbox, lane);
@@ -601,7 +586,7 @@ static void inspect_sees_lanes_in_use(void **state)
 	assert_int_equal(call_end(&c), SB__LANE_REPLIED);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void)
 {
