@@ -27,6 +27,7 @@
 #include "fail.h"
 #include "mailbox.h"
 #include "os_linux.h"
+#include "visit.h"
 
 struct sweep {
 	struct sb__store *store;
@@ -95,27 +96,9 @@ static void report(struct sweep *s, const struct sb__verdict *v)
 
 /* ── mailboxes of what ended ── */
 
-/* Tells callers and the designated owner, if it lives, that the incarnation is over. */
-static void tell_end(const struct sb__bridge_dir *dir, uint64_t incarnation, enum sb__mailbox_state state)
-{
-	const struct sb__mailbox_header_shm *header;
-	struct sb__mailbox *mailbox;
-	struct sb__bell bell;
-
-	if (sb__mailbox_attach(dir->mailbox, incarnation, &mailbox) < 0)
-		return;
-	header = sb__mailbox_header(mailbox);
-	sb__mailbox_end(mailbox, state);
-	if (sb__bell_attach(dir->bell, header->owner.slot, header->owner.generation, &bell) == 0) {
-		sb__bell_ring(&bell, header->bell_index);
-		sb__bell_detach(&bell);
-	}
-	sb__mailbox_detach(mailbox);
-}
-
 static int finish(struct sweep *s, uint64_t incarnation, enum sb__mailbox_state state)
 {
-	tell_end(s->dir, incarnation, state);
+	sb__visit_end(s->dir->mailbox, s->dir->bell, incarnation, state);
 	return sb__mailbox_unlink(s->dir->mailbox, incarnation);
 }
 
@@ -191,23 +174,11 @@ static int release_ownerless(struct sweep *s, const struct sb__verdict *v)
 	return r;
 }
 
-static uint64_t last_access(struct sweep *s, uint64_t incarnation, uint64_t before_ms)
-{
-	struct sb__mailbox *mailbox;
-	uint64_t ms;
-
-	if (sb__mailbox_attach(s->dir->mailbox, incarnation, &mailbox) < 0)
-		return before_ms;
-	ms = sb__load(&sb__mailbox_control(mailbox)->last_access_ms);
-	sb__mailbox_detach(mailbox);
-	return ms;
-}
-
 /* Callers learn from the owner's death, not from the mailbox: its state stays serving. Its file goes so that
  * nobody attaches to it any more; the last access, which only it knew, is filed before that. */
 static int orphan_session(struct sweep *s, const struct sb__verdict *v)
 {
-	uint64_t used_ms = last_access(s, v->incarnation, 0);
+	uint64_t used_ms = sb__visit_last_access(s->dir->mailbox, v->incarnation);
 	int r = sb__store_session_orphan(s->store, v->session_id, v->incarnation);
 
 	if (r != 1)
@@ -221,8 +192,9 @@ static int orphan_session(struct sweep *s, const struct sb__verdict *v)
 static int expire_session(struct sweep *s, const struct sb__verdict *v)
 {
 	struct sb__session_rec rec;
-	uint64_t used_ms = last_access(s, v->incarnation, v->last_access_ms);
-	int r = sb__store_session_expire(s->store, v->session_id, v->uid, used_ms, sb__now_ms(), &rec);
+	uint64_t used_ms = sb__visit_last_access(s->dir->mailbox, v->incarnation);
+	int r = sb__store_session_expire(s->store, v->session_id, v->uid,
+	                                 used_ms ? used_ms : v->last_access_ms, sb__now_ms(), &rec);
 
 	if (r == 1)
 		finish(s, rec.incarnation, SB__MAILBOX_EXPIRED);
@@ -237,9 +209,9 @@ static void tell_by_grave(struct sweep *s, uint64_t incarnation)
 	int r = sb__store_grave(s->store, incarnation, &grave);
 
 	if (r != 1 || grave.reason != SB__END_OWNER_DIED)
-		tell_end(s->dir, incarnation,
-		         r == 1 && grave.reason == SB__END_EXPIRED ? SB__MAILBOX_EXPIRED
-		                                                   : SB__MAILBOX_RELEASED);
+		sb__visit_end(s->dir->mailbox, s->dir->bell, incarnation,
+		              r == 1 && grave.reason == SB__END_EXPIRED ? SB__MAILBOX_EXPIRED
+		                                                        : SB__MAILBOX_RELEASED);
 }
 
 /*
@@ -366,10 +338,10 @@ static void execute_plan(struct sweep *s, struct sb__plan *plan)
 	}
 }
 
-static void remove_unfinished_stores(struct sweep *s)
+/* What is tidied as a whole: how many there were, or a code. */
+static void report_many(struct sweep *s, enum sb__verdict_kind kind, int n, const char *evidence)
 {
-	struct sb__verdict v = { .kind = SB__VERDICT_FILE_REMOVED, .session_id = "" };
-	int n = sb__store_sweep_temporary(s->dir->boot);
+	struct sb__verdict v = { .kind = kind, .session_id = "" };
 
 	if (n == 0)
 		return;
@@ -377,22 +349,7 @@ static void remove_unfinished_stores(struct sweep *s)
 		v.code = n;
 	else
 		v.count = (uint32_t)n;
-	snprintf(v.evidence, sizeof(v.evidence), "stores that were never finished");
-	report(s, &v);
-}
-
-static void clear_readers(struct sweep *s)
-{
-	struct sb__verdict v = { .kind = SB__VERDICT_READERS_CLEARED, .session_id = "" };
-	int n = sb__store_check_readers(s->store);
-
-	if (n == 0)
-		return;
-	if (n < 0)
-		v.code = n;
-	else
-		v.count = (uint32_t)n;
-	snprintf(v.evidence, sizeof(v.evidence), "their processes are dead");
+	snprintf(v.evidence, sizeof(v.evidence), "%s", evidence);
 	report(s, &v);
 }
 
@@ -433,9 +390,11 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
 	} else if (r == 0) {
 		execute_plan(&s, &plan);
 		leave_mailbox(&s);
-		clear_readers(&s);
+		report_many(&s, SB__VERDICT_READERS_CLEARED, sb__store_check_readers(store),
+		            "their processes are dead");
 		if (options->files)
-			remove_unfinished_stores(&s);
+			report_many(&s, SB__VERDICT_FILE_REMOVED, sb__store_sweep_temporary(dir->boot),
+			            "stores that were never finished");
 	}
 	ret->visited = snapshot.visited;
 	sb__events_close(&s.events);

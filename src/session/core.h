@@ -225,6 +225,11 @@ bool sb__host_wait(struct sb__core *core, uint64_t incarnation, uint32_t timeout
 /* In a forked child: if the forking thread runs a call of the mailbox, its reply is not this process's to write. */
 void sb__serve_forked_child(void);
 
+/* ── dispatch.c ── */
+
+/* Trace id of the call that this thread is making, for events; 0: none. */
+uint64_t sb__call_trace(void);
+
 /* ── context.c ── */
 
 /* Which session a call goes to; see SEMANTICS 4. */

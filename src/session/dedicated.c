@@ -132,10 +132,8 @@ static void make_arguments(struct arguments *a, const char *program, const struc
 	add_option(a, "--session", rec->session_id);
 	snprintf(a->max_refs, sizeof(a->max_refs), "%u", rec->max_refs);
 	add_option(a, "--max-refs", a->max_refs);
-	if (rec->max_refs_per_process) {
-		snprintf(a->quota, sizeof(a->quota), "%u", rec->max_refs_per_process);
-		add_option(a, "--max-refs-per-process", a->quota);
-	}
+	snprintf(a->quota, sizeof(a->quota), "%u", rec->max_refs_per_process);
+	add_option(a, "--max-refs-per-process", a->quota);
 	snprintf(a->ttl, sizeof(a->ttl), "%llu", (unsigned long long)(rec->ttl_ms / 1000));
 	add_option(a, "--ttl", a->ttl);
 	add_option(a, "--on-full", rec->on_full == SB_ON_FULL_ERROR ? "error" : "evict");

@@ -391,20 +391,39 @@ static uint32_t timeout_of(const sb_session *session, const sb_request *request)
 	                           : (uint32_t)sb__core_number(session->core, SB__CONFIG_TIMEOUT_MS);
 }
 
+static __thread uint64_t trace_now;
+
+uint64_t sb__call_trace(void)
+{
+	return trace_now;
+}
+
+static int invoke(struct call *c, sb_session *named, sb_value **ret_value)
+{
+	const sb_request *request = c->request;
+	int err;
+
+	snprintf(c->label, sizeof(c->label), "%s %s", verb_name(request->verb),
+	         request->name ? request->name : "");
+	if (request->args && request->args->error)
+		return refused(c, sb__fail(request->args->error, "%s: %s", c->label, request->args->message));
+	err = sb__resolve(named, request->target, &c->session);
+	if (err)
+		return refused(c, err);
+	c->timeout_ms = timeout_of(c->session, request);
+	c->deadline_ns = sb__now_ns() + c->timeout_ms * UINT64_C(1000000);
+	return send(c, ret_value);
+}
+
 int sb__invoke(sb_session *named, const sb_request *request, sb_value **ret_value)
 {
 	struct call c = { .request = request,
 		          .trace_id = request->trace_id ? request->trace_id : make_trace() };
+	uint64_t outer = trace_now; /* Python that runs here may call in turn */
 	int err;
 
-	snprintf(c.label, sizeof(c.label), "%s %s", verb_name(request->verb),
-	         request->name ? request->name : "");
-	if (request->args && request->args->error)
-		return refused(&c, sb__fail(request->args->error, "%s: %s", c.label, request->args->message));
-	err = sb__resolve(named, request->target, &c.session);
-	if (err)
-		return refused(&c, err);
-	c.timeout_ms = timeout_of(c.session, request);
-	c.deadline_ns = sb__now_ns() + c.timeout_ms * UINT64_C(1000000);
-	return send(&c, ret_value);
+	trace_now = c.trace_id;
+	err = invoke(&c, named, ret_value);
+	trace_now = outer;
+	return err;
 }

@@ -15,6 +15,7 @@
 #include "fail.h"
 #include "ids.h"
 #include "note.h"
+#include "visit.h"
 
 /* ── explaining ── */
 
@@ -116,23 +117,13 @@ void sb__session_finish_locked(struct sb__core *core, const struct sb__session_r
                                enum sb__mailbox_state state)
 {
 	struct sb__hosted *hosted = sb__host_find(core, rec->incarnation);
-	struct sb__mailbox *mailbox;
 
 	if (hosted) {
 		sb__mailbox_end(sb__hosted_mailbox(hosted), state);
 		sb__hosted_end(hosted);
 		sb__hosted_put(hosted);
-	} else if (sb__mailbox_attach(core->dir.mailbox, rec->incarnation, &mailbox) == 0) {
-		const struct sb__mailbox_header_shm *header = sb__mailbox_header(mailbox);
-		struct sb__bell bell;
-
-		sb__mailbox_end(mailbox, state);
-		if (sb__bell_attach(core->dir.bell, header->owner.slot, header->owner.generation, &bell) ==
-		    0) {
-			sb__bell_ring(&bell, header->bell_index); /* so that it drops the objects now */
-			sb__bell_detach(&bell);
-		}
-		sb__mailbox_detach(mailbox);
+	} else {
+		sb__visit_end(core->dir.mailbox, core->dir.bell, rec->incarnation, state);
 	}
 	sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
 }
@@ -163,20 +154,6 @@ int sb__session_release(sb_bridge *bridge, const char *id, int *ret_released)
 
 /* ── TTL, on access ── */
 
-/* 0: nobody knows better than the record. */
-static uint64_t last_access(struct sb__core *core, const struct sb__session_rec *rec)
-{
-	struct sb__mailbox *mailbox;
-	uint64_t ms;
-
-	if (rec->state != SB_SESSION_ACTIVE ||
-	    sb__mailbox_attach(core->dir.mailbox, rec->incarnation, &mailbox))
-		return 0;
-	ms = sb__load(&sb__mailbox_control(mailbox)->last_access_ms);
-	sb__mailbox_detach(mailbox);
-	return ms;
-}
-
 int sb__session_expire_idle(struct sb__core *core, const struct sb__session_rec *rec)
 {
 	uint64_t now = sb__now_ms(), last;
@@ -185,8 +162,9 @@ int sb__session_expire_idle(struct sb__core *core, const struct sb__session_rec 
 
 	if (!rec->ttl_ms || rec->expires_ms > now)
 		return 0;
-	last = last_access(core, rec);
-	if (!last)
+	last = rec->state == SB_SESSION_ACTIVE ? sb__visit_last_access(core->dir.mailbox, rec->incarnation)
+	                                       : 0;
+	if (!last) /* nobody knows better than the record */
 		last = rec->expires_ms - rec->ttl_ms;
 	err = sb__store_session_expire(core->store, rec->session_id, rec->uid, last, now, &ended);
 	if (err != 1)

@@ -45,7 +45,7 @@ static void disown_locked(sb_session *session)
 	                             session->handle, &rec);
 	if (err > 0)
 		sb__events_note(core->dir.boot, SB__EVENT_LEAVE, session->uid, session->id,
-		                session->last_incarnation, 0, 0, "handle closed");
+		                session->last_incarnation, sb__call_trace(), 0, 0, "handle closed");
 	if (err == 2) {
 		sb__session_finish_locked(core, &rec, SB__MAILBOX_RELEASED);
 		sb__session_note(core, SB__EVENT_RELEASE, &rec, 0, "its last owner left");

@@ -208,11 +208,13 @@ uint64_t sb__events_post(struct sb__events *events, const struct sb__event *even
 }
 
 void sb__events_note(int boot, enum sb__event_kind kind, uint64_t session_uid, const char *session_id,
-                     uint64_t incarnation, int32_t subject_pid, uint32_t count, const char *reason)
+                     uint64_t incarnation, uint64_t trace_id, int32_t subject_pid, uint32_t count,
+                     const char *reason)
 {
 	struct sb__event event = { .kind = kind,
 		                   .session_uid = session_uid,
 		                   .incarnation = incarnation,
+		                   .trace_id = trace_id,
 		                   .subject_pid = subject_pid,
 		                   .count = count };
 	struct sb__events events;

@@ -71,7 +71,7 @@ struct sb__event_shm {
 	int64_t wall_ms;
 	uint64_t session_uid; /* 0 = none */
 	uint64_t incarnation; /* 0 = none */
-	uint64_t trace_id;    /* 0 = none */
+	uint64_t trace_id;    /* of the call that it happened in; 0 = none */
 	uint32_t count;       /* evict: how many; reap: lanes, readers; else 0 */
 	uint32_t reserved;
 	char session_id[SB_SESSION_ID_MAX + 1]; /* NUL-terminated; "" = none */
@@ -127,7 +127,8 @@ uint64_t sb__events_post(struct sb__events *events, const struct sb__event *even
 /* Opens, posts, closes: for those that rarely do. Returns nothing: an event that nobody can store must not
  * fail what happened. It may leave an error record behind, so report a failure first. reason may be NULL. */
 void sb__events_note(int boot, enum sb__event_kind kind, uint64_t session_uid, const char *session_id,
-                     uint64_t incarnation, int32_t subject_pid, uint32_t count, const char *reason);
+                     uint64_t incarnation, uint64_t trace_id, int32_t subject_pid, uint32_t count,
+                     const char *reason);
 
 /* ── reading ── */
 

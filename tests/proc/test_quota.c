@@ -159,12 +159,7 @@ static void test_refs_per_process_here(void **state)
 
 static void test_refs_per_process_there(void **state)
 {
-	sb_session *s;
-
-	setenv("SNAKEBRIDGE_MAX_REFS_PER_PROCESS", "3", 1);
-	s = open_with_quota(*state, SB_DESIGNATED_DEDICATED, SB_UNSET);
-	unsetenv("SNAKEBRIDGE_MAX_REFS_PER_PROCESS");
-	refs_per_process(s);
+	refs_per_process(open_with_quota(*state, SB_DESIGNATED_DEDICATED, 3));
 }
 
 static void test_refs_quota_is_an_option(void **state)

@@ -92,6 +92,7 @@ json_t *view_session_json(const struct sb__session_view *v)
 	json_object_set_new(o, "persistent", json_boolean(rec->persistent));
 	render_text(o, "on_full", sb__on_full_name(rec->on_full));
 	render_number(o, "max_refs", rec->max_refs);
+	render_number(o, "max_refs_per_process", rec->max_refs_per_process);
 	render_number(o, "ttl_ms", rec->ttl_ms);
 	render_number(o, "age_ms", v->age_ms);
 	render_number(o, "idle_ms", v->idle_ms);
@@ -274,6 +275,9 @@ static void facts_text(const struct sb__session_view *v)
 	       " made, %" PRIu64 " evicted, %" PRIu64 " expired\n",
 	       v->mailbox.live_refs, rec->max_refs, sb__on_full_name(rec->on_full), v->mailbox.created_refs,
 	       v->mailbox.evicted_refs, v->mailbox.expired_refs);
+	if (rec->max_refs_per_process)
+		printf("                  at most %" PRIu32 " made by one process's calls\n",
+		       rec->max_refs_per_process);
 	printf("calls             %" PRIu64 " done, %" PRIu64 " raised, %" PRIu64 " refused, %" PRIu64
 	       " in flight\n",
 	       v->mailbox.calls, v->mailbox.exceptions, v->mailbox.refused,

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Designated owners that are killed before they serve. Numbers are points of the contract. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fixture.h"
+#include "hand.h"
+
+static int start_only(struct hand *hand, void *arg)
+{
+	struct sb__session_rec rec = hand_wish(hand, arg);
+	struct sb__owner_rec owner = { .slot = hand->self.slot,
+		                       .generation = hand->self.generation,
+		                       .handle = 1,
+		                       .pid = hand->self.pid };
+
+	return sb__store_session_create(hand->store, &rec, &owner) == 1 ? 0 : SB_EBUG;
+}
+
+/* Wins the election of an orphaned session, and gets no further. */
+static int elect_only(struct hand *hand, void *arg)
+{
+	struct sb__session_rec rec;
+
+	if (sb__store_session_get(hand->store, arg, &rec) != 1)
+		return SB_ENOSESSION;
+	return sb__store_session_elect(hand->store, arg, rec.incarnation, &hand->self, &rec) == 1 ? 0
+	                                                                                          : SB_EBUG;
+}
+
+static void die_by(struct fixture *f, int (*act)(struct hand *hand, void *arg), const char *id)
+{
+	struct child child;
+
+	assert_int_equal(child_start(&child, f->dir, act, (void *)(uintptr_t)id), 0);
+	child_kill(&child, true);
+}
+
+static sb_session_info info_of(sb_session *s)
+{
+	sb_session_info info = { .size = sizeof(info) };
+
+	assert_ok(sb_session_get_info(s, &info));
+	return info;
+}
+
+/* Killed between the two transactions that make a session: whoever looks next orphans it, and can be elected. */
+static void starter_dies(struct fixture *f, sb_designated designated)
+{
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session *s = NULL;
+	sb_session_info before;
+
+	die_by(f, start_only, "started");
+	o.session_id = "started";
+	o.designated = designated;
+	assert_ok(sb_session_open(f->bridge, &o, &s));
+	before = info_of(s);
+	assert_int_equal(before.state, SB_SESSION_ORPHANED);
+	if (designated == SB_DESIGNATED_ATTACH_ONLY) {
+		assert_int_equal(sb_call(s, "builtins:object", NULL, NULL), SB_ENOOWNER);
+	} else {
+		assert_ok(sb_call(s, "builtins:object", NULL, NULL));
+		assert_true(info_of(s).incarnation > before.incarnation);
+		assert_int_equal(info_of(s).state, SB_SESSION_ACTIVE);
+	}
+	sb_session_close(s);
+}
+
+static void test_11_starter_dies(void **state)
+{
+	starter_dies(*state, SB_DESIGNATED_SELF);
+}
+
+static void test_11_starter_dies_attach_only(void **state)
+{
+	starter_dies(*state, SB_DESIGNATED_ATTACH_ONLY);
+}
+
+/* The same in an election: also by a handle that was there before. */
+static void test_11_elected_owner_dies_starting(void **state)
+{
+	struct fixture *f = *state;
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session *s = NULL;
+	sb_session_info before;
+
+	die_by(f, start_only, "elected");
+	o.session_id = "elected";
+	assert_ok(sb_session_open(f->bridge, &o, &s));
+	before = info_of(s);
+	die_by(f, elect_only, "elected");
+	assert_int_equal(info_of(s).state, SB_SESSION_STARTING);
+	assert_ok(sb_call(s, "builtins:object", NULL, NULL)); /* orphans it, and elects */
+	assert_int_equal(info_of(s).state, SB_SESSION_ACTIVE);
+	assert_int_equal(info_of(s).designated_pid, getpid());
+	assert_true(info_of(s).incarnation >= before.incarnation + 2);
+	sb_session_close(s);
+}
+
+/* Nobody looks: the reaper does. With an owner left it is orphaned, without one it is over. */
+static void test_11_31_reaper_finds_those_that_died_starting(void **state)
+{
+	struct fixture *f = *state;
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session *s = NULL;
+	int released = -1;
+
+	die_by(f, start_only, "alone");
+	die_by(f, start_only, "kept");
+	o.session_id = "kept";
+	assert_ok(sb_session_open(f->bridge, &o, &s));
+	die_by(f, elect_only, "kept");
+	assert_int_equal(fixture_tool(f->dir, NULL, "sb-reaper", "--once", "-q", NULL), 0);
+	assert_int_equal(info_of(s).state, SB_SESSION_ORPHANED);
+	assert_ok(sb_session_release(f->bridge, "alone", &released));
+	assert_int_equal(released, 0);
+	assert_int_equal(fixture_tool(f->dir, NULL, "sb-inspect", "--check", NULL), 0);
+	assert_ok(sb_call(s, "builtins:object", NULL, NULL));
+	sb_session_close(s);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_11_starter_dies),
+		TEST(test_11_starter_dies_attach_only),
+		TEST(test_11_elected_owner_dies_starting),
+		TEST(test_11_31_reaper_finds_those_that_died_starting),
+	};
+
+	return cmocka_run_group_tests_name("starting", tests, NULL, NULL);
+}
