@@ -127,6 +127,16 @@ int sb__os_reserve(int fd, off_t offset, off_t len)
 	return (int)RETRY(fallocate(fd, 0, offset, len));
 }
 
+int sb__os_punch(int fd, off_t offset, off_t len)
+{
+	return (int)RETRY(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, len));
+}
+
+int sb__os_reopen(const char *path)
+{
+	return (int)RETRY(open(path, O_RDWR | O_CLOEXEC));
+}
+
 int sb__os_close(int fd)
 {
 	/* Never retried: Linux has freed the descriptor even when it says EINTR. */
@@ -268,6 +278,13 @@ int sb__os_map_dontfork(int fd, size_t len, void **ret)
 	return 0;
 }
 
+int sb__os_map_over(int fd, off_t offset, size_t len, void *addr)
+{
+	void *got = mmap(addr, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, offset);
+
+	return got == MAP_FAILED ? -errno : 0;
+}
+
 bool sb__os_map_fits(size_t len)
 {
 	void *addr = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -363,6 +380,18 @@ int sb__os_ofd_test(int fd, off_t byte)
 	struct flock lock = one_byte(byte, F_WRLCK);
 	int rc = (int)RETRY(fcntl(fd, F_OFD_GETLK, &lock));
 
+	if (rc < 0)
+		return rc;
+	return lock.l_type == F_UNLCK ? 0 : 1;
+}
+
+int sb__os_ofd_test_from(int fd, off_t byte)
+{
+	struct flock lock = one_byte(byte, F_WRLCK);
+	int rc;
+
+	lock.l_len = 0; /* to the end of all files */
+	rc = (int)RETRY(fcntl(fd, F_OFD_GETLK, &lock));
 	if (rc < 0)
 		return rc;
 	return lock.l_type == F_UNLCK ? 0 : 1;

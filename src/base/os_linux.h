@@ -26,8 +26,12 @@ int sb__os_fallocate(int fd, off_t offset, off_t len); /* posix_fallocate: real 
 /* fallocate(2) itself: where the file system lacks it, -EOPNOTSUPP, and no emulation that writes over what
  * others are writing. */
 int sb__os_reserve(int fd, off_t offset, off_t len);
+int sb__os_punch(int fd, off_t offset, off_t len); /* gives the blocks back; they read as zeros */
+int sb__os_reopen(const char *path); /* a further description of an open file: "/proc/self/fd/N", read and write */
 int sb__os_close(int fd);
 int sb__os_map(int fd, off_t offset, size_t len, bool writable, void **ret); /* MAP_SHARED, MADV_DONTDUMP */
+/* Over a MAP_SHARED mapping of the same bytes: a private one, writable. For forked children. */
+int sb__os_map_over(int fd, off_t offset, size_t len, void *addr);
 int sb__os_unmap(void *addr, size_t len);
 int sb__os_kill(pid_t pid, int sig);
 pid_t sb__os_tid(void); /* of this thread */
@@ -54,6 +58,7 @@ bool sb__os_secure(void); /* AT_SECURE: runs with privileges that its starter la
 /* Locks of the open file description (F_OFD_*) on one byte. */
 int sb__os_ofd_lock(int fd, off_t byte, bool exclusive); /* non-blocking; -EAGAIN if held elsewhere */
 int sb__os_ofd_test(int fd, off_t byte);                 /* 1 held by somebody, 0 free */
+int sb__os_ofd_test_from(int fd, off_t byte);            /* the same for that byte and all behind it */
 /* POSIX record locks: of the process, not of the descriptor; gone when it closes any descriptor of the file.
  * Waits; -EDEADLK where the kernel sees a circle of processes. */
 int sb__os_posix_lock(int fd, off_t byte);

@@ -1,46 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The writer's side of an arena: a best-fit allocator whose metadata is private memory. Chunks of the file
- * are allocated with real blocks and mapped once; freed blocks are used again first, while their pages are
- * warm. Knows nothing of lanes: who may still read a block is the mailbox's business (layout.h, spill
- * blocks).
+ * The writer's side of an arena: chunks of the file, allocated with real blocks and mapped once, and blocks in them.
+ * Freed blocks are used again first, while their pages are warm. Who may still read a message is the mailbox's
+ * business (layout.h, spill blocks); who keeps an array's block is told by references of this process and the table of
+ * holds.
+ *
+ * Messages and arrays lie in chunks of their own. A message may be read by somebody who is late, so its pages stay;
+ * those of large free arrays go back to the file system, and are reserved anew before they are used again.
  *
  * The file has no header and is valid at any length, so it is made under its own name at once.
  *
- * Lock order: arena->lock is a leaf. In a forked child nothing of it is taken.
+ * Lock order: arena->lock is a leaf. fork() takes it. In a forked child nothing of it is taken.
  *
- * Crash: a kill leaves the file; readers that still copy from it are not disturbed. The reaper unlinks it
- * once the process is dead.
+ * Crash: a kill leaves file and table; readers that still copy from it are not disturbed, those that keep arrays
+ * neither. The reaper unlinks both once the process is dead.
  */
 #include "arena.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
+#include "extents.h"
 #include "fail.h"
 #include "file.h"
+#include "holds.h"
 #include "os_linux.h"
 
 #define WHAT      "the arena"
-#define ALIGN     64u
 #define CHUNK_MIN ((uint64_t)1 << 20)
 /* What one request may make the file grow beyond its own need. */
 #define CHUNK_GROWTH_MAX ((uint64_t)64 << 20)
+#define PUNCH_MIN        ((uint64_t)64 << 10) /* smaller ones keep their pages */
+#define LOOK_MS          1000                 /* somebody may have died between giving back and counting that */
+#define FORK_BYTE        ((off_t)1 << 60)     /* where locks of forked children begin; far behind any file */
 
 struct chunk {
 	uint8_t *map;
 	uint64_t offset, len;
-};
-
-/* Segments cover all chunks without gaps, by offset; two free ones that touch within a chunk are merged. */
-struct segment {
-	uint64_t offset, len;
-	uint32_t chunk;
-	bool used;
+	enum sb__pool pool;
 };
 
 struct sb__arena {
@@ -48,11 +51,21 @@ struct sb__arena {
 	uint32_t slot, generation;
 	uint64_t epoch; /* sb__fork_epoch() of the process that made it */
 	pthread_mutex_t lock;
-	struct chunk *chunks;
+	struct chunk *chunks; /* by offset */
+	uint32_t *by_address; /* their indexes */
 	size_t chunk_count;
-	struct segment *segments;
-	size_t segment_count, segment_cap;
-	uint64_t file_size, in_use;
+	_Atomic uintptr_t low, high; /* of all mappings */
+	struct sb__extents pools[SB__POOLS];
+	uint64_t pool_size[SB__POOLS];
+	uint64_t file_size, in_use, max_bytes, warm_bytes;
+	struct sb__holds_shm *holds;
+	struct sb__extent *waiting; /* blocks that only others keep, or forked children */
+	size_t blocks, waiting_count;
+	uint64_t block_bytes;
+	uint64_t seen_gives, look_ms;
+	uint64_t forks, lost_forks; /* lost: children up to this one may live, and nothing tells */
+	int fork_fd;
+	bool closed, pinned;
 };
 
 static void arena_name(char name[SB__FILE_NAME_MAX], uint32_t slot, uint32_t generation)
@@ -67,41 +80,101 @@ int sb__arena_create(int arena_dir, uint32_t slot, uint32_t generation, struct s
 	if (!arena)
 		return sb__fail_memory(WHAT);
 	arena->dir = arena_dir;
-	arena->fd = -1;
+	arena->fd = arena->fork_fd = -1;
 	arena->slot = slot;
 	arena->generation = generation;
 	arena->epoch = sb__fork_epoch();
+	arena->max_bytes = SB__HOLD_OFFSET_END;
+	arena->warm_bytes = UINT64_MAX;
+	atomic_init(&arena->low, UINTPTR_MAX);
 	pthread_mutex_init(&arena->lock, NULL);
 	*ret = arena;
 	return 0;
 }
 
+void sb__arena_limit(struct sb__arena *arena, uint64_t max_bytes, uint64_t warm_bytes)
+{
+	arena->max_bytes = max_bytes < SB__HOLD_OFFSET_END ? max_bytes : SB__HOLD_OFFSET_END;
+	arena->warm_bytes = warm_bytes;
+}
+
 int sb__arena_unlink(int arena_dir, uint32_t slot, uint32_t generation)
 {
 	char name[SB__FILE_NAME_MAX];
-	int err;
+	int err = sb__holds_unlink(arena_dir, slot, generation), err2;
 
 	arena_name(name, slot, generation);
-	err = sb__os_unlinkat(arena_dir, name, 0);
-	return err < 0 && err != -ENOENT ? sb__file_fail(err, "removed", WHAT) : 0;
+	err2 = sb__os_unlinkat(arena_dir, name, 0);
+	return err2 < 0 && err2 != -ENOENT ? sb__file_fail(err2, "removed", WHAT) : err;
+}
+
+static void unmap_chunks(struct sb__arena *arena, bool messages_only)
+{
+	for (size_t i = 0; i < arena->chunk_count; i++)
+		if (!messages_only || arena->chunks[i].pool == SB__POOL_MESSAGE)
+			(void)sb__os_unmap(arena->chunks[i].map, arena->chunks[i].len);
+}
+
+/* Everything goes, but for what a pin needs. The lock is not looked at. */
+static void arena_free(struct sb__arena *arena)
+{
+	unmap_chunks(arena, false);
+	sb__holds_detach(arena->holds);
+	if (arena->fd >= 0)
+		(void)sb__os_close(arena->fd);
+	for (unsigned pool = 0; pool < SB__POOLS; pool++)
+		sb__extents_clear(&arena->pools[pool]);
+	free(arena->chunks);
+	free(arena->by_address);
+	arena->chunks = NULL;
+	arena->by_address = NULL;
+	arena->chunk_count = 0;
+	arena->holds = NULL;
+	arena->fd = -1;
+	arena->closed = true;
+	atomic_store(&arena->low, UINTPTR_MAX);
+	atomic_store(&arena->high, 0);
+	if (!arena->pinned)
+		free(arena);
+}
+
+/* Forgets waiting blocks: others have mapped what they keep. */
+static void drop_waiting_locked(struct sb__arena *arena)
+{
+	while (arena->waiting) {
+		struct sb__extent *e = arena->waiting;
+
+		arena->waiting = e->next;
+		arena->blocks--;
+		e->next = e->prev = NULL;
+		sb__extents_give(&arena->pools[e->pool], e);
+	}
+	arena->waiting_count = 0;
 }
 
 void sb__arena_destroy(struct sb__arena *arena, bool unlink)
 {
+	bool last;
+
 	if (!arena)
 		return;
-	for (size_t i = 0; i < arena->chunk_count; i++)
-		(void)sb__os_unmap(arena->chunks[i].map, arena->chunks[i].len);
-	if (arena->fd >= 0)
-		(void)sb__os_close(arena->fd);
-	if (arena->epoch == sb__fork_epoch()) {
-		if (unlink && arena->fd >= 0)
-			(void)sb__arena_unlink(arena->dir, arena->slot, arena->generation);
-		pthread_mutex_destroy(&arena->lock); /* in a forked child another thread may have held it */
+	if (arena->epoch != sb__fork_epoch()) {
+		/* In a forked child another thread may have held the lock. Inherited arrays stay readable. */
+		if (arena->blocks == arena->waiting_count)
+			arena_free(arena);
+		else
+			unmap_chunks(arena, true);
+		return;
 	}
-	free(arena->chunks);
-	free(arena->segments);
-	free(arena);
+	if (unlink && arena->fd >= 0)
+		(void)sb__arena_unlink(arena->dir, arena->slot, arena->generation);
+	pthread_mutex_lock(&arena->lock);
+	drop_waiting_locked(arena);
+	arena->closed = true;
+	last = arena->blocks == 0;
+	pthread_mutex_unlock(&arena->lock);
+	if (last)
+		arena_free(arena);
 }
 
 /* ── growing ── */
@@ -119,183 +192,528 @@ static int open_locked(struct sb__arena *arena)
 	return 0;
 }
 
-static int segments_room_locked(struct sb__arena *arena, size_t more)
+/* Room for one more chunk in the lists. */
+static int chunk_room_locked(struct sb__arena *arena)
 {
-	struct segment *segments;
-	size_t cap = arena->segment_cap;
+	struct chunk *chunks = realloc(arena->chunks, (arena->chunk_count + 1) * sizeof(*chunks));
+	uint32_t *by_address;
 
-	if (arena->segment_count + more <= cap)
-		return 0;
-	cap = cap ? cap * 2 : 16;
-	segments = realloc(arena->segments, cap * sizeof(*segments));
-	if (!segments)
-		return sb__fail_memory("the arena's list of blocks");
-	arena->segments = segments;
-	arena->segment_cap = cap;
-	return 0;
-}
-
-/* Room for size bytes, whole pages, at the end of the file. */
-static int extend_locked(struct sb__arena *arena, uint64_t size)
-{
-	struct chunk *chunks;
-	void *map;
-	int err;
-
-	chunks = realloc(arena->chunks, (arena->chunk_count + 1) * sizeof(*chunks));
 	if (!chunks)
 		return sb__fail_memory("the arena's list of chunks");
 	arena->chunks = chunks;
-	err = sb__file_extend(arena->fd, arena->file_size, size, WHAT);
+	by_address = realloc(arena->by_address, (arena->chunk_count + 1) * sizeof(*by_address));
+	if (!by_address)
+		return sb__fail_memory("the arena's list of chunks");
+	arena->by_address = by_address;
+	return 0;
+}
+
+static void chunk_add_locked(struct sb__arena *arena, const struct chunk *chunk)
+{
+	size_t at = arena->chunk_count;
+	uintptr_t from = (uintptr_t)chunk->map, to = from + chunk->len;
+
+	arena->chunks[at] = *chunk;
+	while (at > 0 && (uintptr_t)arena->chunks[arena->by_address[at - 1]].map > from) {
+		arena->by_address[at] = arena->by_address[at - 1];
+		at--;
+	}
+	arena->by_address[at] = (uint32_t)arena->chunk_count++;
+	if (from < atomic_load(&arena->low))
+		atomic_store(&arena->low, from);
+	if (to > atomic_load(&arena->high))
+		atomic_store(&arena->high, to);
+}
+
+/* Room for size bytes, whole pages, at the end of the file. */
+static int extend_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t size)
+{
+	struct chunk chunk = { NULL, arena->file_size, size, pool };
+	void *map;
+	int err;
+
+	if (size > arena->max_bytes || arena->file_size > arena->max_bytes - size)
+		return sb__fail(SB_ENOSPACE,
+		                "this process's arena has %" PRIu64 " bytes and may have %" PRIu64
+		                " (max_arena_bytes): free arrays, or raise the limit",
+		                arena->file_size, arena->max_bytes);
+	err = chunk_room_locked(arena);
+	if (!err)
+		err = sb__file_extend(arena->fd, arena->file_size, size, WHAT);
 	if (!err)
 		err = sb__file_map(arena->fd, arena->file_size, size, true, WHAT, &map);
 	if (err)
 		return err; /* a file longer than we know: the next try allocates the same range again */
-	chunks[arena->chunk_count] = (struct chunk){ map, arena->file_size, size };
-	arena->segments[arena->segment_count++] = (struct segment){ arena->file_size, size,
-		                                                    (uint32_t)arena->chunk_count, false };
-	arena->chunk_count++;
+	if (!sb__extents_add(&arena->pools[pool], chunk.offset, size, (uint32_t)arena->chunk_count,
+	                     (uint8_t)pool)) {
+		(void)sb__os_unmap(map, size);
+		return sb__fail_memory("the arena's list of blocks");
+	}
+	chunk.map = map;
+	chunk_add_locked(arena, &chunk);
 	arena->file_size += size;
+	arena->pool_size[pool] += size;
 	return 0;
 }
 
-static int grow_locked(struct sb__arena *arena, uint64_t need)
+static int grow_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t need)
 {
 	uint64_t least = (need + SB__PAGE - 1) / SB__PAGE * SB__PAGE;
-	uint64_t size = arena->file_size < CHUNK_MIN ? CHUNK_MIN : arena->file_size;
+	uint64_t size = arena->pool_size[pool] < CHUNK_MIN ? CHUNK_MIN : arena->pool_size[pool];
 	int err = arena->fd < 0 ? open_locked(arena) : 0;
 
-	if (!err)
-		err = segments_room_locked(arena, 1);
 	if (err)
 		return err;
 	if (size > CHUNK_GROWTH_MAX)
 		size = CHUNK_GROWTH_MAX;
 	if (size <= least)
-		return extend_locked(arena, least);
-	err = extend_locked(arena, size);
-	return err == SB_ENOSPACE ? extend_locked(arena, least) : err;
+		return extend_locked(arena, pool, least);
+	err = extend_locked(arena, pool, size);
+	return err == SB_ENOSPACE ? extend_locked(arena, pool, least) : err;
 }
 
 /* ── blocks ── */
 
-/* The smallest free segment that fits, the first of equals; segment_count if there is none. */
-static size_t best_fit_locked(const struct sb__arena *arena, uint64_t len)
+static uint8_t *address_locked(const struct sb__arena *arena, const struct sb__extent *e)
 {
-	size_t best = arena->segment_count;
+	const struct chunk *c = &arena->chunks[e->chunk];
 
-	for (size_t i = 0; i < arena->segment_count; i++) {
-		const struct segment *s = &arena->segments[i];
-
-		if (!s->used && s->len >= len &&
-		    (best == arena->segment_count || s->len < arena->segments[best].len))
-			best = i;
-	}
-	return best;
+	return c->map + (e->offset - c->offset);
 }
 
-/* Takes len bytes off the front of free segment i; there must be room for one more segment. */
-static void split_locked(struct sb__arena *arena, size_t i, uint64_t len)
+/* The chunk that an offset lies in, or NULL. */
+static struct chunk *chunk_locked(const struct sb__arena *arena, uint64_t offset)
 {
-	struct segment *s = &arena->segments[i];
+	size_t low = 0, high = arena->chunk_count;
 
-	if (s->len > len) {
-		memmove(s + 2, s + 1, (arena->segment_count - i - 1) * sizeof(*s));
-		s[1] = (struct segment){ s->offset + len, s->len - len, s->chunk, false };
-		s->len = len;
-		arena->segment_count++;
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+
+		if (arena->chunks[mid].offset <= offset)
+			low = mid + 1;
+		else
+			high = mid;
 	}
-	s->used = true;
+	if (low == 0 || offset - arena->chunks[low - 1].offset >= arena->chunks[low - 1].len)
+		return NULL;
+	return &arena->chunks[low - 1];
 }
 
-static int alloc_locked(struct sb__arena *arena, uint64_t len, size_t *ret)
+/* The used block that starts at offset, or NULL. */
+static struct sb__extent *block_locked(const struct sb__arena *arena, uint64_t offset)
 {
-	size_t i = best_fit_locked(arena, len);
+	const struct chunk *c = chunk_locked(arena, offset);
+	struct sb__extent *e = c ? sb__extents_find(&arena->pools[c->pool], offset) : NULL;
+
+	return e && e->offset == offset ? e : NULL;
+}
+
+/* Pages that were given back are reserved anew: a touch must never raise SIGBUS. */
+static int warm_up_locked(struct sb__arena *arena, struct sb__extent *e)
+{
+	uint64_t from = e->offset / SB__PAGE * SB__PAGE;
+	uint64_t to = (e->offset + e->len + SB__PAGE - 1) / SB__PAGE * SB__PAGE;
 	int err;
 
-	if (i == arena->segment_count) {
-		err = grow_locked(arena, len);
+	if (!e->cold)
+		return 0;
+	err = sb__file_extend(arena->fd, from, to - from, WHAT);
+	if (!err)
+		e->cold = false;
+	return err;
+}
+
+static int take_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t len, struct sb__extent **ret)
+{
+	struct sb__extent *e = sb__extents_take(&arena->pools[pool], len);
+	int err;
+
+	if (!e) {
+		err = grow_locked(arena, pool, len);
 		if (err)
 			return err;
-		i = best_fit_locked(arena, len);
+		e = sb__extents_take(&arena->pools[pool], len);
 	}
-	err = segments_room_locked(arena, 1);
-	if (err)
+	if (!e)
+		return sb__fail_memory("the arena's list of blocks");
+	err = warm_up_locked(arena, e);
+	if (err) {
+		sb__extents_give(&arena->pools[pool], e);
 		return err;
-	split_locked(arena, i, len);
-	arena->in_use += len;
-	*ret = i;
+	}
+	arena->in_use += e->len;
+	*ret = e;
 	return 0;
 }
 
+/* Gives whole pages of a free array back where many are kept warm already. */
+static void cool_down_locked(struct sb__arena *arena, struct sb__extent *e)
+{
+	uint64_t warm = arena->pools[SB__POOL_ARRAY].free_warm + arena->pools[SB__POOL_HEAP].free_warm;
+	uint64_t from = (e->offset + SB__PAGE - 1) / SB__PAGE * SB__PAGE;
+	uint64_t to = (e->offset + e->len) / SB__PAGE * SB__PAGE;
+
+	if (e->len < PUNCH_MIN || (warm <= arena->warm_bytes && e->len <= arena->warm_bytes - warm))
+		return;
+	if (sb__os_punch(arena->fd, (off_t)from, (off_t)(to - from)) == 0)
+		e->cold = true;
+}
+
+static void give_locked(struct sb__arena *arena, struct sb__extent *e)
+{
+	arena->in_use -= e->len;
+	if (e->pool != SB__POOL_MESSAGE)
+		cool_down_locked(arena, e);
+	sb__extents_give(&arena->pools[e->pool], e);
+}
+
+static int check_use(const struct sb__arena *arena)
+{
+	if (arena->epoch != sb__fork_epoch())
+		return sb__fail(SB_EBUG, "an arena was used in a forked child");
+	return 0;
+}
+
+/* ── messages ── */
+
 int sb__arena_alloc(struct sb__arena *arena, size_t len, struct sb__spill_shm *ret, void **ret_addr)
 {
-	uint64_t rounded = (len + ALIGN - 1) / ALIGN * ALIGN;
-	size_t i;
+	uint64_t rounded = (len + SB__EXTENT_ALIGN - 1) / SB__EXTENT_ALIGN * SB__EXTENT_ALIGN;
+	struct sb__extent *e;
 	int err;
 
 	if (len == 0 || len > SB__MESSAGE_MAX)
 		return sb__fail(SB_ETOOBIG, "%zu bytes do not fit into one message, which has at most %zu",
 		                len, SB__MESSAGE_MAX);
-	if (arena->epoch != sb__fork_epoch())
-		return sb__fail(SB_EBUG, "an arena was used in a forked child");
+	err = check_use(arena);
+	if (err)
+		return err;
 	pthread_mutex_lock(&arena->lock);
-	err = alloc_locked(arena, rounded, &i);
+	err = take_locked(arena, SB__POOL_MESSAGE, rounded, &e);
 	if (!err) {
-		const struct segment *s = &arena->segments[i];
-		const struct chunk *c = &arena->chunks[s->chunk];
-
-		*ret = (struct sb__spill_shm){ arena->slot, arena->generation, s->offset, len };
-		*ret_addr = c->map + (s->offset - c->offset);
+		*ret = (struct sb__spill_shm){ arena->slot, arena->generation, e->offset, len };
+		*ret_addr = address_locked(arena, e);
 	}
 	pthread_mutex_unlock(&arena->lock);
 	return err;
 }
 
-static size_t find_locked(const struct sb__arena *arena, uint64_t offset)
-{
-	size_t low = 0, high = arena->segment_count;
-
-	while (low < high) {
-		size_t mid = (low + high) / 2;
-
-		if (arena->segments[mid].offset < offset)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
-}
-
-/* Merges segment i with the next one if both are free neighbours in one chunk. */
-static void merge_locked(struct sb__arena *arena, size_t i)
-{
-	struct segment *s = &arena->segments[i];
-
-	if (i + 1 >= arena->segment_count || s[0].used || s[1].used || s[0].chunk != s[1].chunk)
-		return;
-	s->len += s[1].len;
-	memmove(s + 1, s + 2, (arena->segment_count - i - 2) * sizeof(*s));
-	arena->segment_count--;
-}
-
 void sb__arena_free(struct sb__arena *arena, const struct sb__spill_shm *block)
 {
-	size_t i;
+	struct sb__extent *e;
 
 	if (arena->epoch != sb__fork_epoch())
 		return;
 	pthread_mutex_lock(&arena->lock);
-	i = find_locked(arena, block->offset);
-	if (i < arena->segment_count && arena->segments[i].offset == block->offset &&
-	    arena->segments[i].used) {
-		arena->segments[i].used = false;
-		arena->in_use -= arena->segments[i].len;
-		merge_locked(arena, i);
-		if (i > 0)
-			merge_locked(arena, i - 1);
+	e = block_locked(arena, block->offset);
+	if (e && e->pool == SB__POOL_MESSAGE)
+		give_locked(arena, e);
+	pthread_mutex_unlock(&arena->lock);
+}
+
+/* ── arrays ── */
+
+static void mirror_locked(struct sb__arena *arena)
+{
+	if (!arena->holds)
+		return;
+	sb__store(&arena->holds->blocks, arena->blocks);
+	sb__store(&arena->holds->bytes, arena->block_bytes);
+	sb__store(&arena->holds->file_bytes, arena->file_size);
+	sb__store(&arena->holds->waiting, arena->waiting_count);
+}
+
+static void mark_named(void *arg, uint64_t word)
+{
+	struct sb__extent *e = block_locked(arg, SB__HOLD_OFFSET(word));
+
+	if (e)
+		e->named = true;
+}
+
+/* Does a child that was forked off after the block was made still live? */
+static bool inherited_locked(const struct sb__arena *arena, const struct sb__extent *e)
+{
+	if (e->birth < arena->lost_forks)
+		return true;
+	return e->birth < arena->forks && sb__os_ofd_test_from(arena->fd, FORK_BYTE + (off_t)e->birth) == 1;
+}
+
+static void wait_locked(struct sb__arena *arena, struct sb__extent *e)
+{
+	e->waiting = true;
+	e->prev = NULL;
+	e->next = arena->waiting;
+	if (e->next)
+		e->next->prev = e;
+	arena->waiting = e;
+	arena->waiting_count++;
+}
+
+static void unwait_locked(struct sb__arena *arena, struct sb__extent *e)
+{
+	if (e->prev)
+		e->prev->next = e->next;
+	else
+		arena->waiting = e->next;
+	if (e->next)
+		e->next->prev = e->prev;
+	e->prev = e->next = NULL;
+	e->waiting = false;
+	arena->waiting_count--;
+}
+
+static void retire_locked(struct sb__arena *arena, struct sb__extent *e)
+{
+	arena->blocks--;
+	arena->block_bytes -= e->len;
+	give_locked(arena, e);
+}
+
+/* Those waiting that neither a process nor a forked child keeps become free. */
+static void settle_locked(struct sb__arena *arena)
+{
+	if (!arena->waiting)
+		return;
+	arena->seen_gives = sb__load_acquire(&arena->holds->gives);
+	arena->look_ms = sb__now_coarse_ms();
+	for (struct sb__extent *e = arena->waiting; e; e = e->next)
+		e->named = false;
+	if (!sb__holds_each(arena->holds, mark_named, arena)) {
+		arena->look_ms = 0; /* holds changed hands meanwhile: another time */
+		return;
+	}
+	for (struct sb__extent *e = arena->waiting, *next; e; e = next) {
+		next = e->next;
+		if (e->named || inherited_locked(arena, e))
+			continue;
+		unwait_locked(arena, e);
+		retire_locked(arena, e);
+	}
+	mirror_locked(arena);
+}
+
+/* The same if anything can have changed. */
+static void glance_locked(struct sb__arena *arena)
+{
+	if (arena->waiting && (sb__load_acquire(&arena->holds->gives) != arena->seen_gives ||
+	                       sb__now_coarse_ms() - arena->look_ms >= LOOK_MS))
+		settle_locked(arena);
+}
+
+static int make_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t len, struct sb__extent **ret)
+{
+	int err = 0;
+
+	if (arena->closed)
+		return sb__fail(SB_ECLOSED, "the bridge that would share this array was closed");
+	if (!arena->holds)
+		err = sb__holds_create(arena->dir, arena->slot, arena->generation, &arena->holds);
+	if (err)
+		return err;
+	glance_locked(arena);
+	err = take_locked(arena, pool, len, ret);
+	if (err)
+		return err;
+	(*ret)->refs = 1;
+	(*ret)->birth = arena->forks;
+	arena->blocks++;
+	arena->block_bytes += (*ret)->len;
+	mirror_locked(arena);
+	return 0;
+}
+
+int sb__arena_block_make(struct sb__arena *arena, enum sb__pool pool, size_t len, bool zero, struct sb__spill_shm *ret,
+                         void **ret_addr)
+{
+	uint64_t rounded = (len + SB__EXTENT_ALIGN - 1) / SB__EXTENT_ALIGN * SB__EXTENT_ALIGN;
+	struct sb__extent *e = NULL;
+	bool fresh = false;
+	int err = check_use(arena);
+
+	if (!err && (len == 0 || rounded > SB__HOLD_OFFSET_END))
+		err = sb__fail(SB_ETOOBIG, "an array of %zu bytes cannot be shared", len);
+	if (err)
+		return err;
+	pthread_mutex_lock(&arena->lock);
+	err = make_locked(arena, pool, rounded, &e);
+	if (!err) {
+		fresh = e->fresh;
+		e->fresh = false;
+		*ret = (struct sb__spill_shm){ arena->slot, arena->generation, e->offset, e->len };
+		*ret_addr = address_locked(arena, e);
 	}
 	pthread_mutex_unlock(&arena->lock);
+	if (!err && zero && !fresh)
+		memset(*ret_addr, 0, len);
+	return err;
+}
+
+void sb__arena_pin(struct sb__arena *arena)
+{
+	arena->pinned = true;
+}
+
+bool sb__arena_inherited(const struct sb__arena *arena, const void *addr)
+{
+	for (size_t i = 0; i < arena->chunk_count; i++) {
+		const struct chunk *c = &arena->chunks[i];
+
+		if ((const uint8_t *)addr >= c->map && (const uint8_t *)addr < c->map + c->len)
+			return c->pool != SB__POOL_MESSAGE;
+	}
+	return false;
+}
+
+bool sb__arena_spans(const struct sb__arena *arena, const void *addr)
+{
+	return (uintptr_t)addr >= atomic_load_explicit(&arena->low, memory_order_relaxed) &&
+	       (uintptr_t)addr < atomic_load_explicit(&arena->high, memory_order_relaxed);
+}
+
+/* The block of an array that [addr, addr + len) lies in, or NULL. */
+static struct sb__extent *at_locked(const struct sb__arena *arena, const void *addr, size_t len)
+{
+	size_t low = 0, high = arena->chunk_count;
+	const struct chunk *c;
+	struct sb__extent *e;
+	uint64_t offset;
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+
+		if ((uintptr_t)arena->chunks[arena->by_address[mid]].map <= (uintptr_t)addr)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (low == 0)
+		return NULL;
+	c = &arena->chunks[arena->by_address[low - 1]];
+	offset = (uint64_t)((uintptr_t)addr - (uintptr_t)c->map);
+	if (offset >= c->len || c->pool == SB__POOL_MESSAGE)
+		return NULL;
+	offset += c->offset;
+	e = sb__extents_find(&arena->pools[c->pool], offset);
+	return e && e->refs > 0 && len <= e->len - (offset - e->offset) ? e : NULL;
+}
+
+bool sb__arena_block_find(struct sb__arena *arena, const void *addr, size_t len, struct sb__spill_shm *ret)
+{
+	struct sb__extent *e;
+
+	if (!sb__arena_spans(arena, addr) || arena->epoch != sb__fork_epoch())
+		return false;
+	pthread_mutex_lock(&arena->lock);
+	e = at_locked(arena, addr, len);
+	if (e) {
+		e->refs++;
+		*ret = (struct sb__spill_shm){ arena->slot, arena->generation, e->offset, e->len };
+	}
+	pthread_mutex_unlock(&arena->lock);
+	return e != NULL;
+}
+
+void *sb__arena_block_ref(struct sb__arena *arena, const struct sb__spill_shm *block)
+{
+	struct sb__extent *e;
+	void *addr = NULL;
+
+	if (block->slot != arena->slot || block->generation != arena->generation ||
+	    arena->epoch != sb__fork_epoch())
+		return NULL;
+	pthread_mutex_lock(&arena->lock);
+	e = block_locked(arena, block->offset);
+	/* One that only others keep is kept by whoever names it. */
+	if (e && e->pool != SB__POOL_MESSAGE && (e->refs > 0 || e->waiting) && block->len <= e->len) {
+		if (e->waiting)
+			unwait_locked(arena, e);
+		e->refs++;
+		addr = address_locked(arena, e);
+	}
+	pthread_mutex_unlock(&arena->lock);
+	return addr;
+}
+
+void sb__arena_block_unref(struct sb__arena *arena, uint64_t offset)
+{
+	struct sb__extent *e;
+	bool last;
+
+	if (arena->epoch != sb__fork_epoch())
+		return;
+	pthread_mutex_lock(&arena->lock);
+	e = block_locked(arena, offset);
+	if (e && e->refs > 0 && --e->refs == 0) {
+		if (arena->closed) {
+			retire_locked(arena, e); /* others have mapped what they keep, and nothing is made any more */
+		} else {
+			wait_locked(arena, e);
+			/* Usually nobody else has it. */
+			if (arena->waiting_count == 1)
+				settle_locked(arena);
+			else
+				glance_locked(arena);
+			mirror_locked(arena);
+		}
+	}
+	last = arena->closed && arena->blocks == 0;
+	pthread_mutex_unlock(&arena->lock);
+	if (last)
+		arena_free(arena);
+}
+
+void sb__arena_sweep(struct sb__arena *arena)
+{
+	if (arena->epoch != sb__fork_epoch())
+		return;
+	pthread_mutex_lock(&arena->lock);
+	settle_locked(arena);
+	pthread_mutex_unlock(&arena->lock);
+}
+
+/* ── fork ── */
+
+void sb__arena_fork_before(struct sb__arena *arena)
+{
+	char path[64];
+
+	if (arena->epoch != sb__fork_epoch())
+		return;
+	pthread_mutex_lock(&arena->lock);
+	arena->fork_fd = -1;
+	if (arena->blocks == 0)
+		return;
+	/* A lock of an open file description lasts until its last descriptor is closed: ours is in a moment, and then only
+	 * the child and its children have it. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", arena->fd);
+	arena->fork_fd = sb__os_reopen(path);
+	if (arena->fork_fd >= 0 &&
+	    sb__os_ofd_lock(arena->fork_fd, FORK_BYTE + (off_t)arena->forks, true) == 0)
+		return;
+	arena->lost_forks = arena->forks + 1;
+}
+
+void sb__arena_fork_parent(struct sb__arena *arena)
+{
+	if (arena->epoch != sb__fork_epoch())
+		return;
+	if (arena->fork_fd >= 0)
+		(void)sb__os_close(arena->fork_fd);
+	arena->fork_fd = -1;
+	if (arena->blocks > 0)
+		arena->forks++;
+	pthread_mutex_unlock(&arena->lock);
+}
+
+/* What looks like ordinary memory must behave like it: a child's writes are its own. */
+void sb__arena_fork_child(struct sb__arena *arena)
+{
+	for (size_t i = 0; i < arena->chunk_count; i++)
+		if (arena->chunks[i].pool == SB__POOL_HEAP)
+			(void)sb__os_map_over(arena->fd, (off_t)arena->chunks[i].offset, arena->chunks[i].len,
+			                      arena->chunks[i].map);
+	pthread_mutex_init(&arena->lock, NULL);
 }
 
 static size_t read_locked(struct sb__arena *arena, const uint64_t *field)

@@ -4,6 +4,7 @@
  */
 #include "layout.h"
 
+#include "holds.h"
 #include "message.h"
 
 /* FNV-1a over the numbers, not over structs: padding would make it differ between compilers. */
@@ -63,6 +64,10 @@ uint32_t sb__layout_fingerprint(void)
 		AT(struct sb__bell_shm, alive),
 		AT(struct sb__bell_shm, summary),
 		AT(struct sb__bell_shm, sessions),
+		SB__HOLDS_MAX,
+		SIZE(struct sb__holds_shm),
+		AT(struct sb__holds_shm, top),
+		AT(struct sb__holds_shm, entries),
 		SIZE(struct sb__ref_row_shm),
 		AT(struct sb__ref_row_shm, type_name),
 		AT(struct sb__ref_row_shm, pins),

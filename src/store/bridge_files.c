@@ -32,8 +32,8 @@ int sb__folder_fd(const struct sb__bridge_dir *dir, enum sb__folder folder)
 
 const char *sb__file_kind_name(enum sb__file_kind kind)
 {
-	static const char *const names[SB__FILE_KINDS] = { "foreign", "mailbox", "refs",
-		                                           "bell",    "arena",   "temporary" };
+	static const char *const names[SB__FILE_KINDS] = { "foreign", "mailbox", "refs",     "bell",
+		                                           "arena",   "holds",   "temporary" };
 
 	return names[kind];
 }
@@ -55,8 +55,8 @@ static bool parse_incarnation(const char *name, struct sb__bridge_file *file)
 	return file->kind != SB__FILE_FOREIGN;
 }
 
-/* "<slot>.<generation>", then exactly the rest: "" or what follows from the first '.'. */
-static bool parse_process(const char *name, bool more, struct sb__bridge_file *file)
+/* "<slot>.<generation>", then exactly the rest; NULL: a '.' and anything. */
+static bool parse_process(const char *name, const char *rest, struct sb__bridge_file *file)
 {
 	char text[SB__FILE_NAME_SIZE];
 	size_t len;
@@ -65,7 +65,7 @@ static bool parse_process(const char *name, bool more, struct sb__bridge_file *f
 		return false;
 	len = (size_t)snprintf(text, sizeof(text), "%" PRIu32 ".%" PRIu32, file->slot, file->generation);
 	return file->slot < SB__SLOTS_MAX && strncmp(name, text, len) == 0 &&
-	       (more ? name[len] == '.' && name[len + 1] != '\0' : name[len] == '\0');
+	       (rest ? strcmp(name + len, rest) == 0 : name[len] == '.' && name[len + 1] != '\0');
 }
 
 void sb__bridge_file_parse(enum sb__folder folder, const char *name, struct sb__bridge_file *ret)
@@ -80,12 +80,14 @@ void sb__bridge_file_parse(enum sb__folder folder, const char *name, struct sb__
 		return;
 	}
 	if (strncmp(name, TEMPORARY_PREFIX, prefix) == 0) {
-		if (parse_process(name + prefix, true, &file))
+		if (parse_process(name + prefix, NULL, &file))
 			file.kind = SB__FILE_TEMPORARY;
 	} else if (folder == SB__FOLDER_MAILBOX) {
 		parse_incarnation(name, &file);
-	} else if (parse_process(name, false, &file)) {
+	} else if (parse_process(name, "", &file)) {
 		file.kind = folder == SB__FOLDER_BELL ? SB__FILE_BELL : SB__FILE_ARENA;
+	} else if (folder == SB__FOLDER_ARENA && parse_process(name, ".holds", &file)) {
+		file.kind = SB__FILE_HOLDS;
 	}
 	*ret = file;
 }
@@ -208,6 +210,7 @@ const char *sb__bridge_file_orphan(const struct sb__bridge_file *file, const str
 		return "no session is served through it";
 	case SB__FILE_BELL:
 	case SB__FILE_ARENA:
+	case SB__FILE_HOLDS:
 		return known_present(known, file->slot, file->generation)
 		               ? NULL
 		               : "no process has this slot and generation";

@@ -24,6 +24,7 @@ enum sb__file_kind {
 	SB__FILE_REFS,      /* mailbox/<incarnation>.refs */
 	SB__FILE_BELL,      /* bell/<slot>.<generation> */
 	SB__FILE_ARENA,     /* arena/<slot>.<generation> */
+	SB__FILE_HOLDS,     /* arena/<slot>.<generation>.holds */
 	SB__FILE_TEMPORARY, /* <folder>/.new.<slot>.<generation>.<random> */
 	SB__FILE_KINDS
 };
@@ -35,7 +36,7 @@ struct sb__bridge_file {
 	enum sb__folder folder;
 	enum sb__file_kind kind;
 	uint64_t incarnation;      /* of mailbox and refs */
-	uint32_t slot, generation; /* of bell, arena, temporary */
+	uint32_t slot, generation; /* of bell, arena, holds, temporary */
 	char name[SB__FILE_NAME_SIZE];
 };
 
