@@ -31,7 +31,7 @@ typedef enum sb_kind {
 	SB_KIND_BOOL = 1,
 	SB_KIND_INT = 2, /* fits int64_t */
 	SB_KIND_FLOAT = 3,
-	SB_KIND_STR = 4, /* UTF-8, may hold NUL bytes */
+	SB_KIND_STR = 4, /* UTF-8, may hold NUL bytes; see sb_value_has_surrogates() */
 	SB_KIND_BYTES = 5,
 	SB_KIND_LIST = 6,
 	SB_KIND_TUPLE = 7,
@@ -54,6 +54,28 @@ typedef enum sb_kind {
 	SB_KIND_ELLIPSIS = 24,
 	SB_KIND_ARRAY = 25 /* ndarray and other buffers */
 } sb_kind;
+
+#define SB_BIGINT_MAX   (1u << 20) /* most bytes of an int's magnitude; larger ones come back as refs */
+#define SB_ZONE_KEY_MAX 255        /* most bytes of a zone's key */
+
+/*
+ * A datetime, date or time as Python has it; the fields that a date or time has not are 0. The zone is one of:
+ *
+ *   has_offset  zone            Python's tzinfo
+ *   no          NULL            none: naive
+ *   yes         NULL            timezone(timedelta(microseconds=utc_offset_us))
+ *   yes         a name          timezone(…, name)
+ *   no          a key           zoneinfo.ZoneInfo(key), whose rules tell the offset: "Europe/Berlin"
+ */
+typedef struct sb_datetime {
+	int year, month, day; /* 1 to 9999, 1 to 12, 1 to 31 */
+	int hour, minute, second, microsecond;
+	int fold; /* 1: the second of two times that the clock shows alike */
+	bool has_offset;
+	int64_t utc_offset_us; /* microseconds east of UTC, less than a day */
+	const char *zone;      /* UTF-8; NUL-terminated where the library gives it */
+	size_t zone_len;
+} sb_datetime;
 
 /*
  * Frees a root that a call or sb_value_pack() gave; NULL is fine. Never pass a borrowed value.
@@ -90,6 +112,88 @@ SB_API int sb_value_int(const sb_value *value, int64_t *ret);
 SB_API int sb_value_float(const sb_value *value, double *ret);
 
 /*
+ * An int from 0 to UINT64_MAX. One that is negative or larger is SB_EKIND.
+ *
+ * Errors: SB_EINVAL (ret is NULL), SB_EKIND.  Threads: any.  Fork: safe.  Blocks: no.
+ * Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_value_uint64(const sb_value *value, uint64_t *ret);
+
+/*
+ * An int beyond int64_t: the bytes of its magnitude, the most significant first, without leading zeros. NULL (and the
+ * error SB_EKIND) if it is none; an int that fits is SB_KIND_INT. Either ret may be NULL. Borrowed. sb_value_text()
+ * gives the decimal digits.
+ *
+ * Errors: SB_EKIND.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API const uint8_t *sb_value_bigint(const sb_value *value, bool *ret_negative, size_t *ret_len);
+
+/*
+ * The two parts of a complex. Both are untouched on failure.
+ *
+ * Errors: SB_EINVAL (a ret is NULL), SB_EKIND.  Threads: any.  Fork: safe.  Blocks: no.
+ * Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_value_complex(const sb_value *value, double *ret_real, double *ret_imaginary);
+
+/*
+ * The fields of a datetime, date or time. ret->zone is borrowed from the value.
+ *
+ * Errors: SB_EINVAL (ret is NULL), SB_EKIND.  Threads: any.  Fork: safe.  Blocks: no.
+ * Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_value_datetime(const sb_value *value, sb_datetime *ret);
+
+/*
+ * A timedelta: seconds, rounded down, and 0 to 999999 microseconds on top of them.
+ *
+ * Errors: SB_EINVAL (a ret is NULL), SB_EKIND.  Threads: any.  Fork: safe.  Blocks: no.
+ * Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_value_timedelta(const sb_value *value, int64_t *ret_seconds, int32_t *ret_microseconds);
+
+/*
+ * The text of a Decimal as Python's str() gives it: "1.50", "-0", "1E+400", "NaN". It says all there is. NULL (and the
+ * error SB_EKIND) if the value is none. Borrowed.
+ *
+ * Errors: SB_EKIND.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API const char *sb_value_decimal(const sb_value *value);
+
+/*
+ * The 16 bytes of a UUID; NULL (and the error SB_EKIND) if the value is none. Borrowed.
+ *
+ * Errors: SB_EKIND.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API const uint8_t *sb_value_uuid(const sb_value *value);
+
+/*
+ * The two ints of a Fraction, in its lowest terms if Python made it; the denominator is positive. Borrowed.
+ *
+ * Errors: SB_EINVAL (a ret is NULL), SB_EKIND.  Threads: any.  Fork: safe.  Blocks: no.
+ * Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_value_fraction(const sb_value *value, const sb_value **ret_numerator,
+                             const sb_value **ret_denominator);
+
+/*
+ * Start, stop and step of a slice (each of any kind) or of a range (ints). Borrowed.
+ *
+ * Errors: SB_EINVAL (a ret is NULL), SB_EKIND.  Threads: any.  Fork: safe.  Blocks: no.
+ * Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_value_slice(const sb_value *value, const sb_value **ret_start, const sb_value **ret_stop,
+                          const sb_value **ret_step);
+
+/*
+ * Has a str lone surrogates? Then it has no UTF-8 form: its bytes are UTF-8 but for the surrogates, which are written
+ * as other characters are, in three bytes each (WTF-8; Python: str.encode("utf-8", "surrogatepass")).
+ *
+ * Errors: none.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API bool sb_value_has_surrogates(const sb_value *value);
+
+/*
  * The bytes of a str, NUL-terminated for convenience; NULL (and the error SB_EKIND) if it is none.
  * ret_len: bytes without the NUL; may be NULL. Borrowed.
  *
@@ -98,7 +202,7 @@ SB_API int sb_value_float(const sb_value *value, double *ret);
 SB_API const char *sb_value_str(const sb_value *value, size_t *ret_len);
 
 /*
- * The bytes of a bytes; NULL (and the error SB_EKIND) if it is none. Borrowed.
+ * The bytes of a bytes or bytearray; NULL (and the error SB_EKIND) if it is none. Borrowed.
  *
  * Errors: SB_EKIND.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
  */
@@ -113,15 +217,16 @@ SB_API const void *sb_value_bytes(const sb_value *value, size_t *ret_len);
 SB_API const sb_ref *sb_value_ref(const sb_value *value);
 
 /*
- * How many items a list, tuple or dict has (pairs for a dict), or bytes a str or bytes has; 0 for
- * other kinds.
+ * How many items a list, tuple, set, frozenset or dict has (pairs for a dict), or bytes a str, bytes or
+ * bytearray has; 0 for other kinds.
  *
  * Errors: none.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
  */
 SB_API size_t sb_value_len(const sb_value *value);
 
 /*
- * Item i of a list or tuple, value i of a dict; NULL if there is none. Borrowed.
+ * Item i of a list, tuple, set or frozenset, value i of a dict, part i of a Fraction, range or slice; NULL if there is
+ * none. Borrowed.
  *
  * Errors: none.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
  */

@@ -70,6 +70,6 @@ int sb__exception_decode(struct sb__cursor *cursor);
 unsigned sb__reply_kind(const struct sb__buf *reply);
 
 /* Where the layout of messages stands; part of the mailbox fingerprint. */
-#define SB__MESSAGE_VERSION 1u
+#define SB__MESSAGE_VERSION 2u
 
 #endif

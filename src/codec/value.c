@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Values: decoding into immutable trees, reading them, encoding them again. Building them from formats is
- * in pack.c.
+ * Values: decoding into immutable trees (tree.h), and encoding them again. Reading them is in read.c, building
+ * them from formats in pack.c.
  *
- * A tree is one block: all nodes, then all refs, then the bytes of all strings. The items of a container
- * lie next to each other, so a node holds only where they begin. A first pass over the bytes counts, a
- * second fills; both see the same private bytes, so the second cannot run past what the first counted.
+ * A first pass over the bytes checks and counts, a second fills; both see the same private bytes, so the second
+ * cannot run past what the first counted.
  *
  * Locks: none; a tree never changes. Crash story: nothing is shared.
  */
@@ -13,23 +12,8 @@
 #include <string.h>
 
 #include "fail.h"
-#include "value_impl.h"
-
-struct sb_value {
-	uint8_t kind; /* sb_kind */
-	uint8_t root; /* 1: the block begins here */
-	bool boolean;
-	union {
-		int64_t integer;
-		double number;
-		const char *bytes;     /* str and bytes, NUL-terminated */
-		const sb_value *items; /* dict: key, value, key, value … */
-		const sb_ref *ref;
-	} u;
-	size_t len; /* bytes, items or pairs */
-};
-
-_Static_assert(sizeof(struct sb_value) <= 24, "a node is three words");
+#include "scalar.h"
+#include "tree.h"
 
 /* ── decoding ── */
 
@@ -45,6 +29,42 @@ struct block {
 	const char *session_id;
 };
 
+/* What is known of a zone beside its name, which follows in the tree's bytes. */
+struct zone {
+	int64_t offset_us;
+	size_t len;
+	bool has_offset, has_name;
+};
+
+#define ANY UINT64_MAX
+
+/* Tags whose array becomes the node's items. */
+static const struct shape {
+	uint64_t tag, count;
+	sb_kind kind;
+	bool ints; /* of nothing but ints, so that it nests no deeper */
+} shapes[] = {
+	{ SB__TAG_TUPLE, ANY, SB_KIND_TUPLE, false }, { SB__TAG_SET, ANY, SB_KIND_SET, false },
+	{ SB__TAG_FROZENSET, ANY, SB_KIND_FROZENSET, false }, { SB__TAG_SLICE, 3, SB_KIND_SLICE, false },
+	{ SB__TAG_RANGE, 3, SB_KIND_RANGE, true }, { SB__TAG_FRACTION, 2, SB_KIND_FRACTION, true },
+};
+
+static const struct shape *shape_of(uint64_t tag)
+{
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+		if (shapes[i].tag == tag)
+			return &shapes[i];
+	return NULL;
+}
+
+static uint64_t tag_of(sb_kind kind)
+{
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+		if (shapes[i].kind == kind)
+			return shapes[i].tag;
+	return 0;
+}
+
 static int too_deep(void)
 {
 	return sb__fail(SB_ETOODEEP,
@@ -52,46 +72,12 @@ static int too_deep(void)
 	                SB__DEPTH_MAX);
 }
 
-/* Reads the head of the next value. A tuple's tag is folded into *ret_tuple, and *item is its array; of a
- * ref the tag is left, with its array still to be read. */
-static int next_head(struct sb__cursor *cursor, struct sb__item *item, bool *ret_tuple)
+static int measure(struct sb__cursor *cursor, struct measure *m, unsigned depth);
+
+static int measure_items(struct sb__cursor *cursor, struct measure *m, uint64_t count, unsigned depth)
 {
-	size_t position = cursor->pos;
-	int err = sb__next(cursor, item);
+	int err = 0;
 
-	*ret_tuple = false;
-	if (err || item->type != SB__ITEM_TAG || item->u.count == SB__TAG_REF)
-		return err;
-	if (item->u.count != SB__TAG_TUPLE)
-		return sb__fail(SB_EPROTOCOL, "tag %llu at byte %zu is not known here",
-		                (unsigned long long)item->u.count, position);
-	err = sb__next(cursor, item);
-	if (err)
-		return err;
-	if (item->type != SB__ITEM_ARRAY)
-		return sb__fail(SB_EPROTOCOL, "the tuple at byte %zu is no array", position);
-	*ret_tuple = true;
-	return 0;
-}
-
-static int measure(struct sb__cursor *cursor, struct measure *m, unsigned depth)
-{
-	struct sb__item item;
-	bool tuple;
-	sb_ref ref;
-	uint64_t count;
-	int err = next_head(cursor, &item, &tuple);
-
-	if (err)
-		return err;
-	switch (item.type) {
-	case SB__ITEM_STR:
-	case SB__ITEM_BYTES: m->bytes += item.u.bytes.len + 1; return 0;
-	case SB__ITEM_TAG: m->refs++; return sb__next_ref(cursor, &ref);
-	case SB__ITEM_ARRAY: count = item.u.count; break;
-	case SB__ITEM_MAP: count = 2 * item.u.count; break;
-	default: return 0;
-	}
 	if (depth >= SB__DEPTH_MAX)
 		return too_deep();
 	/* No overflow: each count is at most the bytes that are left, and there are at most SB__DEPTH_MAX
@@ -100,6 +86,123 @@ static int measure(struct sb__cursor *cursor, struct measure *m, unsigned depth)
 	for (uint64_t i = 0; i < count && !err; i++)
 		err = measure(cursor, m, depth + 1);
 	return err;
+}
+
+/* The parts of a fraction or range; the last, or the divisor, is not 0. */
+static int measure_ints(struct sb__cursor *cursor, struct measure *m, const struct shape *shape)
+{
+	struct sb__item item = { .type = SB__ITEM_NULL };
+
+	m->nodes += shape->count;
+	for (uint64_t i = 0; i < shape->count; i++) {
+		int err = sb__next(cursor, &item);
+		bool big = !err && item.type == SB__ITEM_TAG &&
+		           (item.u.count == SB__TAG_BIGNUM || item.u.count == SB__TAG_BIGNUM_NEGATIVE);
+		bool negative = big && item.u.count == SB__TAG_BIGNUM_NEGATIVE;
+
+		if (big)
+			err = sb__next_bignum(cursor, &item);
+		if (err)
+			return err;
+		if (!big && item.type != SB__ITEM_INT)
+			return sb__fail(SB_EPROTOCOL, "a part of a %s is no int", sb_kind_name(shape->kind));
+		if (big)
+			m->bytes += item.u.bytes.len + 2;
+		if (i + 1 == shape->count && !big && item.u.integer == 0)
+			return sb__fail(SB_EPROTOCOL, "a %s has a step or denominator of 0",
+			                sb_kind_name(shape->kind));
+		if (i + 1 == shape->count && shape->kind == SB_KIND_FRACTION &&
+		    (negative || (!big && item.u.integer < 0)))
+			return sb__fail(SB_EPROTOCOL, "a Fraction's denominator is negative");
+	}
+	return 0;
+}
+
+static int measure_when(struct sb__cursor *cursor, struct measure *m, uint64_t tag)
+{
+	sb_datetime when;
+	int err = sb__next_when(cursor, tag, &when);
+
+	if (!err && (when.has_offset || when.zone))
+		m->bytes += sizeof(struct zone) + when.zone_len + 1;
+	return err;
+}
+
+static int measure_decimal(struct sb__cursor *cursor, struct measure *m, uint64_t tag)
+{
+	char space[SB__DECIMAL_TEXT];
+	const char *text;
+	size_t len = 0;
+	int err = sb__next_decimal(cursor, tag, space, &text, &len);
+
+	m->bytes += len + 1;
+	return err;
+}
+
+static int measure_bytes(int err, struct measure *m, const struct sb__item *item)
+{
+	if (!err)
+		m->bytes += item->u.bytes.len + 2; /* a big int's magnitude may need one more than it has here */
+	return err;
+}
+
+static int measure_tagged(struct sb__cursor *cursor, struct measure *m, uint64_t tag, size_t position,
+                          unsigned depth)
+{
+	const struct shape *shape = shape_of(tag);
+	struct sb__item item;
+	double real, imaginary;
+	int64_t seconds;
+	int32_t microseconds;
+	uint64_t count;
+	sb_ref ref;
+	int err;
+
+	if (shape) {
+		err = sb__next_tagged_array(cursor, sb_kind_name(shape->kind), shape->count, &count);
+		if (err)
+			return err;
+		return shape->ints ? measure_ints(cursor, m, shape) : measure_items(cursor, m, count, depth);
+	}
+	switch (tag) {
+	case SB__TAG_REF: m->refs++; return sb__next_ref(cursor, &ref);
+	case SB__TAG_BIGNUM:
+	case SB__TAG_BIGNUM_NEGATIVE: return measure_bytes(sb__next_bignum(cursor, &item), m, &item);
+	case SB__TAG_BYTEARRAY:
+		return measure_bytes(sb__next_tagged_bytes(cursor, "bytearray", SIZE_MAX, &item), m, &item);
+	case SB__TAG_UUID: return measure_bytes(sb__next_tagged_bytes(cursor, "UUID", 16, &item), m, &item);
+	case SB__TAG_WTF8: return measure_bytes(sb__next_wtf8(cursor, &item), m, &item);
+	case SB__TAG_DECIMAL:
+	case SB__TAG_DECIMAL_TEXT: return measure_decimal(cursor, m, tag);
+	case SB__TAG_DATETIME_TEXT:
+	case SB__TAG_DATETIME:
+	case SB__TAG_DATE:
+	case SB__TAG_TIME: return measure_when(cursor, m, tag);
+	case SB__TAG_TIMEDELTA: return sb__next_timedelta(cursor, &seconds, &microseconds);
+	case SB__TAG_COMPLEX: return sb__next_complex(cursor, &real, &imaginary);
+	case SB__TAG_ELLIPSIS: return sb__next_ellipsis(cursor);
+	default:
+		return sb__fail(SB_EPROTOCOL, "tag %llu at byte %zu is not known here",
+		                (unsigned long long)tag, position);
+	}
+}
+
+static int measure(struct sb__cursor *cursor, struct measure *m, unsigned depth)
+{
+	size_t position = cursor->pos;
+	struct sb__item item;
+	int err = sb__next(cursor, &item);
+
+	if (err)
+		return err;
+	switch (item.type) {
+	case SB__ITEM_STR:
+	case SB__ITEM_BYTES: return measure_bytes(0, m, &item);
+	case SB__ITEM_ARRAY: return measure_items(cursor, m, item.u.count, depth);
+	case SB__ITEM_MAP: return measure_items(cursor, m, 2 * item.u.count, depth);
+	case SB__ITEM_TAG: return measure_tagged(cursor, m, item.u.count, position, depth);
+	default: return 0;
+	}
 }
 
 static int fill(struct sb__cursor *cursor, sb_value *node, struct block *block);
@@ -119,16 +222,51 @@ static int fill_items(struct sb__cursor *cursor, sb_value *node, uint64_t count,
 	return 0;
 }
 
-static void fill_bytes(sb_value *node, const struct sb__item *item, struct block *block)
+static int fill_bytes(int err, sb_value *node, sb_kind kind, const void *bytes, size_t len,
+                      struct block *block)
 {
-	size_t len = item->u.bytes.len;
-
+	if (err)
+		return err;
+	node->kind = (uint8_t)kind;
 	if (len > 0)
-		memcpy(block->bytes, item->u.bytes.data, len);
+		memcpy(block->bytes, bytes, len);
 	block->bytes[len] = '\0';
 	node->u.bytes = block->bytes;
 	node->len = len;
 	block->bytes += len + 1;
+	return 0;
+}
+
+static int fill_item(int err, sb_value *node, sb_kind kind, const struct sb__item *item, struct block *block)
+{
+	return err ? err : fill_bytes(0, node, kind, item->u.bytes.data, item->u.bytes.len, block);
+}
+
+/* The magnitude of the int -1 - n is n + 1. */
+static int fill_bignum(struct sb__cursor *cursor, sb_value *node, bool negative, struct block *block)
+{
+	uint8_t *magnitude = (uint8_t *)block->bytes;
+	struct sb__item item;
+	int err = sb__next_bignum(cursor, &item);
+	size_t len, i;
+
+	if (err)
+		return err;
+	len = item.u.bytes.len;
+	fill_bytes(0, node, SB_KIND_BIGINT, item.u.bytes.data, len, block);
+	node->boolean = negative;
+	if (!negative)
+		return 0;
+	for (i = len; i > 0 && ++magnitude[i - 1] == 0;)
+		i--;
+	if (i > 0)
+		return 0;
+	/* It was all ones: a 1 and zeros. measure() left room. */
+	magnitude[0] = 1;
+	memset(magnitude + 1, 0, len + 1);
+	node->len = len + 1;
+	block->bytes++;
+	return 0;
 }
 
 static int fill_ref(struct sb__cursor *cursor, sb_value *node, struct block *block)
@@ -138,16 +276,115 @@ static int fill_ref(struct sb__cursor *cursor, sb_value *node, struct block *blo
 
 	if (err)
 		return err;
+	node->kind = SB_KIND_REF;
 	strncpy(ref->session_id, block->session_id, SB_SESSION_ID_MAX);
 	node->u.ref = ref;
 	return 0;
 }
 
+static int fill_decimal(struct sb__cursor *cursor, sb_value *node, uint64_t tag, struct block *block)
+{
+	char space[SB__DECIMAL_TEXT];
+	const char *text = space;
+	size_t len = 0;
+	int err = sb__next_decimal(cursor, tag, space, &text, &len);
+
+	return fill_bytes(err, node, SB_KIND_DECIMAL, text, len, block);
+}
+
+static int fill_when(struct sb__cursor *cursor, sb_value *node, uint64_t tag, struct block *block)
+{
+	sb_datetime w;
+	int err = sb__next_when(cursor, tag, &w);
+	struct zone zone;
+
+	if (err)
+		return err;
+	node->kind = tag == SB__TAG_DATE ? SB_KIND_DATE : tag == SB__TAG_TIME ? SB_KIND_TIME :
+	                                                                       SB_KIND_DATETIME;
+	node->u.when = (uint64_t)w.year << 46 | (uint64_t)w.month << 42 | (uint64_t)w.day << 37 |
+	               (uint64_t)w.hour << 32 | (uint64_t)w.minute << 26 | (uint64_t)w.second << 20 |
+	               (uint64_t)w.microsecond;
+	node->boolean = w.fold != 0;
+	if (!w.has_offset && !w.zone)
+		return 0;
+	zone = (struct zone){ w.utc_offset_us, w.zone_len, w.has_offset, w.zone != NULL };
+	node->zone = block->bytes;
+	memcpy(block->bytes, &zone, sizeof(zone));
+	block->bytes += sizeof(zone);
+	if (w.zone_len > 0)
+		memcpy(block->bytes, w.zone, w.zone_len);
+	block->bytes[w.zone_len] = '\0';
+	block->bytes += w.zone_len + 1;
+	return 0;
+}
+
+void sb__tree_when(const sb_value *value, sb_datetime *ret)
+{
+	uint64_t w = value->u.when;
+	struct zone zone;
+
+	*ret = (sb_datetime){
+		.year = (int)(w >> 46), .month = w >> 42 & 15, .day = w >> 37 & 31,
+		.hour = w >> 32 & 31, .minute = w >> 26 & 63, .second = w >> 20 & 63,
+		.microsecond = w & 0xfffff, .fold = value->boolean,
+	};
+	if (!value->zone)
+		return;
+	memcpy(&zone, value->zone, sizeof(zone));
+	ret->has_offset = zone.has_offset;
+	ret->utc_offset_us = zone.offset_us;
+	if (zone.has_name) {
+		ret->zone = value->zone + sizeof(zone);
+		ret->zone_len = zone.len;
+	}
+}
+
+static int fill_tagged(struct sb__cursor *cursor, sb_value *node, uint64_t tag, struct block *block)
+{
+	const struct shape *shape = shape_of(tag);
+	int32_t microseconds = 0;
+	struct sb__item item;
+	uint64_t count;
+	int err;
+
+	if (shape) {
+		err = sb__next_tagged_array(cursor, "", ANY, &count);
+		if (err)
+			return err;
+		node->kind = (uint8_t)shape->kind;
+		node->len = count;
+		return fill_items(cursor, node, count, block);
+	}
+	switch (tag) {
+	case SB__TAG_REF: return fill_ref(cursor, node, block);
+	case SB__TAG_BIGNUM:
+	case SB__TAG_BIGNUM_NEGATIVE:
+		return fill_bignum(cursor, node, tag == SB__TAG_BIGNUM_NEGATIVE, block);
+	case SB__TAG_BYTEARRAY: return fill_item(sb__next(cursor, &item), node, SB_KIND_BYTEARRAY, &item, block);
+	case SB__TAG_UUID: return fill_item(sb__next(cursor, &item), node, SB_KIND_UUID, &item, block);
+	case SB__TAG_WTF8:
+		node->boolean = true;
+		return fill_item(sb__next(cursor, &item), node, SB_KIND_STR, &item, block);
+	case SB__TAG_DECIMAL:
+	case SB__TAG_DECIMAL_TEXT: return fill_decimal(cursor, node, tag, block);
+	case SB__TAG_TIMEDELTA:
+		node->kind = SB_KIND_TIMEDELTA;
+		err = sb__next_timedelta(cursor, &node->u.integer, &microseconds);
+		node->microseconds = microseconds;
+		return err;
+	case SB__TAG_COMPLEX:
+		node->kind = SB_KIND_COMPLEX;
+		return sb__next_complex(cursor, &node->u.number, &node->imaginary);
+	case SB__TAG_ELLIPSIS: node->kind = SB_KIND_ELLIPSIS; return sb__next_ellipsis(cursor);
+	default: return fill_when(cursor, node, tag, block);
+	}
+}
+
 static int fill(struct sb__cursor *cursor, sb_value *node, struct block *block)
 {
 	struct sb__item item;
-	bool tuple;
-	int err = next_head(cursor, &item, &tuple);
+	int err = sb__next(cursor, &item);
 
 	if (err)
 		return err;
@@ -166,37 +403,38 @@ static int fill(struct sb__cursor *cursor, sb_value *node, struct block *block)
 		node->kind = SB_KIND_FLOAT;
 		node->u.number = item.u.number;
 		return 0;
-	case SB__ITEM_STR:
-	case SB__ITEM_BYTES:
-		node->kind = item.type == SB__ITEM_STR ? SB_KIND_STR : SB_KIND_BYTES;
-		fill_bytes(node, &item, block);
-		return 0;
+	case SB__ITEM_STR: return fill_item(0, node, SB_KIND_STR, &item, block);
+	case SB__ITEM_BYTES: return fill_item(0, node, SB_KIND_BYTES, &item, block);
 	case SB__ITEM_ARRAY:
-		node->kind = tuple ? SB_KIND_TUPLE : SB_KIND_LIST;
+		node->kind = SB_KIND_LIST;
 		node->len = item.u.count;
 		return fill_items(cursor, node, item.u.count, block);
 	case SB__ITEM_MAP:
 		node->kind = SB_KIND_DICT;
 		node->len = item.u.count;
 		return fill_items(cursor, node, 2 * item.u.count, block);
-	case SB__ITEM_TAG: node->kind = SB_KIND_REF; return fill_ref(cursor, node, block);
+	case SB__ITEM_TAG: return fill_tagged(cursor, node, item.u.count, block);
 	}
 	return sb__fail(SB_EBUG, "an item of type %d", (int)item.type);
 }
 
-/* *ret_refs: the tree's refs, for sb__value_decode_own(). */
-static int decode(struct sb__cursor *cursor, const char *session_id, sb_value **ret, sb_ref **ret_refs,
-                  size_t *ret_count)
+/* memory: where the tree goes if it fits, else it is allocated. *ret_refs: the tree's refs, for
+ * sb__value_decode_own(). */
+static int decode(struct sb__cursor *cursor, const char *session_id, void *memory, size_t size, sb_value **ret,
+                  sb_ref **ret_refs, size_t *ret_count)
 {
 	struct sb__cursor first = *cursor;
 	struct measure m = { .nodes = 1 };
 	struct block block = { .session_id = session_id };
-	sb_value *root;
+	sb_value *root = memory;
+	size_t need;
 	int err = measure(&first, &m, 0);
 
 	if (err)
 		return err;
-	root = malloc(m.nodes * sizeof(sb_value) + m.refs * sizeof(sb_ref) + m.bytes);
+	need = m.nodes * sizeof(sb_value) + m.refs * sizeof(sb_ref) + m.bytes;
+	if (need > size)
+		root = malloc(need);
 	if (!root)
 		return sb__fail_memory("a value");
 	block.node = root + 1;
@@ -206,20 +444,27 @@ static int decode(struct sb__cursor *cursor, const char *session_id, sb_value **
 	*ret_count = m.refs;
 	err = fill(cursor, root, &block);
 	if (err) {
-		free(root);
+		if (root != memory)
+			free(root);
 		return err;
 	}
-	root->root = 1;
+	root->root = root != memory;
 	*ret = root;
 	return 0;
 }
 
 int sb__value_decode(struct sb__cursor *cursor, const char *session_id, sb_value **ret)
 {
+	return sb__value_decode_into(cursor, session_id, NULL, 0, ret);
+}
+
+int sb__value_decode_into(struct sb__cursor *cursor, const char *session_id, void *memory, size_t size,
+                          sb_value **ret)
+{
 	sb_ref *refs;
 	size_t count;
 
-	return decode(cursor, session_id ? session_id : "", ret, &refs, &count);
+	return decode(cursor, session_id ? session_id : "", memory, size, ret, &refs, &count);
 }
 
 int sb__value_decode_own(struct sb__cursor *cursor, const sb_ref *refs, size_t count, sb_value **ret)
@@ -227,7 +472,7 @@ int sb__value_decode_own(struct sb__cursor *cursor, const sb_ref *refs, size_t c
 	sb_value *value;
 	sb_ref *to;
 	size_t found;
-	int err = decode(cursor, "", &value, &to, &found);
+	int err = decode(cursor, "", NULL, 0, &value, &to, &found);
 
 	if (err)
 		return err;
@@ -260,6 +505,23 @@ static void encode_items(const sb_value *value, size_t count, struct sb__buf *bu
 		sb__value_encode_at(&value->u.items[i], buf, depth + 1);
 }
 
+static void encode_shape(const sb_value *value, struct sb__buf *buf, unsigned depth)
+{
+	bool ints = value->kind == SB_KIND_RANGE || value->kind == SB_KIND_FRACTION;
+
+	sb__put_tag(buf, tag_of((sb_kind)value->kind));
+	sb__put_array(buf, value->len);
+	encode_items(value, value->len, buf, ints ? 0 : depth);
+}
+
+static void encode_when(const sb_value *value, struct sb__buf *buf)
+{
+	sb_datetime when;
+
+	sb__tree_when(value, &when);
+	sb__put_when(buf, (sb_kind)value->kind, &when);
+}
+
 void sb__value_encode_at(const sb_value *value, struct sb__buf *buf, unsigned depth)
 {
 	switch (sb_value_kind(value)) {
@@ -267,11 +529,13 @@ void sb__value_encode_at(const sb_value *value, struct sb__buf *buf, unsigned de
 	case SB_KIND_BOOL: sb__put_bool(buf, value->boolean); return;
 	case SB_KIND_INT: sb__put_int(buf, value->u.integer); return;
 	case SB_KIND_FLOAT: sb__put_float(buf, value->u.number); return;
-	case SB_KIND_STR: sb__put_str(buf, value->u.bytes, value->len); return;
+	case SB_KIND_STR:
+		if (value->boolean)
+			sb__put_tagged_bytes(buf, SB__TAG_WTF8, value->u.bytes, value->len);
+		else
+			sb__put_str(buf, value->u.bytes, value->len);
+		return;
 	case SB_KIND_BYTES: sb__put_bytes(buf, value->u.bytes, value->len); return;
-	case SB_KIND_TUPLE:
-		sb__put_tag(buf, SB__TAG_TUPLE);
-		/* fallthrough */
 	case SB_KIND_LIST:
 		sb__put_array(buf, value->len);
 		encode_items(value, value->len, buf, depth);
@@ -281,7 +545,29 @@ void sb__value_encode_at(const sb_value *value, struct sb__buf *buf, unsigned de
 		encode_items(value, 2 * value->len, buf, depth);
 		return;
 	case SB_KIND_REF: sb__put_ref(buf, value->u.ref, NULL); return;
-	default: return; /* no tree holds another yet */
+	case SB_KIND_BIGINT:
+		sb__put_bigint(buf, value->boolean, (const uint8_t *)value->u.bytes, value->len);
+		return;
+	case SB_KIND_COMPLEX: sb__put_complex(buf, value->u.number, value->imaginary); return;
+	case SB_KIND_BYTEARRAY:
+		sb__put_tagged_bytes(buf, SB__TAG_BYTEARRAY, value->u.bytes, value->len);
+		return;
+	case SB_KIND_DATETIME:
+	case SB_KIND_DATE:
+	case SB_KIND_TIME: encode_when(value, buf); return;
+	case SB_KIND_TIMEDELTA:
+		sb__put_timedelta(buf, value->u.integer, (int32_t)value->microseconds);
+		return;
+	case SB_KIND_DECIMAL: sb__put_decimal(buf, value->u.bytes, value->len); return;
+	case SB_KIND_UUID: sb__put_tagged_bytes(buf, SB__TAG_UUID, value->u.bytes, value->len); return;
+	case SB_KIND_ELLIPSIS: sb__put_ellipsis(buf); return;
+	case SB_KIND_TUPLE:
+	case SB_KIND_SET:
+	case SB_KIND_FROZENSET:
+	case SB_KIND_FRACTION:
+	case SB_KIND_RANGE:
+	case SB_KIND_SLICE: encode_shape(value, buf, depth); return;
+	case SB_KIND_ARRAY: return; /* no tree holds one yet */
 	}
 }
 
@@ -290,17 +576,27 @@ void sb__value_encode(const sb_value *value, struct sb__buf *buf)
 	sb__value_encode_at(value, buf, 0);
 }
 
+size_t sb__tree_items(const sb_value *value)
+{
+	switch (sb_value_kind(value)) {
+	case SB_KIND_LIST:
+	case SB_KIND_TUPLE:
+	case SB_KIND_SET:
+	case SB_KIND_FROZENSET:
+	case SB_KIND_FRACTION:
+	case SB_KIND_RANGE:
+	case SB_KIND_SLICE: return value->len;
+	case SB_KIND_DICT: return 2 * value->len;
+	default: return 0;
+	}
+}
+
 int sb__value_each_ref(const sb_value *value, sb__ref_fn fn, void *arg)
 {
-	sb_kind kind = sb_value_kind(value);
-	size_t count = 0;
+	size_t count = sb__tree_items(value);
 
-	if (kind == SB_KIND_REF)
+	if (sb_value_kind(value) == SB_KIND_REF)
 		return fn(arg, value->u.ref);
-	if (kind == SB_KIND_LIST || kind == SB_KIND_TUPLE)
-		count = value->len;
-	else if (kind == SB_KIND_DICT)
-		count = 2 * value->len;
 	for (size_t i = 0; i < count; i++) {
 		int stop = sb__value_each_ref(&value->u.items[i], fn, arg);
 
@@ -308,152 +604,4 @@ int sb__value_each_ref(const sb_value *value, sb__ref_fn fn, void *arg)
 			return stop;
 	}
 	return 0;
-}
-
-/* ── reading ── */
-
-sb_kind sb_value_kind(const sb_value *value)
-{
-	return value ? (sb_kind)value->kind : SB_KIND_NONE;
-}
-
-const char *sb_kind_name(sb_kind kind)
-{
-	static const char *const names[] = {
-		[SB_KIND_NONE] = "NoneType",
-		[SB_KIND_BOOL] = "bool",
-		[SB_KIND_INT] = "int",
-		[SB_KIND_FLOAT] = "float",
-		[SB_KIND_STR] = "str",
-		[SB_KIND_BYTES] = "bytes",
-		[SB_KIND_LIST] = "list",
-		[SB_KIND_TUPLE] = "tuple",
-		[SB_KIND_DICT] = "dict",
-		[SB_KIND_REF] = "ref",
-		[SB_KIND_BIGINT] = "int",
-		[SB_KIND_COMPLEX] = "complex",
-		[SB_KIND_BYTEARRAY] = "bytearray",
-		[SB_KIND_SET] = "set",
-		[SB_KIND_FROZENSET] = "frozenset",
-		[SB_KIND_DATETIME] = "datetime",
-		[SB_KIND_DATE] = "date",
-		[SB_KIND_TIME] = "time",
-		[SB_KIND_TIMEDELTA] = "timedelta",
-		[SB_KIND_DECIMAL] = "Decimal",
-		[SB_KIND_FRACTION] = "Fraction",
-		[SB_KIND_UUID] = "UUID",
-		[SB_KIND_RANGE] = "range",
-		[SB_KIND_SLICE] = "slice",
-		[SB_KIND_ELLIPSIS] = "ellipsis",
-		[SB_KIND_ARRAY] = "array",
-	};
-
-	return (size_t)kind < sizeof(names) / sizeof(names[0]) ? names[kind] : "?";
-}
-
-/* 0 if the value is of this kind. */
-static int expect(const sb_value *value, sb_kind kind)
-{
-	sb_kind actual = sb_value_kind(value);
-
-	if (actual == kind)
-		return 0;
-	return sb__fail(SB_EKIND, "the value is of kind %s, not %s; ask sb_value_kind() first",
-	                sb_kind_name(actual), sb_kind_name(kind));
-}
-
-static int expect_into(const sb_value *value, sb_kind kind, const void *ret)
-{
-	if (!ret)
-		return sb__fail(SB_EINVAL, "ret is NULL; give it the address of a variable");
-	return expect(value, kind);
-}
-
-int sb_value_bool(const sb_value *value, bool *ret)
-{
-	int err = expect_into(value, SB_KIND_BOOL, ret);
-
-	if (!err)
-		*ret = value->boolean;
-	return err;
-}
-
-int sb_value_int(const sb_value *value, int64_t *ret)
-{
-	int err = expect_into(value, SB_KIND_INT, ret);
-
-	if (!err)
-		*ret = value->u.integer;
-	return err;
-}
-
-int sb_value_float(const sb_value *value, double *ret)
-{
-	bool integer = sb_value_kind(value) == SB_KIND_INT;
-	int err = expect_into(value, integer ? SB_KIND_INT : SB_KIND_FLOAT, ret);
-
-	if (!err)
-		*ret = integer ? (double)value->u.integer : value->u.number;
-	return err;
-}
-
-const char *sb_value_str(const sb_value *value, size_t *ret_len)
-{
-	if (expect(value, SB_KIND_STR))
-		return NULL;
-	if (ret_len)
-		*ret_len = value->len;
-	return value->u.bytes;
-}
-
-const void *sb_value_bytes(const sb_value *value, size_t *ret_len)
-{
-	if (expect(value, SB_KIND_BYTES))
-		return NULL;
-	if (ret_len)
-		*ret_len = value->len;
-	return value->u.bytes;
-}
-
-const sb_ref *sb_value_ref(const sb_value *value)
-{
-	return expect(value, SB_KIND_REF) ? NULL : value->u.ref;
-}
-
-size_t sb_value_len(const sb_value *value)
-{
-	return value ? value->len : 0; /* 0 in nodes of kinds that have no length */
-}
-
-const sb_value *sb_value_at(const sb_value *value, size_t i)
-{
-	switch (sb_value_kind(value)) {
-	case SB_KIND_LIST:
-	case SB_KIND_TUPLE: return i < value->len ? &value->u.items[i] : NULL;
-	case SB_KIND_DICT: return i < value->len ? &value->u.items[2 * i + 1] : NULL;
-	default: return NULL;
-	}
-}
-
-const sb_value *sb_value_key_at(const sb_value *value, size_t i)
-{
-	if (sb_value_kind(value) != SB_KIND_DICT || i >= value->len)
-		return NULL;
-	return &value->u.items[2 * i];
-}
-
-const sb_value *sb_value_lookup(const sb_value *value, const char *key)
-{
-	size_t len;
-
-	if (sb_value_kind(value) != SB_KIND_DICT || !key)
-		return NULL;
-	len = strlen(key);
-	for (size_t i = 0; i < value->len; i++) {
-		const sb_value *k = &value->u.items[2 * i];
-
-		if (k->kind == SB_KIND_STR && k->len == len && memcmp(k->u.bytes, key, len) == 0)
-			return k + 1;
-	}
-	return NULL;
 }

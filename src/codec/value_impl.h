@@ -12,6 +12,9 @@
  * 0, SB_EPROTOCOL, SB_ETOODEEP, SB_ENOMEM. The bytes after the item are left to the cursor.
  */
 int sb__value_decode(struct sb__cursor *cursor, const char *session_id, sb_value **ret);
+/* The same into lent memory if it fits there; sb_value_free() then frees nothing. */
+int sb__value_decode_into(struct sb__cursor *cursor, const char *session_id, void *memory, size_t size,
+                          sb_value **ret);
 /* The same for bytes of our own: the tree's refs, in the order they were encoded, become copies of refs[]. */
 int sb__value_decode_own(struct sb__cursor *cursor, const sb_ref *refs, size_t count, sb_value **ret);
 /* Encodes a tree; NULL gives null. Nested deeper than SB__DEPTH_MAX with depth containers around it:
