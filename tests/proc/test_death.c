@@ -82,7 +82,7 @@ static void test_30_blocked_call_learns_of_owners_death(void **state)
 		b.s = fixture_session(f->bridge, id, SB_DESIGNATED_DEDICATED);
 		pid = owner_pid(b.s);
 		assert_int_equal(pthread_create(&t, NULL, block, &b), 0);
-		usleep(100000); /* until it is in the call */
+		fixture_wait_running(f, "time:sleep");
 		killed = now_ms();
 		kill(pid, SIGKILL);
 		pthread_join(t, NULL);
@@ -201,6 +201,7 @@ static void test_10_last_owner_killed(void **state)
 	struct fixture *f = *state;
 	pid_t pid = fixture_fork(own_then_wait, f);
 	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session_info info = { .size = sizeof(info) };
 	sb_session *probe = NULL;
 	int32_t owner;
 
@@ -209,6 +210,13 @@ static void test_10_last_owner_killed(void **state)
 	for (int i = 0; i < 2000 && sb_session_open(f->bridge, &o, &probe); i++)
 		usleep(5000);
 	assert_non_null(probe);
+	for (int i = 0; i < 2000; i++) { /* until it owns the session too */
+		assert_ok(sb_session_get_info(probe, &info));
+		if (info.owner_count == 2)
+			break;
+		usleep(5000);
+	}
+	assert_int_equal(info.owner_count, 2);
 	owner = owner_pid(probe);
 	sb_session_close(probe);
 	kill(pid, SIGKILL);
@@ -229,7 +237,7 @@ static void test_09_release_reaches_callers_in_flight(void **state)
 	double released;
 
 	assert_int_equal(pthread_create(&t, NULL, block, &b), 0);
-	usleep(100000);
+	fixture_wait_running(f, "time:sleep");
 	assert_ok(sb_session_release(f->bridge, "in flight", NULL));
 	released = now_ms();
 	pthread_join(t, NULL);

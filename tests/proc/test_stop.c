@@ -94,18 +94,7 @@ static void hang(struct blocked *b, struct fixture *f)
 	b->s = fixture_session(f->bridge, "stopped", SB_DESIGNATED_ATTACH_ONLY);
 	assert_ok(sb_call(b->s, "math:sqrt", sb_args("i", 16), NULL));
 	assert_int_equal(pthread_create(&b->thread, NULL, call_and_hang, b), 0);
-	for (int i = 0; i < 3000; i++) { /* until it runs */
-		json_t *j = fixture_tool_json(f->dir, "sb-inspect", "--json", "calls", NULL);
-		char *text = json_dumps(j, JSON_COMPACT);
-		bool runs = text && strstr(text, "time:sleep") && strstr(text, "running");
-
-		free(text);
-		json_decref(j);
-		if (runs)
-			return;
-		usleep(10000);
-	}
-	fail_msg("the call does not run");
+	fixture_wait_running(f, "time:sleep");
 }
 
 /* Its callers are told at once, though it waits for the call that they made: it is still at that when they know. */

@@ -228,6 +228,22 @@ json_t *fixture_tool_json(const char *dir, const char *tool, ...)
 	return json;
 }
 
+void fixture_wait_running(const struct fixture *f, const char *label)
+{
+	for (int i = 0; i < 3000; i++) {
+		json_t *j = fixture_tool_json(f->dir, "sb-inspect", "--json", "calls", NULL);
+		char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+		bool runs = text && strstr(text, label) && strstr(text, "\"running\"");
+
+		free(text);
+		json_decref(j);
+		if (runs)
+			return;
+		usleep(10000);
+	}
+	fail_msg("no call of %s runs", label);
+}
+
 int fixture_slowness(void)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

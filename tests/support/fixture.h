@@ -39,6 +39,9 @@ int fixture_tool(const char *dir, char **output, const char *tool, ...) __attrib
 /* The same, parsing its output; NULL if that is no JSON. */
 json_t *fixture_tool_json(const char *dir, const char *tool, ...) __attribute__((sentinel));
 
+/* Waits until a call so labelled runs in some designated owner, as sb-inspect sees it; asserts. */
+void fixture_wait_running(const struct fixture *f, const char *label);
+
 /* Seconds that a test under a sanitizer or valgrind may be slower by: 1 in plain builds. */
 int fixture_slowness(void);
 
