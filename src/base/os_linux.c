@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -433,28 +434,50 @@ int sb__os_futex_wake(unsigned int *word, int count)
 	return result_of((int)syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0));
 }
 
-int sb__os_futex_wait2(unsigned int *a, unsigned int expect_a, unsigned int *b, unsigned int expect_b,
-                       uint64_t timeout_ns)
+int sb__os_futex_waitv(const struct sb__os_wait *waits, unsigned count, uint64_t timeout_ns)
 {
 	static atomic_bool missing; /* denied once, denied for ever: a filter is never lifted */
-	struct futex_waitv waiters[2] = {
-		{ .val = expect_a, .uaddr = (uintptr_t)a, .flags = FUTEX_32 },
-		{ .val = expect_b, .uaddr = (uintptr_t)b, .flags = FUTEX_32 },
-	};
+	struct futex_waitv waiters[SB__OS_WAITS_MAX];
 	struct timespec until;
 
 	if (atomic_load_explicit(&missing, memory_order_relaxed))
 		return -ENOSYS;
+	for (unsigned i = 0; i < count; i++)
+		waiters[i] = (struct futex_waitv){ .val = waits[i].expected,
+			                           .uaddr = (uintptr_t)waits[i].word,
+			                           .flags = FUTEX_32 };
 	(void)clock_gettime(CLOCK_MONOTONIC, &until); /* this call wants an absolute time */
 	timeout_ns += (uint64_t)until.tv_nsec;
 	until.tv_sec += (time_t)(timeout_ns / NS_PER_SEC);
 	until.tv_nsec = (long)(timeout_ns % NS_PER_SEC);
-	if (syscall(SYS_futex_waitv, waiters, 2, 0, &until, CLOCK_MONOTONIC) != -1)
+	if (syscall(SYS_futex_waitv, waiters, count, 0, &until, CLOCK_MONOTONIC) != -1)
 		return 0;
 	if (errno != ENOSYS && errno != EPERM)
 		return -errno;
 	atomic_store_explicit(&missing, true, memory_order_relaxed);
 	return -ENOSYS;
+}
+
+int sb__os_futex_wait2(unsigned int *a, unsigned int expect_a, unsigned int *b, unsigned int expect_b,
+                       uint64_t timeout_ns)
+{
+	struct sb__os_wait waits[2] = { { a, expect_a }, { b, expect_b } };
+
+	return sb__os_futex_waitv(waits, 2, timeout_ns);
+}
+
+/* ── event descriptors ── */
+
+int sb__os_eventfd(void)
+{
+	return result_of(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+void sb__os_eventfd_set(int fd)
+{
+	uint64_t one = 1;
+
+	(void)RETRY(write(fd, &one, sizeof(one))); /* full: it is readable already */
 }
 
 /* ── fork detection ── */

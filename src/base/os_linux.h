@@ -69,9 +69,20 @@ void sb__os_sleep(uint64_t ns);
 int sb__os_futex_wait(unsigned int *word, unsigned int expected,
                       uint64_t timeout_ns); /* 0 woken, -EAGAIN, -ETIMEDOUT, -EINTR */
 int sb__os_futex_wake(unsigned int *word, int count);
+struct sb__os_wait {
+	unsigned int *word;
+	unsigned int expected;
+};
+#define SB__OS_WAITS_MAX 128u
+/* Waits until one of up to SB__OS_WAITS_MAX words is rung (FUTEX_WAITV, Linux 5.16); -ENOSYS where the kernel or a filter
+ * denies it. */
+int sb__os_futex_waitv(const struct sb__os_wait *waits, unsigned count, uint64_t timeout_ns);
 /* Waits on two words (FUTEX_WAITV, Linux 5.16); -ENOSYS where the kernel or a filter denies it. */
 int sb__os_futex_wait2(unsigned int *a, unsigned int expect_a, unsigned int *b, unsigned int expect_b,
                        uint64_t timeout_ns);
+
+int sb__os_eventfd(void);        /* non-blocking, not readable yet */
+void sb__os_eventfd_set(int fd); /* makes it readable */
 
 int sb__os_cpu_count(void); /* CPUs this process may run on */
 int sb__os_cpu(void);       /* CPU this thread runs on now */

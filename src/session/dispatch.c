@@ -245,7 +245,10 @@ static void limit_request(const struct call *c, struct sb__attachment *a, struct
 
 static int post(const struct call *c, struct sb__attachment *a, uint32_t lane, enum sb__lane_result *ret)
 {
-	struct sb__lane_post post = { c->deadline_ns, c->trace_id, c->label, c->session->core->arena };
+	struct sb__lane_post post = { .deadline_ns = c->deadline_ns,
+		                      .trace_id = c->trace_id,
+		                      .label = c->label,
+		                      .arena = c->session->core->arena };
 	/* A host program's Python thread may come here from C code with the GIL held; whoever answers may need it. */
 	const struct sb__engine *engine = sb__engine_loaded();
 	struct sb__buf buf;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The caller's side of a lane: claim, publish, wait, take the reply, give back. It does not know what the
- * bytes mean.
+ * The caller's side of a call: publish, wait, take the reply. It does not know what the bytes mean. Claiming lanes:
+ * lane_claim.c.
  *
- * Locks: none held; a lane belongs to one thread.
+ * Locks: none held; a lane belongs to one thread, or to one call in flight.
  *
  * Crash: see the table of lanes in layout.h. Killed while claiming: one CAS, claimed or not. While writing
  * the request: IDLE. After READY: the owner runs it, and the reply stays DONE. In each case reclaim frees
@@ -29,94 +29,6 @@
 #define ALIVE_EVERY_NS (100 * MS)
 #define CLOCK_EVERY    64u /* spins between looks at the clock */
 
-#define CLAIMED (UINT64_C(1) << 32) /* tells the claim of slot 0, generation 0 from none */
-
-/* ── claiming ── */
-
-static bool try_claim(struct sb__mailbox *m, uint32_t lane, struct sb__lane_shm *l, uint64_t claim)
-{
-	uint64_t word = sb__load_acquire(&l->word);
-	struct sb__lane_notes *notes;
-
-	if (SB__WORD_STATE(word) != SB__LANE_FREE ||
-	    !sb__cas(&l->word, word, SB__WORD(SB__LANE_IDLE, SB__WORD_SEQ(word), 0, 0) | claim))
-		return false;
-	notes = sb__lane_notes(m, lane);
-	notes->claim = claim | CLAIMED;
-	notes->request_high = notes->reply_high = 0;
-	notes->spin = notes->spin_woken = (struct sb__spin){ 0 };
-	sb__store32(&l->caller_parked, 0); /* of a caller that died parked */
-	l->label[0] = '\0';
-	l->caller_pid = m->pid;
-	return true;
-}
-
-int sb__lane_claim(struct sb__mailbox *mailbox, uint32_t slot, uint32_t generation, uint32_t *ret_lane)
-{
-	uint64_t claim = SB__WORD(0, 0, slot, generation);
-
-	for (;;) {
-		uint32_t count = sb__mailbox_lanes(mailbox);
-		int err;
-
-		if (sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING)
-			return sb__mailbox_ended_error(mailbox);
-		for (uint32_t i = 0; i < count; i++) {
-			struct sb__lane_shm *l = sb__lane_at(mailbox, i);
-
-			if (!l)
-				return sb_last_error()->code;
-			if (try_claim(mailbox, i, l, claim)) {
-				*ret_lane = i;
-				return 0;
-			}
-		}
-		err = sb__mailbox_grow(mailbox, count);
-		if (err)
-			return err;
-	}
-}
-
-static bool is_ours(const struct sb__lane_notes *notes, uint64_t word)
-{
-	return SB__WORD_STATE(word) != SB__LANE_FREE && (SB__WORD_CLAIM(word) | CLAIMED) == notes->claim;
-}
-
-/* Requests and replies may hold secrets: gone before the next claimer comes. In IDLE nobody else writes
- * them. */
-static void wipe(struct sb__lane_shm *l, struct sb__lane_notes *notes)
-{
-	memset(l->request, 0, notes->request_high);
-	memset(l->reply, 0, notes->reply_high);
-	memset(l->label, 0, sizeof(l->label));
-	notes->request_high = notes->reply_high = 0;
-}
-
-void sb__lane_unclaim(struct sb__mailbox *mailbox, uint32_t lane)
-{
-	struct sb__lane_shm *l = sb__lane_at(mailbox, lane);
-	struct sb__lane_notes *notes;
-
-	if (!l || mailbox->epoch != sb__fork_epoch())
-		return;
-	notes = sb__lane_notes(mailbox, lane);
-	for (;;) {
-		uint64_t word = sb__load_acquire(&l->word);
-		uint64_t next = SB__WORD_WITH(word, SB__LANE_IDLE);
-
-		if (!is_ours(notes, word) || SB__WORD_STATE(word) == SB__LANE_ABANDONED)
-			break; /* the owner frees an abandoned one */
-		if (SB__WORD_STATE(word) == SB__LANE_BUSY) {
-			next = SB__WORD_WITH(word, SB__LANE_ABANDONED);
-		} else if (SB__WORD_STATE(word) == SB__LANE_IDLE) {
-			wipe(l, notes);
-			next = sb__word_freed(word);
-		}
-		if (sb__cas(&l->word, word, next) && SB__WORD_STATE(next) != SB__LANE_IDLE)
-			break; /* from here on the notes are the next claimer's */
-	}
-}
-
 /* ── publishing ── */
 
 void sb__lane_request(struct sb__mailbox *mailbox, uint32_t lane, struct sb__buf *buf)
@@ -126,26 +38,7 @@ void sb__lane_request(struct sb__mailbox *mailbox, uint32_t lane, struct sb__buf
 	sb__buf_init(buf, l ? l->request : NULL, l ? SB__INLINE_MAX : 0);
 }
 
-/* Everything about one call in flight. */
-struct flight {
-	struct sb__mailbox *m;
-	struct sb__bell *bell;
-	struct sb__lane_shm *l;
-	struct sb__lane_notes *notes;
-	uint32_t lane;
-	uint64_t ready; /* our word after publishing */
-	struct sb__spill_shm
-		block; /* of a spilled request; len 0 if it is not. A copy: the lane may be lost */
-	uint64_t deadline_ns;
-	sb__alive_fn alive;
-	void *alive_arg;
-	uint64_t next_alive_ns;
-	uint64_t slice_ns;
-	unsigned slices;
-	bool woke; /* the leader was parked when we rang */
-};
-
-static int spill_request(struct flight *f, const struct sb__buf *buf, struct sb__arena *arena)
+static int spill_request(struct sb__flight *f, const struct sb__buf *buf, struct sb__arena *arena)
 {
 	void *to;
 	int err;
@@ -158,6 +51,7 @@ static int spill_request(struct flight *f, const struct sb__buf *buf, struct sb_
 	if (err)
 		return err;
 	memcpy(to, buf->data, buf->len);
+	f->arena = arena;
 	f->l->request_spill = f->block;
 	f->l->request_spilled = 1;
 	f->l->request_len = 0;
@@ -165,7 +59,7 @@ static int spill_request(struct flight *f, const struct sb__buf *buf, struct sb_
 }
 
 /* The request fields of an IDLE lane. */
-static int write_request(struct flight *f, const struct sb__buf *buf, const struct sb__lane_post *post)
+static int write_request(struct sb__flight *f, const struct sb__buf *buf, const struct sb__lane_post *post)
 {
 	struct sb__lane_shm *l = f->l;
 
@@ -190,26 +84,48 @@ static int write_request(struct flight *f, const struct sb__buf *buf, const stru
 	                                                             : f->notes->request_high;
 	sb__store(&l->deadline_ns, post->deadline_ns);
 	l->trace_id = post->trace_id;
+	l->flags = post->flags;
+	if (post->flags) {
+		l->after_word = post->after_word;
+		l->after_lane = post->after_lane;
+	}
+	if (sb__load32(&l->followed)) /* of an earlier one */
+		sb__store32(&l->followed, 0);
 	l->published_ns = sb__now_coarse_ms() * MS;
 	strncpy(l->label, post->label ? post->label : "", sizeof(l->label));
 	return 0;
 }
 
-/* Tells the owner where to look. Again and again is fine. */
-static void announce(struct flight *f)
+/* Tells the owner where to look. Again and again is fine. After a full barrier that followed READY. */
+static void announce(struct sb__flight *f)
 {
-	struct sb__mailbox_control_shm *control = f->m->control;
-	uint32_t w = f->lane / 64;
-	uint64_t bit = UINT64_C(1) << (f->lane % 64);
-
-	/* Called after a full barrier that followed READY; for the skipped ones see layout.h, law of the
-	 * bits. */
-	if (!(sb__load_acquire(&control->ready[w]) & bit))
-		sb__or(&control->ready[w], bit);
-	bit = UINT64_C(1) << w;
-	if (w > 0 && !(sb__load_acquire(&control->ready_summary) & bit))
-		sb__or(&control->ready_summary, bit);
+	sb__lane_announce(f->m, f->lane);
 	f->woke = sb__bell_ring(f->bell, f->m->header.bell_index);
+}
+
+bool sb__lane_call_over(struct sb__mailbox *mailbox, uint32_t lane, uint64_t ready)
+{
+	struct sb__lane_shm *l = lane < sb__mailbox_lanes(mailbox) ? sb__lane_at(mailbox, lane) : NULL;
+	uint64_t word = l ? sb__load_acquire(&l->word) : 0;
+
+	return !l || (word != ready && word != SB__WORD_WITH(ready, SB__LANE_BUSY));
+}
+
+/* Announces it, unless it has to wait for a one-way call: then whoever ends that one does. Law of the follower: layout.h. */
+static void announce_in_turn(struct sb__flight *f, const struct sb__lane_post *post)
+{
+	struct sb__lane_shm *first =
+		post->flags & SB__REQUEST_AFTER ? sb__lane_at(f->m, post->after_lane) : NULL;
+
+	if (first) {
+		sb__store32(&first->followed, f->lane + 1);
+		sb__barrier();
+		if (!sb__lane_call_over(f->m, post->after_lane, post->after_word)) {
+			f->woke = false;
+			return;
+		}
+	}
+	announce(f);
 }
 
 /* ── waiting ── */
@@ -217,7 +133,7 @@ static void announce(struct flight *f)
 enum why { DEADLINE, ENDED, DIED };
 
 /* There will be no waiting any more: makes the word say so, unless the reply is there. */
-static enum sb__lane_result settle(struct flight *f, enum why why)
+static enum sb__lane_result settle(struct sb__flight *f, enum why why)
 {
 	static const enum sb__lane_result not_started[] = { [DEADLINE] = SB__LANE_NOT_STARTED,
 		                                            [ENDED] = SB__LANE_ENDED,
@@ -253,14 +169,14 @@ static enum sb__lane_result settle(struct flight *f, enum why why)
 }
 
 /* True once the word is neither READY nor BUSY: the reply is there, or the lane was taken from us. */
-static bool moved_on(const struct flight *f)
+static bool moved_on(const struct sb__flight *f)
 {
 	uint64_t word = sb__load_acquire(&f->l->word);
 
 	return word != f->ready && word != SB__WORD_WITH(f->ready, SB__LANE_BUSY);
 }
 
-static bool spin(const struct flight *f, uint64_t spin_ns)
+static bool spin(const struct sb__flight *f, uint64_t spin_ns)
 {
 	uint64_t begun = 0;
 
@@ -281,7 +197,7 @@ static bool spin(const struct flight *f, uint64_t spin_ns)
 
 /* Lets the leader, which is on this CPU, run. False also if the reply took as long as others here wanted: then a
  * wake-up, which goes before them, is quicker. */
-static bool yield_for_reply(const struct flight *f)
+static bool yield_for_reply(const struct sb__flight *f)
 {
 	uint64_t begun = sb__now_ns();
 
@@ -289,7 +205,7 @@ static bool yield_for_reply(const struct flight *f)
 	return moved_on(f) && sb__now_ns() - begun <= SB__SPIN_NS;
 }
 
-static bool spin_for_reply(struct flight *f)
+static bool spin_for_reply(struct sb__flight *f)
 {
 	struct sb__spin *learnt = f->woke ? &f->notes->spin_woken : &f->notes->spin;
 	bool same_cpu = sb__load32(&f->bell->shm->leader_cpu) == (unsigned int)sb__os_cpu();
@@ -308,10 +224,9 @@ static bool spin_for_reply(struct flight *f)
 }
 
 /* Between slices: is there a reason to stop waiting? */
-static bool given_up(struct flight *f, uint64_t now, enum why *ret_why)
+static bool given_up(struct sb__flight *f, uint64_t now, enum why *ret_why)
 {
 	if (sb__bell_owner_died(f->bell)) {
-		sb__bell_pass_on(f->bell);
 		*ret_why = DIED;
 		return true;
 	}
@@ -335,7 +250,7 @@ static bool given_up(struct flight *f, uint64_t now, enum why *ret_why)
 
 /* A slice passed without an answer: the leader may hang in another call, or a bit may have got lost with a
  * thread. */
-static void slice_passed(struct flight *f, bool polling)
+static void slice_passed(struct sb__flight *f, bool polling)
 {
 	f->slices++;
 	if (sb__load_acquire(&f->l->word) == f->ready) {
@@ -351,11 +266,11 @@ static void slice_passed(struct flight *f, bool polling)
 		f->slice_ns = f->slice_ns * 2 < SLICE_MAX_NS ? f->slice_ns * 2 : SLICE_MAX_NS;
 }
 
-/* One slice of sleep, shorter if the deadline is nearer. Law: parked was set, full barrier; seen was read
+/* One slice of sleep, shorter if until_ns is nearer. Law: parked was set, full barrier; seen was read
  * before the word and the mailbox's state were looked at. */
-static void sleep_slice(struct flight *f, unsigned int seen, uint64_t now)
+static void sleep_slice(struct sb__flight *f, unsigned int seen, uint64_t now, uint64_t until_ns)
 {
-	uint64_t ns = f->deadline_ns - now < f->slice_ns ? f->deadline_ns - now : f->slice_ns;
+	uint64_t ns = until_ns - now < f->slice_ns ? until_ns - now : f->slice_ns;
 	unsigned int *bell = (unsigned int *)&f->l->reply_bell;
 	unsigned int expected;
 	sb__word32 *alive = sb__bell_alive_word(f->bell, &expected);
@@ -373,83 +288,169 @@ static void sleep_slice(struct flight *f, unsigned int seen, uint64_t now)
 		slice_passed(f, !alive);
 }
 
-static enum sb__lane_result park_for_reply(struct flight *f)
+/* It has ended, or will be ended by this: the block of its request is free. Also of an abandoned request that the owner
+ * copies at this moment: it rereads the word after the copy. */
+static void over(struct sb__flight *f, enum sb__lane_result result)
 {
-	enum sb__lane_result result;
+	f->over = true;
+	f->result = result;
+	if (result != SB__LANE_MAYBE && result != SB__LANE_DIED_MAYBE && sb__load32(&f->l->caller_parked))
+		sb__store32(&f->l->caller_parked,
+		            0); /* else the lane is not ours; its next claimer clears it */
+	if (f->block.len)
+		sb__arena_free(f->arena, &f->block);
+	f->block.len = 0;
+}
 
-	f->slice_ns = FIRST_SLICE_NS;
-	f->next_alive_ns = sb__now_ns() + ALIVE_EVERY_NS;
+/* Ends the flight if it is over. The barrier pairs with the owner's CAS to DONE, after which it reads caller_parked, and
+ * with sb__mailbox_end(). */
+static bool look(struct sb__flight *f, uint64_t now)
+{
+	enum why why = DEADLINE; /* where it moved on settle() tells a reply from a lane that was taken from us */
+
+	sb__barrier();
+	if (!moved_on(f) && !given_up(f, now, &why))
+		return false;
+	over(f, settle(f, why));
+	return true;
+}
+
+static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
+{
+	if (!f->slice_ns) {
+		f->slice_ns = FIRST_SLICE_NS;
+		f->next_alive_ns = sb__now_ns() + ALIVE_EVERY_NS;
+	}
+	if (until_ns > f->deadline_ns)
+		until_ns = f->deadline_ns;
 	sb__store32(&f->l->caller_parked, 1);
 	for (;;) {
 		unsigned int seen = sb__load32(&f->l->reply_bell);
-		uint64_t now;
-		enum why why;
+		uint64_t now = sb__now_ns();
 
-		/* Pairs with the owner's CAS to DONE, after which it reads caller_parked, and with
-		 * sb__mailbox_end(). */
-		sb__barrier();
-		if (moved_on(f)) {
-			result = settle(f, DEADLINE); /* tells a reply from a lane that was taken from us */
-			break;
-		}
-		now = sb__now_ns();
-		if (given_up(f, now, &why)) {
-			result = settle(f, why);
-			break;
-		}
-		sleep_slice(f, seen, now);
+		if (look(f, now))
+			return true;
+		if (now >= until_ns)
+			return false;
+		sleep_slice(f, seen, now, until_ns);
+		/* The kernel wakes one waiter for the owner's death, perhaps us though our reply was published just
+		 * before: the others must hear of it whatever we find (tests/model/lane.pml, BUG_ALIVE). */
+		if (sb__bell_owner_died(f->bell))
+			sb__bell_pass_on(f->bell);
 	}
-	if (result != SB__LANE_MAYBE && result != SB__LANE_DIED_MAYBE)
-		sb__store32(&f->l->caller_parked,
-		            0); /* else the lane is not ours; its next claimer clears it */
-	return result;
 }
 
-static enum sb__lane_result fly(struct flight *f)
+int sb__flight_post(struct sb__flight *f, struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane,
+                    struct sb__buf *buf, const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg)
 {
-	announce(f); /* the CAS to READY was the full barrier */
-	return spin_for_reply(f) ? settle(f, DEADLINE) : park_for_reply(f);
+	uint64_t word;
+	int err;
+
+	*f = (struct sb__flight){ .m = mailbox,
+		                  .bell = bell,
+		                  .l = sb__lane_at(mailbox, lane),
+		                  .lane = lane,
+		                  .deadline_ns = post->deadline_ns,
+		                  .alive = alive,
+		                  .alive_arg = alive_arg };
+	word = f->l ? sb__load_acquire(&f->l->word) : 0;
+	if (f->l)
+		f->notes = sb__lane_notes(mailbox, lane);
+	if (!f->l || SB__WORD_STATE(word) != SB__LANE_IDLE || !sb__lane_is_ours(f->notes, word)) {
+		sb__buf_free(buf);
+		return sb__fail(SB_EBUG, "lane %" PRIu32 " is not this thread's to call on", lane);
+	}
+	err = write_request(f, buf, post);
+	sb__buf_free(buf);
+	if (err)
+		return err;
+	f->ready = SB__WORD(SB__LANE_READY, SB__WORD_SEQ(word) + 1, 0, 0) | SB__WORD_CLAIM(word);
+	if (sb__bell_owner_died(bell) || sb__mailbox_state(mailbox) == SB__MAILBOX_ORPHANED) {
+		over(f, SB__LANE_DIED_NOT_STARTED);
+	} else if (sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING) {
+		over(f, SB__LANE_ENDED);
+	} else if (sb__cas(&f->l->word, word, f->ready)) {
+		announce_in_turn(f, post); /* the CAS to READY was the full barrier */
+	} else {
+		if (f->block.len)
+			sb__arena_free(f->arena, &f->block);
+		return sb__fail(SB_EBUG,
+		                "lane %" PRIu32 " was taken from this thread while it wrote a request", lane);
+	}
+	return 0;
 }
 
 int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane, struct sb__buf *buf,
                   const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
                   enum sb__lane_result *ret_result)
 {
-	struct flight f = { .m = mailbox,
-		            .bell = bell,
-		            .l = sb__lane_at(mailbox, lane),
-		            .lane = lane,
-		            .deadline_ns = post->deadline_ns,
-		            .alive = alive,
-		            .alive_arg = alive_arg };
-	uint64_t word = f.l ? sb__load_acquire(&f.l->word) : 0;
-	int err = 0;
+	struct sb__flight f;
+	int err = sb__flight_post(&f, mailbox, bell, lane, buf, post, alive, alive_arg);
 
-	if (f.l)
-		f.notes = sb__lane_notes(mailbox, lane);
-	if (!f.l || SB__WORD_STATE(word) != SB__LANE_IDLE || !is_ours(f.notes, word)) {
-		sb__buf_free(buf);
-		return sb__fail(SB_EBUG, "lane %" PRIu32 " is not this thread's to call on", lane);
-	}
-	err = write_request(&f, buf, post);
-	sb__buf_free(buf);
 	if (err)
 		return err;
-	f.ready = SB__WORD(SB__LANE_READY, SB__WORD_SEQ(word) + 1, 0, 0) | SB__WORD_CLAIM(word);
-	if (sb__bell_owner_died(bell) || sb__mailbox_state(mailbox) == SB__MAILBOX_ORPHANED)
-		*ret_result = SB__LANE_DIED_NOT_STARTED;
-	else if (sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING)
-		*ret_result = SB__LANE_ENDED;
-	else if (sb__cas(&f.l->word, word, f.ready))
-		*ret_result = fly(&f);
-	else
-		err = sb__fail(SB_EBUG,
-		               "lane %" PRIu32 " was taken from this thread while it wrote a request", lane);
-	/* Also of an abandoned request that the owner copies at this moment: it rereads the word after the
-	 * copy. */
-	if (f.block.len)
-		sb__arena_free(post->arena, &f.block);
-	return err;
+	if (!f.over) {
+		if (spin_for_reply(&f))
+			over(&f, settle(&f, DEADLINE));
+		else
+			park_for_reply(&f, UINT64_MAX);
+	}
+	*ret_result = f.result;
+	return 0;
+}
+
+/* ── calls that nobody waits for all the time ── */
+
+bool sb__flight_poll(struct sb__flight *f)
+{
+	return f->over || look(f, sb__now_ns());
+}
+
+bool sb__flight_wait(struct sb__flight *f, uint64_t until_ns)
+{
+	if (f->over)
+		return true;
+	if (!f->slice_ns && spin_for_reply(f)) {
+		over(f, settle(f, DEADLINE));
+		return true;
+	}
+	return park_for_reply(f, until_ns);
+}
+
+void sb__flight_abandon(struct sb__flight *f)
+{
+	if (!f->over)
+		over(f, settle(f, DEADLINE));
+}
+
+bool sb__flight_ended(struct sb__flight *copy)
+{
+	enum why why;
+
+	sb__barrier();
+	return moved_on(copy) || given_up(copy, sb__now_ns(), &why);
+}
+
+bool sb__flight_hurry(struct sb__flight *copy)
+{
+	if (sb__load_acquire(&copy->l->word) != copy->ready)
+		return false;
+	sb__barrier();
+	announce(copy);
+	sb__bell_nudge(copy->bell);
+	return true;
+}
+
+unsigned int *sb__flight_word(struct sb__flight *copy, unsigned int *ret_expected)
+{
+	*ret_expected = sb__load32(&copy->l->reply_bell);
+	return (unsigned int *)&copy->l->reply_bell;
+}
+
+void sb__flight_park(struct sb__flight *copy)
+{
+	sb__store32(&copy->l->caller_parked, 1);
+	sb__barrier();
 }
 
 /* ── the reply ── */
@@ -478,7 +479,7 @@ int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_
 	if (!l)
 		return sb_last_error()->code;
 	notes = sb__lane_notes(mailbox, lane);
-	if (SB__WORD_STATE(word) != SB__LANE_DONE || !is_ours(notes, word))
+	if (SB__WORD_STATE(word) != SB__LANE_DONE || !sb__lane_is_ours(notes, word))
 		return sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING
 		               ? sb__mailbox_ended_error(mailbox)
 		               : sb__fail(SB_EBUG, "there is no reply in lane %" PRIu32, lane);
@@ -501,6 +502,6 @@ void sb__lane_consume(struct sb__mailbox *mailbox, uint32_t lane)
 	struct sb__lane_shm *l = sb__lane_at(mailbox, lane);
 	uint64_t word = l ? sb__load_acquire(&l->word) : 0;
 
-	if (l && SB__WORD_STATE(word) == SB__LANE_DONE && is_ours(sb__lane_notes(mailbox, lane), word))
+	if (l && SB__WORD_STATE(word) == SB__LANE_DONE && sb__lane_is_ours(sb__lane_notes(mailbox, lane), word))
 		(void)sb__cas(&l->word, word, SB__WORD_WITH(word, SB__LANE_IDLE));
 }

@@ -15,7 +15,9 @@
 
 enum found { OTHER, REMOVED, ASKED };
 
-static enum found cancel_lane(struct sb__lane_shm *l, uint64_t trace_id)
+/* call: only that one (a word without its state); 0: any of that trace id. */
+static enum found cancel_lane(struct sb__mailbox *m, struct sb__lane_shm *l, uint64_t trace_id, uint64_t call,
+                              bool *ret_follower)
 {
 	for (;;) {
 		uint64_t word = sb__load_acquire(&l->word);
@@ -24,7 +26,7 @@ static enum found cancel_lane(struct sb__lane_shm *l, uint64_t trace_id)
 
 		if (state != SB__LANE_READY && state != SB__LANE_BUSY)
 			return OTHER;
-		same = SB__ONCE(l->trace_id) == trace_id;
+		same = call ? SB__WORD_CALL(word) == call : SB__ONCE(l->trace_id) == trace_id;
 		sb__barrier();
 		if (sb__load_acquire(&l->word) != word)
 			continue;
@@ -36,6 +38,7 @@ static enum found cancel_lane(struct sb__lane_shm *l, uint64_t trace_id)
 		}
 		if (sb__cas(&l->word, word, SB__WORD_WITH(word, SB__LANE_CANCELLED))) {
 			sb__lane_wake(l); /* the CAS is the full barrier before reading caller_parked */
+			*ret_follower |= sb__lane_follow(m, l);
 			return REMOVED;
 		}
 	}
@@ -45,17 +48,33 @@ void sb__mailbox_cancel(struct sb__mailbox *mailbox, struct sb__bell *bell, uint
                         uint32_t *ret_removed, uint32_t *ret_asked)
 {
 	uint32_t count = sb__mailbox_lanes(mailbox);
+	bool follower = false;
 
 	*ret_removed = *ret_asked = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		struct sb__lane_shm *l = sb__lane_at(mailbox, i);
-		enum found found = l ? cancel_lane(l, trace_id) : OTHER;
+		enum found found = l ? cancel_lane(mailbox, l, trace_id, 0, &follower) : OTHER;
 
 		*ret_removed += found == REMOVED;
 		*ret_asked += found == ASKED;
 	}
 	if (*ret_asked)
 		sb__mailbox_attention(mailbox, bell);
+	else if (follower && bell)
+		sb__bell_ring(bell, mailbox->header.bell_index);
+}
+
+int sb__flight_cancel(struct sb__flight *f)
+{
+	bool follower = false;
+	enum found found =
+		f->over ? OTHER : cancel_lane(f->m, f->l, 0, SB__WORD_CALL(f->ready), &follower);
+
+	if (found == ASKED)
+		sb__mailbox_attention(f->m, f->bell);
+	else if (follower)
+		sb__bell_ring(f->bell, f->m->header.bell_index);
+	return found == ASKED ? 1 : found == REMOVED ? 2 : 0;
 }
 
 void sb__mailbox_attention(struct sb__mailbox *mailbox, struct sb__bell *bell)

@@ -119,12 +119,20 @@ static void refuse(struct sb__mailbox *m, struct sb__accepted *call, int code)
 	(void)sb__accepted_complete(m, call, &reply, NULL);
 }
 
+/* Must it wait for a one-way call that was sent before it? Read after its bit was cleared: whoever ends that one sets it
+ * again. */
+static bool must_wait(struct sb__mailbox *m, const struct sb__lane_shm *l)
+{
+	return !sb__lane_call_over(m, SB__ONCE(l->after_lane), SB__ONCE(l->after_word));
+}
+
 /* Takes what lies in the lane if there is a request that can be run. */
 static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, uint32_t lane, void *scratch,
                         struct sb__accepted *ret)
 {
 	struct sb__lane_shm *l = sb__lane_at(m, lane);
 	uint64_t word, deadline_ns, now_ns = sb__now_coarse_ms() * MS;
+	uint32_t flags;
 	int err;
 
 	if (!l) { /* no memory, or no such block: not tried for each of its lanes; callers announce again */
@@ -134,8 +142,12 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 	word = sb__load_acquire(&l->word);
 	if (SB__WORD_STATE(word) != SB__LANE_READY)
 		return false;
-	deadline_ns = sb__load(&l->deadline_ns); /* if it is of another request, the CAS fails */
-	if (deadline_ns <= now_ns || !sb__cas(&l->word, word, SB__WORD_WITH(word, SB__LANE_BUSY)))
+	deadline_ns = sb__load(&l->deadline_ns); /* if they are of another request, the CAS fails */
+	flags = SB__ONCE(l->flags);
+	if (deadline_ns <= now_ns && !(flags & SB__REQUEST_ONEWAY))
+		return false;
+	if (((flags & SB__REQUEST_AFTER) && must_wait(m, l)) ||
+	    !sb__cas(&l->word, word, SB__WORD_WITH(word, SB__LANE_BUSY)))
 		return false;
 	l->accepted_ns = now_ns;
 	*ret = (struct sb__accepted){
@@ -146,6 +158,7 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 		.caller_pid = SB__ONCE(l->caller_pid),
 		.deadline_ns = deadline_ns,
 		.trace_id = SB__ONCE(l->trace_id),
+		.oneway = flags & SB__REQUEST_ONEWAY,
 	};
 	err = copy_request(m, l, peers, scratch, &ret->request);
 	/* Abandoned meanwhile? Then the block may have been used anew while we copied it (layout.h), and
@@ -157,6 +170,8 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 		free_abandoned(l, ret->word);
 		return false;
 	}
+	if (!err && deadline_ns <= now_ns)
+		err = sb__fail(SB_ETIMEOUT, "a one-way call was not begun in time");
 	if (err)
 		refuse(m, ret, err);
 	return !err;
@@ -268,7 +283,9 @@ bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *cal
 	bool delivered, wanted;
 
 	drop_reply(mailbox, notes);
-	delivered = write_reply(mailbox, call, l, buf, arena);
+	if (call->oneway)
+		sb__buf_truncate(buf, 0);
+	delivered = write_reply(mailbox, call, l, buf, arena) && !call->oneway;
 	wanted = sb__cas(&l->word, call->word, SB__WORD_WITH(call->word, SB__LANE_DONE));
 	if (wanted) {
 		sb__lane_wake(l); /* the CAS is the full barrier between DONE and reading caller_parked */
@@ -277,6 +294,8 @@ bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *cal
 		drop_reply(mailbox, notes);
 		free_abandoned(l, call->word);
 	}
+	if (call->oneway)
+		(void)sb__lane_follow(mailbox, l); /* whoever completes calls goes on looking for more */
 	sb__buf_free(buf);
 	sb__buf_free(&call->request);
 	return wanted && delivered;

@@ -22,7 +22,7 @@
 #include "identity.h"
 #include "snakebridge/ref.h"
 
-#define SB__LAYOUT_VERSION 1u
+#define SB__LAYOUT_VERSION 2u
 #define SB__PAGE           4096u
 #define SB__INLINE_MAX     4096u /* bytes of a request or reply inside the lane */
 #define SB__LANES_MAX      4096u
@@ -54,6 +54,12 @@
  * cancel with its word and the owner is told by control.attention: it interrupts the Python code, and the
  * reply comes the usual way. The same count tells of calls that were abandoned.
  *
+ * A one-way call is one that nobody waits for: its caller leaves it and takes the lane back from DONE some time later.
+ * Calls of the same thread that must come after it name it in after_word. Law of the follower: the follower's caller makes
+ * it READY, sets followed in the lane of the one that goes first, full barrier, rereads that one's word, and announces the
+ * follower itself unless that word is READY or BUSY; else whoever ends it (owner, canceller) reads followed after its CAS
+ * and announces the follower. So one of them does.
+ *
  * When a session ends while its owner process lives on, the owner takes back (frees) a DONE whose reply
  * lies in its arena, because it needs the block: the caller sees that after its copy.
  *
@@ -66,6 +72,8 @@
  * reply_bell     | owner after DONE; ender | caller         | add (full)         | caller's wait is bounded
  * caller_parked  | caller                  | owner, ender   | full barrier after | next claimer clears it
  * cancel         | canceller: store        | owner          | before attention   | a word of no call: nothing
+ * followed       | caller of the follower  | owner,         | full barrier after | the follower's caller is dead:
+ *                | (same process); claimer | canceller      |                    | it is reclaimed, not run
  * request fields | caller in IDLE          | owner in BUSY  | published by word  | never READY: never read
  * deadline_ns    | caller in IDLE          | owner in READY | none: the CAS that | the same
  *                |                         |                | follows decides    |
@@ -98,12 +106,17 @@ struct sb__spill_shm {
 	uint64_t offset, len;      /* bytes; offset a multiple of 64 */
 };
 
+#define SB__REQUEST_ONEWAY 1u /* nobody waits: the owner drops the reply, and refuses it itself when its time is over */
+#define SB__REQUEST_AFTER  2u /* not before the one-way call after_word in lane after_lane has ended */
+
 struct sb__lane_shm {
 	sb__word word; /* line 0: both */
 	sb__word32 reply_bell;
 	sb__word32 caller_parked;
 	sb__word cancel; /* the call (word without its state) that is to be interrupted */
-	uint8_t pad0[64 - 24];
+	sb__word32 answer_bell; /* the owner's thread that asked for a callback waits on it */
+	sb__word32 followed;    /* 1 + the lane that waits for this one-way call to end; 0 = none */
+	uint8_t pad0[64 - 32];
 
 	uint32_t request_len;     /* line 1: caller writes, owner reads */
 	uint32_t request_spilled; /* 1: request_len is 0 and request_spill says where */
@@ -112,10 +125,12 @@ struct sb__lane_shm {
 	struct sb__spill_shm request_spill;
 	uint64_t published_ns; /* of a coarse clock: within 4 ms */
 	int32_t caller_pid;
-	uint8_t pad1[64 - 60];
+	uint32_t flags; /* SB__REQUEST_… */
 
 	char label[SB__LABEL_MAX]; /* line 2: caller; "method predict": what inspect shows; may lack a NUL */
-	uint8_t pad2[64 - SB__LABEL_MAX];
+	uint64_t after_word;       /* with SB__REQUEST_AFTER: the call (word) that comes first */
+	uint32_t after_lane;
+	uint8_t pad2[64 - SB__LABEL_MAX - 12];
 
 	uint32_t reply_len; /* line 3: owner writes, caller reads */
 	uint32_t reply_spilled;
@@ -130,6 +145,7 @@ _Static_assert(sizeof(struct sb__spill_shm) == 24, "layout");
 _Static_assert(offsetof(struct sb__lane_shm, request_len) == 64, "layout");
 _Static_assert(offsetof(struct sb__lane_shm, caller_pid) == 120, "layout");
 _Static_assert(offsetof(struct sb__lane_shm, label) == 128, "layout");
+_Static_assert(offsetof(struct sb__lane_shm, after_word) == 176, "layout");
 _Static_assert(offsetof(struct sb__lane_shm, reply_len) == 192, "layout");
 _Static_assert(offsetof(struct sb__lane_shm, request) == 256, "layout");
 _Static_assert(sizeof(struct sb__lane_shm) == 256 + 2 * SB__INLINE_MAX, "layout");

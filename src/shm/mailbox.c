@@ -327,7 +327,33 @@ void sb__lane_wake(struct sb__lane_shm *lane)
 	if (!sb__load32(&lane->caller_parked))
 		return;
 	sb__add32(&lane->reply_bell, 1);
-	(void)sb__os_futex_wake((unsigned int *)&lane->reply_bell, 1);
+	/* All: a waiting thread, and one that watches for many. */
+	(void)sb__os_futex_wake((unsigned int *)&lane->reply_bell, INT_MAX);
+}
+
+void sb__lane_announce(struct sb__mailbox *mailbox, uint32_t lane)
+{
+	struct sb__mailbox_control_shm *control = mailbox->control;
+	uint32_t w = lane / 64;
+	uint64_t bit = UINT64_C(1) << (lane % 64);
+
+	/* For those that are skipped see layout.h, law of the bits. */
+	if (!(sb__load_acquire(&control->ready[w]) & bit))
+		sb__or(&control->ready[w], bit);
+	bit = UINT64_C(1) << w;
+	if (w > 0 && !(sb__load_acquire(&control->ready_summary) & bit))
+		sb__or(&control->ready_summary, bit);
+}
+
+bool sb__lane_follow(struct sb__mailbox *mailbox, struct sb__lane_shm *lane)
+{
+	uint32_t next = sb__load32(&lane->followed);
+
+	if (!next)
+		return false;
+	if (next <= sb__mailbox_lanes(mailbox))
+		sb__lane_announce(mailbox, next - 1);
+	return true;
 }
 
 bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state)

@@ -56,6 +56,9 @@ struct sb__lane_post {
 	uint64_t trace_id;
 	const char *label;
 	struct sb__arena *arena; /* takes a request that outgrew the lane */
+	uint32_t flags;          /* SB__REQUEST_… */
+	uint32_t after_lane;     /* with SB__REQUEST_AFTER */
+	uint64_t after_word;
 };
 
 enum sb__lane_result {
@@ -80,6 +83,58 @@ typedef bool (*sb__alive_fn)(void *arg);
 int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane, struct sb__buf *buf,
                   const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
                   enum sb__lane_result *ret_result);
+
+/*
+ * The same in parts, for calls that nobody waits for all the time. One call in flight: the caller's memory, used by one
+ * thread at a time; a copy may be observed by another, as long as mailbox, bell and lane are kept. Fields are lane_call.c's
+ * but for over and result.
+ */
+struct sb__flight {
+	struct sb__mailbox *m;
+	struct sb__bell *bell;
+	struct sb__lane_shm *l;
+	struct sb__lane_notes *notes;
+	uint32_t lane;
+	bool woke;      /* the leader was parked when we rang */
+	bool over;      /* it has ended: result says how */
+	uint64_t ready; /* our word after publishing */
+	struct sb__spill_shm
+		block; /* of a spilled request; len 0 if it is not. A copy: the lane may be lost */
+	struct sb__arena *arena; /* of block */
+	uint64_t deadline_ns;
+	sb__alive_fn alive;
+	void *alive_arg;
+	uint64_t next_alive_ns;
+	uint64_t slice_ns;
+	unsigned slices;
+	enum sb__lane_result result;
+};
+/* Publishes as sb__lane_call() does, and does not wait. 0, with over set if it has ended already; or an error: nothing was
+ * sent. */
+int sb__flight_post(struct sb__flight *flight, struct sb__mailbox *mailbox, struct sb__bell *bell,
+                    uint32_t lane, struct sb__buf *buf, const struct sb__lane_post *post, sb__alive_fn alive,
+                    void *alive_arg);
+/* Has it ended? Looks, without waiting. */
+bool sb__flight_poll(struct sb__flight *flight);
+/* Waits until it has ended (true) or until_ns. */
+bool sb__flight_wait(struct sb__flight *flight, uint64_t until_ns);
+/* Nobody wants it any more: withdraws or abandons it. Sets over. */
+void sb__flight_abandon(struct sb__flight *flight);
+/* Asks to cancel it: 1 it runs and the owner is asked; 2 removed, nothing ran; 0 it has ended. */
+int sb__flight_cancel(struct sb__flight *flight);
+/* Observers, of a copy: would sb__flight_poll() say true? */
+bool sb__flight_ended(struct sb__flight *copy);
+/* Is it still to be taken up by the owner? Then the owner is told again, and that it may need another thread. */
+bool sb__flight_hurry(struct sb__flight *copy);
+/* The word to wait on for the end, and what it holds; whoever waits there by futex must have set parked first, and looks
+ * with sb__flight_ended() between. */
+unsigned int *sb__flight_word(struct sb__flight *copy, unsigned int *ret_expected);
+void sb__flight_park(struct sb__flight *copy);
+/* One-way: is the call (its word when it was READY) neither to be run nor running any more? */
+bool sb__lane_call_over(struct sb__mailbox *mailbox, uint32_t lane, uint64_t ready);
+/* Takes back a lane of ours whose one-way call has ended: 1 it is IDLE; 0 the call is not over; -1 the lane is no longer
+ * ours. */
+int sb__lane_recover(struct sb__mailbox *mailbox, uint32_t lane);
 /* Copies the reply out: small ones into the buffer's own memory, larger ones onto its heap. SB_EPROTOCOL,
  * SB_ENOMEM, SB_ERELEASED (the session ended and its owner took the reply back: it did run). */
 int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_cache *peers,
@@ -115,6 +170,7 @@ struct sb__accepted {
 	uint32_t caller_slot, caller_generation;
 	int32_t caller_pid;
 	uint64_t deadline_ns, trace_id;
+	bool oneway; /* nobody reads the reply */
 	struct sb__buf request;
 };
 

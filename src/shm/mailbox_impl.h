@@ -41,6 +41,8 @@ struct sb__mailbox {
 	_Atomic unsigned replies_out; /* notes with a reply block */
 };
 
+#define SB__CLAIMED (UINT64_C(1) << 32) /* tells the claim of slot 0, generation 0 from none */
+
 /* Everything of a word but its state. */
 #define SB__WORD_CALL(w)        ((w) & ~(UINT64_C(0xf) << 60))
 #define SB__WORD_CLAIM(w)       ((w)&UINT64_C(0xffffffff))
@@ -51,6 +53,12 @@ static inline uint64_t sb__word_freed(uint64_t w)
 	return SB__WORD(SB__LANE_FREE, SB__WORD_SEQ(w) + 1, 0, 0);
 }
 
+/* Is the lane still claimed by us, as it was when we claimed it? */
+static inline bool sb__lane_is_ours(const struct sb__lane_notes *notes, uint64_t word)
+{
+	return SB__WORD_STATE(word) != SB__LANE_FREE && (SB__WORD_CLAIM(word) | SB__CLAIMED) == notes->claim;
+}
+
 /* Lanes that exist, as far as that is believable. */
 uint32_t sb__mailbox_lanes(struct sb__mailbox *mailbox);
 /* Maps the lane's block if need be; NULL with the error record set. */
@@ -59,6 +67,11 @@ int sb__mailbox_grow(struct sb__mailbox *mailbox,
                      uint32_t lanes_now);                 /* by a block; 0 also if another was quicker */
 int sb__mailbox_ended_error(struct sb__mailbox *mailbox); /* SB_ERELEASED …; record set */
 void sb__lane_wake(struct sb__lane_shm *lane);            /* if its caller is parked */
+/* A call in it has ended: announces the one that waits for that. After a full barrier; the bell is the caller's matter. True
+ * if there was one. */
+bool sb__lane_follow(struct sb__mailbox *mailbox, struct sb__lane_shm *lane);
+/* Sets the lane's ready bits. After a full barrier that followed READY. */
+void sb__lane_announce(struct sb__mailbox *mailbox, uint32_t lane);
 /* Owner leaving a mailbox: takes back the replies whose blocks it needs. */
 void sb__mailbox_revoke_replies(struct sb__mailbox *mailbox);
 
