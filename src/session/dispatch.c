@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arrays.h"
 #include "clock.h"
 #include "core.h"
 #include "engine.h"
@@ -18,6 +19,7 @@
 #include "ids.h"
 #include "message.h"
 #include "os_linux.h"
+#include "value_impl.h"
 
 /* One call on its way. */
 struct call {
@@ -48,7 +50,7 @@ static int mismatch(const struct call *c, const char *ref_session, const char *r
 	return refused(c, err);
 }
 
-static int check_sessions(const struct call *c)
+static int check_references(const struct call *c)
 {
 	const sb_ref *target = c->request->target;
 	const struct sb_args *args = c->request->args;
@@ -58,7 +60,7 @@ static int check_sessions(const struct call *c)
 	for (size_t i = 0; args && i < args->ref_count; i++)
 		if (strcmp(args->refs[i].session_id, c->session->id) != 0)
 			return mismatch(c, args->refs[i].session_id, "argument");
-	return 0;
+	return sb__arrays_check(c->session->core, args) ? refused(c, SB_EINVAL) : 0;
 }
 
 #define AGAIN 1 /* nothing ran, and the session may have moved to another incarnation */
@@ -148,7 +150,8 @@ static int ended(const struct call *c, struct sb__attachment *a, int outcome)
 
 /* ── here ── */
 
-static int finish(const struct call *c, const struct sb__buf *reply, sb_value **ret_value)
+static int finish(const struct call *c, struct sb__attachment *a, const struct sb__buf *reply,
+                  sb_value **ret_value)
 {
 	int err;
 
@@ -156,8 +159,13 @@ static int finish(const struct call *c, const struct sb__buf *reply, sb_value **
 		err = sb__fail(reply->error, "%s: the reply could not be taken", c->label);
 		sb__fail_set_outcome(SB_OUTCOME_EXCEPTION);
 	} else {
-		err = sb__reply_decode(reply->data, reply->len, c->session->id, ret_value);
+		err = sb__reply_decode_shared(reply->data, reply->len, c->session->id,
+		                              sb__space_blocks(c->session->core->space), ret_value);
 	}
+	/* The end of a session cancels what waits for its turn: say why. */
+	if (err == SB_ECANCELLED && sb_last_error()->outcome == SB_OUTCOME_REFUSED &&
+	    sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
+		return ended(c, a, SB_OUTCOME_REFUSED);
 	if (err) {
 		sb__fail_set_trace(c->trace_id);
 		sb__fail_set_sessions(c->session->id, NULL);
@@ -182,7 +190,7 @@ static int call_here(const struct call *c, struct sb__attachment *a, sb_value **
 		sb__mailbox_touch(a->mailbox);
 		err = sb__hosted_execute(a->hosted, c->trace_id, &request, &reply);
 		if (!err)
-			err = finish(c, &reply, ret_value);
+			err = finish(c, a, &reply, ret_value);
 	}
 	sb__buf_free(&request);
 	sb__buf_free(&reply);
@@ -226,7 +234,7 @@ static int take_reply(const struct call *c, struct sb__attachment *a, uint32_t l
 		sb__fail_set_outcome(SB_OUTCOME_UNKNOWN); /* it ran, but what it gave is lost */
 		sb__fail_set_trace(c->trace_id);
 	} else {
-		err = finish(c, &reply, ret_value);
+		err = finish(c, a, &reply, ret_value);
 	}
 	sb__buf_free(&reply);
 	return err;
@@ -333,7 +341,7 @@ static int why_not(const struct call *c, int code)
 static int send(struct call *c, sb_value **ret_value)
 {
 	struct sb__attachment *a;
-	int err = check_sessions(c);
+	int err = check_references(c);
 
 	if (err)
 		return err;

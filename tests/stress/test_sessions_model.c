@@ -370,7 +370,8 @@ static void make(struct act *a)
 	show(a, &news);
 }
 
-static bool look_at_shelf(struct worker *w, int i, struct shown *ret, struct shown **ret_at)
+static bool look_at_shelf(struct worker *w, int i, struct shown *ret, struct shown **ret_at,
+                          uint32_t *ret_turn)
 {
 	struct shown *at = &model->s[i].shelf[roll(w, WORKERS)][roll(w, SHELF)];
 	uint32_t turn = atomic_load(&at->turn);
@@ -381,6 +382,7 @@ static bool look_at_shelf(struct worker *w, int i, struct shown *ret, struct sho
 	       offsetof(struct shown, drops) - offsetof(struct shown, ref));
 	atomic_thread_fence(memory_order_seq_cst);
 	*ret_at = at;
+	*ret_turn = turn;
 	return atomic_load(&at->turn) == turn;
 }
 
@@ -423,9 +425,8 @@ static void use(struct act *a)
 	uint32_t turn;
 	int err;
 
-	if (!look_at_shelf(a->w, a->i, &it, &at))
+	if (!look_at_shelf(a->w, a->i, &it, &at, &turn))
 		return;
-	turn = atomic_load(&at->turn);
 	err = sb_method(a->h->s, &it.ref, "copy", NULL, &v);
 	count(err);
 	if (err == 0) {
@@ -445,9 +446,10 @@ static void drop(struct act *a)
 {
 	struct shown it = { .number = 0 }, *at;
 	bool dropped = false;
+	uint32_t turn;
 	int err;
 
-	if (!look_at_shelf(a->w, a->i, &it, &at))
+	if (!look_at_shelf(a->w, a->i, &it, &at, &turn))
 		return;
 	atomic_fetch_add(&at->drops, 1);
 	err = sb_ref_release(a->h->s, &it.ref, &dropped);
@@ -463,9 +465,10 @@ static void cross(struct act *a)
 {
 	int other = (a->i + 1) % SESSIONS;
 	struct shown it = { .number = 0 }, *at;
+	uint32_t turn;
 	int err;
 
-	if (!look_at_shelf(a->w, other, &it, &at))
+	if (!look_at_shelf(a->w, other, &it, &at, &turn))
 		return;
 	err = sb_method(a->h->s, &it.ref, "copy", NULL, NULL);
 	count(err);
