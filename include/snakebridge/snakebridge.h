@@ -3,6 +3,7 @@
 #ifndef SNAKEBRIDGE_H
 #define SNAKEBRIDGE_H
 
+#include "snakebridge/array.h"
 #include "snakebridge/bridge.h"
 #include "snakebridge/call.h"
 #include "snakebridge/config.h"

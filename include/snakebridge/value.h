@@ -260,6 +260,7 @@ SB_API const sb_value *sb_value_lookup(const sb_value *value, const char *key);
  *   y  bytes                      const void *, size_t
  *   o  any value, copied          const sb_value * (NULL gives None)
  *   r  ref, copied                const sb_ref *
+ *   a  array, kept until then     sb_array * (array.h; NULL gives None)
  *   [codes]  (codes)              list, tuple
  *   {codes}                       dict: key and value codes in turn
  *   *  any number of values       const sb_value *const *, size_t: "[*]" is a list of them, "*"

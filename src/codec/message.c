@@ -201,7 +201,13 @@ static int decode_verdict(struct sb__cursor *cursor, const char *session_id, int
 
 int sb__reply_decode(const uint8_t *data, size_t len, const char *session_id, sb_value **ret_value)
 {
-	struct sb__cursor cursor = { data, len, 0 };
+	return sb__reply_decode_shared(data, len, session_id, NULL, ret_value);
+}
+
+int sb__reply_decode_shared(const uint8_t *data, size_t len, const char *session_id,
+                            const struct sb__blocks *blocks, sb_value **ret_value)
+{
+	struct sb__cursor cursor = { .data = data, .len = len, .blocks = blocks };
 	struct sb__item array, kind;
 	int err = sb__next(&cursor, &array);
 

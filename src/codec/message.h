@@ -62,6 +62,9 @@ void sb__reply_fail(struct sb__buf *buf, int code,
  * A reply that cannot be read is SB_EPROTOCOL with outcome unknown: the call ran, or may have.
  */
 int sb__reply_decode(const uint8_t *data, size_t len, const char *session_id, sb_value **ret_value);
+/* The same where arrays may lie in shared memory. */
+int sb__reply_decode_shared(const uint8_t *data, size_t len, const char *session_id,
+                            const struct sb__blocks *blocks, sb_value **ret_value);
 
 /* exception.c: reads the exception of a reply into the error record. Returns its code, or SB_EPROTOCOL. */
 int sb__exception_decode(struct sb__cursor *cursor);

@@ -27,6 +27,7 @@ struct packer {
 	struct sb__buf *out;
 	sb__ref_fn on_ref; /* told of every ref that is packed */
 	void *arg;
+	struct sb__array_list *arrays; /* all that are packed */
 	int error;
 	char message[sizeof(((struct sb_args *)0)->message)];
 };
@@ -87,14 +88,27 @@ static void pack_ref(struct packer *p, const char *at, const sb_ref *ref)
 		fail_at(p, at, err, "out of memory for a ref");
 }
 
+static void pack_array(struct packer *p, const char *at, sb_array *array)
+{
+	if (!array) {
+		sb__put_null(p->out);
+		return;
+	}
+	sb__array_encode(array, p->out);
+	if (sb__array_list_add(p->arrays, array))
+		fail_at(p, at, SB_ENOMEM, "out of memory for an array");
+}
+
 static void pack_tree(struct packer *p, const char *at, const sb_value *value, unsigned depth)
 {
 	int err;
 
 	sb__value_encode_at(value, p->out, depth);
 	err = sb__value_each_ref(value, p->on_ref, p->arg);
+	if (!err)
+		err = sb__value_each_array(value, sb__array_list_add, p->arrays);
 	if (err)
-		fail_at(p, at, err, "out of memory for a ref");
+		fail_at(p, at, err, "out of memory for a ref or an array");
 }
 
 static uint32_t pack_star(struct packer *p, const char *at, unsigned depth)
@@ -172,6 +186,7 @@ static uint32_t pack_one(struct packer *p, unsigned depth)
 		return 1;
 	case 'o': pack_tree(p, at, va_arg(p->ap, const sb_value *), depth); return 1;
 	case 'r': pack_ref(p, at, va_arg(p->ap, const sb_ref *)); return 1;
+	case 'a': pack_array(p, at, va_arg(p->ap, sb_array *)); return 1;
 	case '*': return pack_star(p, at, depth);
 	case '[':
 	case '(':
@@ -259,7 +274,7 @@ static size_t keyword_length(const char *text)
 /* Is there such a keyword already? The bytes are our own, so they can be read. */
 static bool has_keyword(const struct sb_args *args, const char *name, size_t len)
 {
-	struct sb__cursor cursor = { args->keywords.data, args->keywords.len, 0 };
+	struct sb__cursor cursor = { .data = args->keywords.data, .len = args->keywords.len };
 	struct sb__item item;
 
 	for (uint32_t i = 0; i < args->keyword_count; i++) {
@@ -346,13 +361,14 @@ static struct sb_args *args_new(void)
 }
 
 static void packer_init(struct packer *p, const char *function, const char *format, struct sb__buf *out,
-                        sb__ref_fn on_ref, void *arg)
+                        sb__ref_fn on_ref, void *arg, struct sb__array_list *arrays)
 {
 	p->function = function;
 	p->format = p->at = format ? format : "";
 	p->out = out;
 	p->on_ref = on_ref;
 	p->arg = arg;
+	p->arrays = arrays;
 	p->error = 0;
 	p->message[0] = '\0';
 	if (!format)
@@ -377,7 +393,7 @@ sb_args *sb_args_pack(const char *format, ...)
 
 	if (!args)
 		return (sb_args *)&out_of_memory; /* known by its address, and never written to */
-	packer_init(&p, "sb_args", format, &args->positional, note_session, args);
+	packer_init(&p, "sb_args", format, &args->positional, note_session, args, &args->arrays);
 	va_start(p.ap, format);
 	pack_arguments(&p, args);
 	va_end(p.ap);
@@ -393,7 +409,8 @@ int sb_args_add(sb_args *args, const char *name, const sb_value *value)
 		return sb__fail(SB_EINVAL, "args is NULL; take it from sb_args(\"\")");
 	if (args->error)
 		return sb__args_error(args);
-	packer_init(&p, "sb_args_add", name ? name : "", &args->positional, note_session, args);
+	packer_init(&p, "sb_args_add", name ? name : "", &args->positional, note_session, args,
+	            &args->arrays);
 	if (name && !name[0])
 		fail_at(&p, p.at, SB_EINVAL, "an empty keyword");
 	else if (name)
@@ -418,6 +435,7 @@ void sb_args_free(sb_args *args)
 	sb__buf_free(&args->positional);
 	sb__buf_free(&args->keywords);
 	free(args->refs);
+	sb__array_list_drop(&args->arrays);
 	free(args);
 }
 
@@ -447,6 +465,7 @@ static int note_ref(void *arg, const sb_ref *ref)
 
 int sb_value_pack(sb_value **ret_value, const char *format, ...)
 {
+	struct sb__array_list arrays = { .items = NULL };
 	struct ref_list list = { 0 };
 	struct sb__buf buf;
 	struct packer p;
@@ -457,7 +476,7 @@ int sb_value_pack(sb_value **ret_value, const char *format, ...)
 	if (!ret_value)
 		return sb__fail(SB_EINVAL, "ret_value is NULL; give it the address of a variable");
 	sb__buf_init(&buf, memory, sizeof(memory));
-	packer_init(&p, "sb_value_pack", format, &buf, note_ref, &list);
+	packer_init(&p, "sb_value_pack", format, &buf, note_ref, &list, &arrays);
 	va_start(p.ap, format);
 	count = pack_items(&p, '\0', 0);
 	va_end(p.ap);
@@ -467,11 +486,12 @@ int sb_value_pack(sb_value **ret_value, const char *format, ...)
 	if (p.error) {
 		err = sb__fail(p.error, "%s", p.message);
 	} else {
-		struct sb__cursor cursor = { buf.data, buf.len, 0 };
+		struct sb__cursor cursor = { .data = buf.data, .len = buf.len, .own = arrays.items };
 
 		err = sb__value_decode_own(&cursor, list.refs, list.count, ret_value);
 	}
 	sb__buf_free(&buf);
 	free(list.refs);
+	sb__array_list_drop(&arrays);
 	return err;
 }

@@ -237,6 +237,11 @@ int sb_value_slice(const sb_value *value, const sb_value **ret_start, const sb_v
 	return err;
 }
 
+sb_array *sb_value_array(const sb_value *value)
+{
+	return expect(value, SB_KIND_ARRAY) ? NULL : value->u.array;
+}
+
 size_t sb_value_len(const sb_value *value)
 {
 	switch (sb_value_kind(value)) {

@@ -8,11 +8,12 @@
 #ifndef SB_CODEC_TREE_H
 #define SB_CODEC_TREE_H
 
+#include "array.h"
 #include "value_impl.h"
 
 struct sb_value {
 	uint8_t kind; /* sb_kind */
-	uint8_t root; /* 1: the block begins here */
+	uint8_t root; /* 1: the block begins here; 2: and there are arrays in it */
 	bool boolean; /* of a bool; a big int is negative; a str has lone surrogates */
 	union {
 		int64_t integer;       /* of a timedelta the seconds */
@@ -21,6 +22,7 @@ struct sb_value {
 		const char *bytes;     /* str, bytes, bytearray, Decimal (text), UUID, big int (magnitude): NUL-terminated */
 		const sb_value *items; /* dict: key, value, key, value …; fraction, range, slice: their parts */
 		const sb_ref *ref;
+		sb_array *array; /* the tree's reference */
 	} u;
 	union {
 		size_t len; /* bytes, items or pairs */

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "fail.h"
 #include "scalar.h"
 #include "tree.h"
@@ -18,7 +19,7 @@
 /* ── decoding ── */
 
 struct measure {
-	size_t nodes, refs, bytes;
+	size_t nodes, refs, bytes, arrays;
 };
 
 /* Where the next of each goes. */
@@ -27,6 +28,8 @@ struct block {
 	sb_ref *ref;
 	char *bytes;
 	const char *session_id;
+	sb_array **opened; /* those that the nodes so far have, to be given back if it fails */
+	size_t opened_count;
 };
 
 /* What is known of a zone beside its name, which follows in the tree's bytes. */
@@ -146,6 +149,14 @@ static int measure_bytes(int err, struct measure *m, const struct sb__item *item
 	return err;
 }
 
+static int measure_array(struct sb__cursor *cursor, struct measure *m)
+{
+	struct sb__array_item item;
+
+	m->arrays++;
+	return sb__next_array(cursor, &item);
+}
+
 static int measure_tagged(struct sb__cursor *cursor, struct measure *m, uint64_t tag, size_t position,
                           unsigned depth)
 {
@@ -166,6 +177,7 @@ static int measure_tagged(struct sb__cursor *cursor, struct measure *m, uint64_t
 	}
 	switch (tag) {
 	case SB__TAG_REF: m->refs++; return sb__next_ref(cursor, &ref);
+	case SB__TAG_ARRAY: return measure_array(cursor, m);
 	case SB__TAG_BIGNUM:
 	case SB__TAG_BIGNUM_NEGATIVE: return measure_bytes(sb__next_bignum(cursor, &item), m, &item);
 	case SB__TAG_BYTEARRAY:
@@ -282,6 +294,22 @@ static int fill_ref(struct sb__cursor *cursor, sb_value *node, struct block *blo
 	return 0;
 }
 
+static int fill_array(struct sb__cursor *cursor, sb_value *node, struct block *block)
+{
+	struct sb__array_item item;
+	int err = sb__next_array(cursor, &item);
+
+	if (!err && cursor->own)
+		node->u.array = sb_array_ref(cursor->own[block->opened_count]);
+	else if (!err)
+		err = sb__array_open(&item, cursor->blocks, &node->u.array);
+	if (err)
+		return err;
+	block->opened[block->opened_count++] = node->u.array;
+	node->kind = SB_KIND_ARRAY;
+	return 0;
+}
+
 static int fill_decimal(struct sb__cursor *cursor, sb_value *node, uint64_t tag, struct block *block)
 {
 	char space[SB__DECIMAL_TEXT];
@@ -358,6 +386,7 @@ static int fill_tagged(struct sb__cursor *cursor, sb_value *node, uint64_t tag, 
 	}
 	switch (tag) {
 	case SB__TAG_REF: return fill_ref(cursor, node, block);
+	case SB__TAG_ARRAY: return fill_array(cursor, node, block);
 	case SB__TAG_BIGNUM:
 	case SB__TAG_BIGNUM_NEGATIVE:
 		return fill_bignum(cursor, node, tag == SB__TAG_BIGNUM_NEGATIVE, block);
@@ -432,23 +461,26 @@ static int decode(struct sb__cursor *cursor, const char *session_id, void *memor
 
 	if (err)
 		return err;
-	need = m.nodes * sizeof(sb_value) + m.refs * sizeof(sb_ref) + m.bytes;
-	if (need > size)
+	need = m.nodes * sizeof(sb_value) + m.arrays * sizeof(sb_array *) + m.refs * sizeof(sb_ref) + m.bytes;
+	if (need > size || m.arrays > 0)
 		root = malloc(need);
 	if (!root)
 		return sb__fail_memory("a value");
 	block.node = root + 1;
-	block.ref = (sb_ref *)(root + m.nodes);
+	block.opened = (sb_array **)(root + m.nodes);
+	block.ref = (sb_ref *)(block.opened + m.arrays);
 	block.bytes = (char *)(block.ref + m.refs);
 	*ret_refs = block.ref;
 	*ret_count = m.refs;
 	err = fill(cursor, root, &block);
 	if (err) {
+		while (block.opened_count > 0)
+			sb_array_unref(block.opened[--block.opened_count]);
 		if (root != memory)
 			free(root);
 		return err;
 	}
-	root->root = root != memory;
+	root->root = root == memory ? 0 : m.arrays > 0 ? 2 : 1;
 	*ret = root;
 	return 0;
 }
@@ -486,10 +518,28 @@ int sb__value_decode_own(struct sb__cursor *cursor, const sb_ref *refs, size_t c
 	return 0;
 }
 
+static void drop_arrays(const sb_value *value)
+{
+	size_t count = sb__tree_items(value);
+
+	if (value->kind == SB_KIND_ARRAY)
+		sb_array_unref(value->u.array);
+	for (size_t i = 0; i < count; i++)
+		drop_arrays(&value->u.items[i]);
+}
+
+bool sb__value_has_arrays(const sb_value *root)
+{
+	return root && root->root == 2;
+}
+
 void sb_value_free(sb_value *value)
 {
-	if (value && value->root) /* a borrowed value is left alone */
-		free(value);
+	if (!value || !value->root) /* a borrowed value is left alone */
+		return;
+	if (value->root == 2)
+		drop_arrays(value);
+	free(value);
 }
 
 /* ── encoding ── */
@@ -545,6 +595,7 @@ void sb__value_encode_at(const sb_value *value, struct sb__buf *buf, unsigned de
 		encode_items(value, 2 * value->len, buf, depth);
 		return;
 	case SB_KIND_REF: sb__put_ref(buf, value->u.ref, NULL); return;
+	case SB_KIND_ARRAY: sb__array_encode(value->u.array, buf); return;
 	case SB_KIND_BIGINT:
 		sb__put_bigint(buf, value->boolean, (const uint8_t *)value->u.bytes, value->len);
 		return;
@@ -567,7 +618,6 @@ void sb__value_encode_at(const sb_value *value, struct sb__buf *buf, unsigned de
 	case SB_KIND_FRACTION:
 	case SB_KIND_RANGE:
 	case SB_KIND_SLICE: encode_shape(value, buf, depth); return;
-	case SB_KIND_ARRAY: return; /* no tree holds one yet */
 	}
 }
 
@@ -589,6 +639,21 @@ size_t sb__tree_items(const sb_value *value)
 	case SB_KIND_DICT: return 2 * value->len;
 	default: return 0;
 	}
+}
+
+int sb__value_each_array(const sb_value *value, sb__array_fn fn, void *arg)
+{
+	size_t count = sb__tree_items(value);
+
+	if (sb_value_kind(value) == SB_KIND_ARRAY)
+		return fn(arg, value->u.array);
+	for (size_t i = 0; i < count; i++) {
+		int stop = sb__value_each_array(&value->u.items[i], fn, arg);
+
+		if (stop)
+			return stop;
+	}
+	return 0;
 }
 
 int sb__value_each_ref(const sb_value *value, sb__ref_fn fn, void *arg)

@@ -3,6 +3,7 @@
 #ifndef SB_CODEC_VALUE_IMPL_H
 #define SB_CODEC_VALUE_IMPL_H
 
+#include "array.h"
 #include "buf.h"
 #include "snakebridge/value.h"
 #include "wire.h"
@@ -15,7 +16,8 @@ int sb__value_decode(struct sb__cursor *cursor, const char *session_id, sb_value
 /* The same into lent memory if it fits there; sb_value_free() then frees nothing. */
 int sb__value_decode_into(struct sb__cursor *cursor, const char *session_id, void *memory, size_t size,
                           sb_value **ret);
-/* The same for bytes of our own: the tree's refs, in the order they were encoded, become copies of refs[]. */
+/* The same for bytes of our own: the tree's refs, in the order they were encoded, become copies of refs[], and its arrays
+ * are those of cursor->own. */
 int sb__value_decode_own(struct sb__cursor *cursor, const sb_ref *refs, size_t count, sb_value **ret);
 /* Encodes a tree; NULL gives null. Nested deeper than SB__DEPTH_MAX with depth containers around it:
  * buf->error becomes SB_ETOODEEP. */
@@ -24,6 +26,19 @@ void sb__value_encode_at(const sb_value *value, struct sb__buf *buf, unsigned de
 /* Calls fn for every ref in a tree, in the order they are encoded, until one call returns non-zero. */
 typedef int (*sb__ref_fn)(void *arg, const sb_ref *ref);
 int sb__value_each_ref(const sb_value *value, sb__ref_fn fn, void *arg);
+/* The same for arrays. */
+typedef int (*sb__array_fn)(void *arg, sb_array *array);
+int sb__value_each_array(const sb_value *value, sb__array_fn fn, void *arg);
+
+bool sb__value_has_arrays(const sb_value *root);
+
+/* Arrays, referenced. */
+struct sb__array_list {
+	sb_array **items;
+	size_t count, cap;
+};
+int sb__array_list_add(void *list, sb_array *array); /* an sb__array_fn; 0 or SB_ENOMEM */
+void sb__array_list_drop(struct sb__array_list *list);
 
 /* Arguments are encoded as they are packed; their refs are remembered so that the caller can check the
  * session of each before anything is sent. */
@@ -39,6 +54,7 @@ struct sb_args {
 		char session_id[SB_SESSION_ID_MAX + 1];
 	} * refs; /* distinct sessions only */
 	size_t ref_count;
+	struct sb__array_list arrays; /* kept until the call is over: what was encoded names their blocks */
 	uint8_t first[256]; /* where positional begins, so that a small call allocates once */
 };
 

@@ -64,10 +64,15 @@ size_t sb__put_array_later(struct sb__buf *buf);
 size_t sb__put_map_later(struct sb__buf *buf);
 void sb__patch_count(struct sb__buf *buf, size_t position, uint32_t count);
 
-/* Decoding: a cursor over private bytes (never over shared memory). */
+struct sb__blocks;
+struct sb_array;
+
+/* Decoding: a cursor over private bytes (never over shared memory). Begin with { .data = …, .len = … }. */
 struct sb__cursor {
 	const uint8_t *data;
 	size_t len, pos;
+	const struct sb__blocks *blocks; /* how arrays in shared memory are had (array.h); NULL: not at all */
+	struct sb_array *const *own;     /* the arrays in bytes of our own, in their order: not opened but shared */
 };
 
 enum sb__item_type {

@@ -21,9 +21,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "array.h"
 #include "buf.h"
 
-#define SB__ENGINE_ABI 3u
+#define SB__ENGINE_ABI 4u
 
 struct sb__table; /* opaque to everyone but the engine */
 
@@ -52,6 +53,8 @@ struct sb__table_options {
 	const char *
 		policy; /* "+pattern" and "-pattern", a NUL behind each; copied. What they match: session.h */
 	size_t policy_len; /* 0: everything is allowed */
+	const struct sb__blocks *blocks; /* how arrays in shared memory are had; NULL: not at all. For ever: borrowed */
+	uint64_t heap_bytes; /* NumPy arrays of at least so many are made in them; 0: none */
 };
 
 struct sb__table_counts {
@@ -65,6 +68,11 @@ struct sb__call_origin {
 	uint64_t
 		key; /* names the call among those that run on its table, for cancel(); 0: it has no such name */
 	uint32_t slot, generation; /* of the process among the bridge's */
+	/* Does the caller still wait? Asked after the arrays among the arguments were kept: if not, their memory may be
+	 * another's by now, and nothing runs. NULL: it does. */
+	bool (*stands)(void *arg);
+	void *stands_arg;
+	struct sb__kept_list *kept; /* takes the arrays in the reply; NULL: those in shared memory cannot be sent */
 };
 
 struct sb__engine_options {

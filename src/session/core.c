@@ -33,15 +33,26 @@ static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static void lock_all(void)
 {
 	pthread_mutex_lock(&registry_lock);
-	for (struct sb__core *core = registry; core; core = core->next)
+	for (struct sb__core *core = registry; core; core = core->next) {
 		pthread_mutex_lock(&core->lock);
+		if (core->arena)
+			sb__arena_fork_before(core->arena);
+	}
 }
 
-static void unlock_all(void)
+static void unlock_all(void (*arena_fork)(struct sb__arena *arena))
 {
-	for (struct sb__core *core = registry; core; core = core->next)
+	for (struct sb__core *core = registry; core; core = core->next) {
+		if (core->arena)
+			arena_fork(core->arena);
 		pthread_mutex_unlock(&core->lock);
+	}
 	pthread_mutex_unlock(&registry_lock);
+}
+
+static void unlock_all_in_parent(void)
+{
+	unlock_all(sb__arena_fork_parent);
 }
 
 /* A rejoin may wait long for a session to start, so fork() does not wait for it; the child begins anew. */
@@ -49,14 +60,14 @@ static void unlock_all_in_child(void)
 {
 	for (struct sb__core *core = registry; core; core = core->next)
 		pthread_mutex_init(&core->rejoin_lock, NULL);
-	unlock_all();
+	unlock_all(sb__arena_fork_child);
 	sb__serve_forked_child();
 }
 
 static void install_fork_hooks(void)
 {
 	/* Only our locks: what a child must do anew it does at first use, by the fork epoch. */
-	pthread_atfork(lock_all, unlock_all, unlock_all_in_child);
+	pthread_atfork(lock_all, unlock_all_in_parent, unlock_all_in_child);
 }
 
 bool sb__core_is_ours(const struct sb__core *core)
@@ -82,18 +93,47 @@ static void drop_slot(void *arg, uint32_t slot)
 	core->life_pin = NULL;
 }
 
+static void close_space(struct sb__core *core, bool unlink)
+{
+	sb__space_close(core->space, unlink);
+	core->space = NULL;
+	core->arena = NULL;
+	core->arenas = NULL;
+}
+
+static int open_space(struct sb__core *core)
+{
+	struct sb__arena_cache *cache;
+	struct sb__arena *arena;
+	int err = sb__arena_create(core->dir.arena, core->self.slot, core->self.generation, &arena);
+
+	if (err)
+		return err;
+	sb__arena_limit(arena, sb__core_number(core, SB__CONFIG_MAX_ARENA_BYTES),
+	                sb__core_number(core, SB__CONFIG_ARENA_WARM_BYTES));
+	err = sb__arena_cache_create(core->dir.arena, &cache);
+	if (!err) {
+		err = sb__space_create(arena, cache, core->self.slot, core->self.generation,
+		                       sb__core_number(core, SB__CONFIG_MAX_ARRAY_BYTES), core, &core->space);
+		if (err)
+			sb__arena_cache_destroy(cache);
+	}
+	if (err) {
+		sb__arena_destroy(arena, true);
+		return err;
+	}
+	core->arena = arena;
+	core->arenas = cache;
+	return 0;
+}
+
 /* What a parent process left in this memory: never given back, never used. */
 static void forget_inherited_locked(struct sb__core *core)
 {
 	sb__host_forget_locked(core);
 	sb__attachments_forget_locked(core);
 	core->life_pin = NULL; /* the mapping was MADV_DONTFORK: it is not here */
-	if (core->arena)
-		sb__arena_destroy(core->arena, false);
-	core->arena = NULL;
-	if (core->arenas)
-		sb__arena_cache_destroy(core->arenas);
-	core->arenas = NULL;
+	close_space(core, false);
 	if (core->store)
 		sb__store_forget(core->store);
 	core->store = NULL;
@@ -128,13 +168,8 @@ static int attach_locked(struct sb__core *core)
 	err = take_slot(core);
 	if (err)
 		return err;
-	err = sb__arena_create(core->dir.arena, core->self.slot, core->self.generation, &core->arena);
-	if (!err)
-		err = sb__arena_cache_create(core->dir.arena, &core->arenas);
+	err = open_space(core);
 	if (err) {
-		if (core->arena)
-			sb__arena_destroy(core->arena, true);
-		core->arena = NULL;
 		sb__store_process_remove(core->store, core->self.slot, core->self.generation);
 		drop_slot(core, core->self.slot);
 	}
@@ -365,10 +400,7 @@ static bool detach(struct sb__core *core)
 		sb__store_process_remove(core->store, core->self.slot, core->self.generation);
 		return false;
 	}
-	if (core->arena)
-		sb__arena_destroy(core->arena, true);
-	if (core->arenas)
-		sb__arena_cache_destroy(core->arenas);
+	close_space(core, true);
 	/* Record first, token last: a record whose token is free means a death. */
 	sb__store_process_remove(core->store, core->self.slot, core->self.generation);
 	sb__store_close(core->store);

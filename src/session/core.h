@@ -22,6 +22,7 @@
 #include "identity.h"
 #include "mailbox.h"
 #include "ops.h"
+#include "space.h"
 #include "snakebridge/call.h"
 #include "snakebridge/session.h"
 #include "store.h"
@@ -68,6 +69,7 @@ struct sb__core {
 	void *life_pin;
 	struct sb__arena *arena;
 	struct sb__arena_cache *arenas;
+	struct sb__space *space; /* both of them, for arrays */
 	struct sb__host *host; /* designated owner side, NULL until needed */
 	struct sb__peer *peers;
 	struct sb__attachment *attachments;
@@ -207,7 +209,7 @@ struct sb__hosted *sb__host_find(struct sb__core *core, uint64_t incarnation);
 void sb__hosted_end(struct sb__hosted *hosted);
 /* Runs one request here, without the mailbox. SB_ERELEASED where it ended. */
 int sb__hosted_execute(struct sb__hosted *hosted, uint64_t trace_id, const struct sb__buf *request,
-                       struct sb__buf *reply);
+                       struct sb__buf *reply, struct sb__kept_list *kept);
 /* An attachment found by sb__host_find() goes. */
 void sb__hosted_put(struct sb__hosted *hosted);
 struct sb__mailbox *sb__hosted_mailbox(struct sb__hosted *hosted);

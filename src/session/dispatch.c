@@ -176,6 +176,7 @@ static int finish(const struct call *c, struct sb__attachment *a, const struct s
 static int call_here(const struct call *c, struct sb__attachment *a, sb_value **ret_value)
 {
 	uint8_t request_memory[1024], reply_memory[1024];
+	struct sb__kept_list kept = { .items = NULL };
 	struct sb__buf request, reply;
 	int err;
 
@@ -188,10 +189,11 @@ static int call_here(const struct call *c, struct sb__attachment *a, sb_value **
 		err = refused(c, sb__fail(request.error, "%s: the arguments cannot be sent", c->label));
 	} else {
 		sb__mailbox_touch(a->mailbox);
-		err = sb__hosted_execute(a->hosted, c->trace_id, &request, &reply);
+		err = sb__hosted_execute(a->hosted, c->trace_id, &request, &reply, &kept);
 		if (!err)
 			err = finish(c, a, &reply, ret_value);
 	}
+	sb__kept_drop(&kept);
 	sb__buf_free(&request);
 	sb__buf_free(&reply);
 	return err;
@@ -224,19 +226,27 @@ static bool alive(void *arg)
 static int take_reply(const struct call *c, struct sb__attachment *a, uint32_t lane, sb_value **ret_value)
 {
 	uint8_t memory[SB__INLINE_MAX];
+	sb_value *value = NULL;
 	struct sb__buf reply;
 	int err;
 
 	sb__buf_init(&reply, memory, sizeof(memory));
 	err = sb__lane_reply(a->mailbox, lane, c->session->core->arenas, &reply);
-	sb__lane_consume(a->mailbox, lane);
 	if (err) {
 		sb__fail_set_outcome(SB_OUTCOME_UNKNOWN); /* it ran, but what it gave is lost */
 		sb__fail_set_trace(c->trace_id);
 	} else {
-		err = finish(c, a, &reply, ret_value);
+		err = finish(c, a, &reply, ret_value ? &value : NULL);
 	}
+	/* Arrays are kept now. If the owner took the reply back before, they may be others' by now. */
+	if ((err == SB_EPROTOCOL || sb__value_has_arrays(value)) && !sb__lane_reply_stands(a->mailbox, lane)) {
+		sb_value_free(value);
+		err = ended(c, a, SB_OUTCOME_UNKNOWN);
+	}
+	sb__lane_consume(a->mailbox, lane);
 	sb__buf_free(&reply);
+	if (!err && ret_value)
+		*ret_value = value;
 	return err;
 }
 

@@ -195,11 +195,11 @@ void sb__hosted_count(struct sb__hosted *h, unsigned kind, uint64_t began_ns)
 }
 
 int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb__buf *request,
-                       struct sb__buf *reply)
+                       struct sb__buf *reply, struct sb__kept_list *kept)
 {
 	const struct sb__identity *self = &h->host->core->self;
 	struct sb__call_origin origin = {
-		.pid = self->pid, .trace_id = trace_id, .slot = self->slot, .generation = self->generation
+		.pid = self->pid, .trace_id = trace_id, .slot = self->slot, .generation = self->generation, .kept = kept
 	};
 	uint64_t began_ns = sb__now_ns();
 
@@ -249,7 +249,7 @@ static int make_rows(struct sb__core *core, struct sb__hosted *h)
 	return sb__refrows_create(core->dir.mailbox, h->rec.incarnation, h->rec.max_refs, &h->rows);
 }
 
-static int make_table(struct sb__hosted *h)
+static int make_table(struct sb__core *core, struct sb__hosted *h)
 {
 	struct sb__table_options options = { .incarnation = h->rec.incarnation,
 		                             .max_refs = h->rec.max_refs,
@@ -258,9 +258,12 @@ static int make_table(struct sb__hosted *h)
 		                             .ttl_ms = h->rec.ttl_ms,
 		                             .policy = h->rec.policy,
 		                             .policy_len = h->rec.policy_len,
+		                             .blocks = sb__space_blocks(core->space),
+		                             .heap_bytes = sb__core_number(core, SB__CONFIG_NUMPY_ARENA_BYTES),
 		                             .rows = { h->rows, sb__refrows_set, sb__refrows_touch,
 		                                       sb__refrows_pins, sb__refrows_clear } };
 
+	sb__space_pin(core->space); /* Python objects over arrays outlive the table */
 	return h->host->engine->table_create(&options, &h->table);
 }
 
@@ -297,7 +300,7 @@ int sb__host_session(struct sb__core *core, const struct sb__session_rec *rec)
 	}
 	err = make_rows(core, h);
 	if (!err)
-		err = make_table(h);
+		err = make_table(core, h);
 	if (!err)
 		err = make_mailbox(core, h); /* last: it can be attached from now on */
 	if (err) {

@@ -37,6 +37,10 @@ void sb__scope_leave(sb_scope *scope); /* once more is fine */
 /* dispatch.c: does not consume request->args */
 int sb__invoke(sb_session *session, const sb_request *request, sb_value **ret_value);
 
+/* arrays.c: the shared blocks of a session's bridge; session NULL: the thread's current one. */
+struct sb__blocks;
+int sb__session_blocks(sb_session *session, const struct sb__blocks **ret);
+
 /* cancel.c */
 int sb__session_cancel(sb_session *session, uint64_t trace_id, int *ret_level);
 /* refinfo.c: facts from the ref's row. SB__REF_NOT_LISTED: there is none, all but the facts of the row is filled in. */

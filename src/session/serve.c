@@ -53,14 +53,31 @@ void sb__serve_forked_child(void)
 		sb__buf_init(reply_in_lane, NULL, 0);
 }
 
+/* The call that runs, for whoever asks whether it is wanted. */
+struct asked {
+	struct sb__mailbox *mailbox;
+	const struct sb__accepted *call;
+};
+
+static bool stands(void *arg)
+{
+	const struct asked *asked = arg;
+
+	return sb__accepted_stands(asked->mailbox, asked->call);
+}
+
 static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *call)
 {
 	struct sb__host *host = w->host;
+	struct asked asked = { h->mailbox, call };
 	struct sb__call_origin origin = { .pid = call->caller_pid,
 		                          .trace_id = call->trace_id,
 		                          .key = sb__call_key(call->lane, call->word),
 		                          .slot = call->caller_slot,
-		                          .generation = call->caller_generation };
+		                          .generation = call->caller_generation,
+		                          .stands = stands,
+		                          .stands_arg = &asked,
+		                          .kept = &call->kept };
 	uint64_t epoch = sb__fork_epoch(), began_ns = sb__now_ns();
 	struct sb__buf reply;
 	uint64_t made;

@@ -65,7 +65,7 @@ struct sb__arena {
 	uint64_t seen_gives, look_ms;
 	uint64_t forks, lost_forks; /* lost: children up to this one may live, and nothing tells */
 	int fork_fd;
-	bool closed, pinned;
+	bool closed, pinned, forking;
 };
 
 static void arena_name(char name[SB__FILE_NAME_MAX], uint32_t slot, uint32_t generation)
@@ -681,6 +681,7 @@ void sb__arena_fork_before(struct sb__arena *arena)
 	if (arena->epoch != sb__fork_epoch())
 		return;
 	pthread_mutex_lock(&arena->lock);
+	arena->forking = true;
 	arena->fork_fd = -1;
 	if (arena->blocks == 0)
 		return;
@@ -696,8 +697,9 @@ void sb__arena_fork_before(struct sb__arena *arena)
 
 void sb__arena_fork_parent(struct sb__arena *arena)
 {
-	if (arena->epoch != sb__fork_epoch())
+	if (!arena->forking)
 		return;
+	arena->forking = false;
 	if (arena->fork_fd >= 0)
 		(void)sb__os_close(arena->fork_fd);
 	arena->fork_fd = -1;
@@ -709,6 +711,9 @@ void sb__arena_fork_parent(struct sb__arena *arena)
 /* What looks like ordinary memory must behave like it: a child's writes are its own. */
 void sb__arena_fork_child(struct sb__arena *arena)
 {
+	if (!arena->forking) /* the parent inherited it, too: it is private already */
+		return;
+	arena->forking = false;
 	for (size_t i = 0; i < arena->chunk_count; i++)
 		if (arena->chunks[i].pool == SB__POOL_HEAP)
 			(void)sb__os_map_over(arena->fd, (off_t)arena->chunks[i].offset, arena->chunks[i].len,

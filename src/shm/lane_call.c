@@ -497,6 +497,16 @@ int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_
 	return err;
 }
 
+bool sb__lane_reply_stands(struct sb__mailbox *mailbox, uint32_t lane)
+{
+	struct sb__lane_shm *l = sb__lane_at(mailbox, lane);
+	uint64_t word;
+
+	sb__barrier(); /* between taking holds and the look */
+	word = l ? sb__load_acquire(&l->word) : 0;
+	return l && SB__WORD_STATE(word) == SB__LANE_DONE && sb__lane_is_ours(sb__lane_notes(mailbox, lane), word);
+}
+
 void sb__lane_consume(struct sb__mailbox *mailbox, uint32_t lane)
 {
 	struct sb__lane_shm *l = sb__lane_at(mailbox, lane);

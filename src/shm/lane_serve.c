@@ -66,6 +66,30 @@ static int next_ready(struct sb__mailbox *m, uint32_t cursor)
 	return lane;
 }
 
+/* ── the last reply ── */
+
+/* Frees the lane's last reply block unless its reply may still be read. With replies_lock held. */
+static void drop_reply_locked(struct sb__mailbox *m, struct sb__lane_notes *notes)
+{
+	if (!notes->reply_arena && notes->reply_kept.count == 0)
+		return;
+	if (notes->reply_arena)
+		sb__arena_free(notes->reply_arena, &notes->reply_block);
+	notes->reply_arena = NULL;
+	sb__kept_drop(&notes->reply_kept);
+	atomic_fetch_sub_explicit(&m->replies_out, 1, memory_order_relaxed);
+}
+
+/* The block of the call before on this lane is done with: its caller has published another. */
+static void drop_reply(struct sb__mailbox *m, struct sb__lane_notes *notes)
+{
+	if (atomic_load_explicit(&m->replies_out, memory_order_relaxed) == 0)
+		return;
+	pthread_mutex_lock(&m->replies_lock);
+	drop_reply_locked(m, notes);
+	pthread_mutex_unlock(&m->replies_lock);
+}
+
 /* ── accepting ── */
 
 /* A BUSY lane whose caller does not want it any more. */
@@ -150,6 +174,7 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 	    !sb__cas(&l->word, word, SB__WORD_WITH(word, SB__LANE_BUSY)))
 		return false;
 	l->accepted_ns = now_ns;
+	drop_reply(m, sb__lane_notes(m, lane)); /* that its caller has published another says that it is done with the last */
 	*ret = (struct sb__accepted){
 		.lane = lane,
 		.word = SB__WORD_WITH(word, SB__LANE_BUSY),
@@ -175,6 +200,14 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 	if (err)
 		refuse(m, ret, err);
 	return !err;
+}
+
+bool sb__accepted_stands(struct sb__mailbox *mailbox, const struct sb__accepted *call)
+{
+	struct sb__lane_shm *l = sb__lane_at(mailbox, call->lane);
+
+	sb__barrier(); /* between taking holds and the look */
+	return sb__load_acquire(&l->word) == call->word;
 }
 
 int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor,
@@ -203,26 +236,6 @@ void sb__accepted_reply(struct sb__mailbox *mailbox, const struct sb__accepted *
 	sb__buf_init(buf, sb__lane_at(mailbox, call->lane)->reply, SB__INLINE_MAX);
 }
 
-/* Frees the lane's last reply block unless its reply may still be read. With replies_lock held. */
-static void drop_reply_locked(struct sb__mailbox *m, struct sb__lane_notes *notes)
-{
-	if (!notes->reply_arena)
-		return;
-	sb__arena_free(notes->reply_arena, &notes->reply_block);
-	notes->reply_arena = NULL;
-	atomic_fetch_sub_explicit(&m->replies_out, 1, memory_order_relaxed);
-}
-
-/* The block of the call before on this lane is done with: its caller has published another. */
-static void drop_reply(struct sb__mailbox *m, struct sb__lane_notes *notes)
-{
-	if (atomic_load_explicit(&m->replies_out, memory_order_relaxed) == 0)
-		return;
-	pthread_mutex_lock(&m->replies_lock);
-	drop_reply_locked(m, notes);
-	pthread_mutex_unlock(&m->replies_lock);
-}
-
 static int spill_reply(struct sb__mailbox *m, const struct sb__accepted *call, struct sb__lane_shm *l,
                        const struct sb__buf *buf, struct sb__arena *arena)
 {
@@ -248,6 +261,18 @@ static int spill_reply(struct sb__mailbox *m, const struct sb__accepted *call, s
 	pthread_mutex_unlock(&m->replies_lock);
 	atomic_fetch_add_explicit(&m->replies_out, 1, memory_order_relaxed);
 	return 0;
+}
+
+/* The arrays in the reply are kept until its caller keeps them. */
+static void keep_arrays(struct sb__mailbox *m, struct sb__accepted *call, struct sb__lane_notes *notes)
+{
+	pthread_mutex_lock(&m->replies_lock);
+	if (!notes->reply_arena)
+		atomic_fetch_add_explicit(&m->replies_out, 1, memory_order_relaxed);
+	notes->reply_kept = call->kept;
+	notes->reply_word = SB__WORD_CALL(call->word);
+	pthread_mutex_unlock(&m->replies_lock);
+	call->kept = (struct sb__kept_list){ .items = NULL };
 }
 
 /* Reply fields of a BUSY lane. False if the reply itself could not be had and the caller is told so
@@ -286,6 +311,8 @@ bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *cal
 	if (call->oneway)
 		sb__buf_truncate(buf, 0);
 	delivered = write_reply(mailbox, call, l, buf, arena) && !call->oneway;
+	if (delivered && call->kept.count > 0)
+		keep_arrays(mailbox, call, notes);
 	wanted = sb__cas(&l->word, call->word, SB__WORD_WITH(call->word, SB__LANE_DONE));
 	if (wanted) {
 		sb__lane_wake(l); /* the CAS is the full barrier between DONE and reading caller_parked */
@@ -296,6 +323,7 @@ bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *cal
 	}
 	if (call->oneway)
 		(void)sb__lane_follow(mailbox, l); /* whoever completes calls goes on looking for more */
+	sb__kept_drop(&call->kept);
 	sb__buf_free(buf);
 	sb__buf_free(&call->request);
 	return wanted && delivered;
@@ -314,7 +342,7 @@ static void each_reply(struct sb__mailbox *m, notes_fn visit)
 		struct sb__lane_shm *lanes = atomic_load_explicit(&m->blocks[k].lanes, memory_order_acquire);
 
 		for (uint32_t i = 0; lanes && i < sb__block_lanes(k); i++)
-			if (m->blocks[k].notes[i].reply_arena)
+			if (m->blocks[k].notes[i].reply_arena || m->blocks[k].notes[i].reply_kept.count > 0)
 				visit(m, &lanes[i], &m->blocks[k].notes[i]);
 	}
 	pthread_mutex_unlock(&m->replies_lock);

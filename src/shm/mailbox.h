@@ -6,6 +6,7 @@
 #include "arena.h"
 #include "bell.h"
 #include "layout.h"
+#include "space.h"
 
 /* This process's view of a mailbox. Thread-safe; lane blocks are mapped as they are needed (a private
  * mutex guards the mapping of a block, not its use). */
@@ -139,6 +140,8 @@ int sb__lane_recover(struct sb__mailbox *mailbox, uint32_t lane);
  * SB_ENOMEM, SB_ERELEASED (the session ended and its owner took the reply back: it did run). */
 int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_cache *peers,
                    struct sb__buf *ret);
+/* After the arrays in the reply were kept: is it still the caller's, so that they are what the owner sent? */
+bool sb__lane_reply_stands(struct sb__mailbox *mailbox, uint32_t lane);
 void sb__lane_consume(struct sb__mailbox *mailbox, uint32_t lane); /* DONE -> IDLE */
 
 /* ── cancelling (lane_cancel.c) ── */
@@ -172,6 +175,7 @@ struct sb__accepted {
 	uint64_t deadline_ns, trace_id;
 	bool oneway; /* nobody reads the reply */
 	struct sb__buf request;
+	struct sb__kept_list kept; /* arrays in the reply: the caller may not have them yet */
 };
 
 /* Accepts the next READY lane of this mailbox: 1 and *ret, 0 if none is left. scratch (SB__INLINE_MAX
@@ -180,6 +184,8 @@ struct sb__accepted {
  * with a refusal inside. */
 int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor,
                        void *scratch, struct sb__accepted *ret);
+/* After the arrays in the request were kept: does its caller still wait, so that they are what it sent? */
+bool sb__accepted_stands(struct sb__mailbox *mailbox, const struct sb__accepted *call);
 /* Where to write the reply: buf starts inside the lane. */
 void sb__accepted_reply(struct sb__mailbox *mailbox, const struct sb__accepted *call, struct sb__buf *buf);
 /* Publishes the reply (buf and call->request are freed); wakes the caller. Returns false if the caller had

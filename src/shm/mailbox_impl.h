@@ -20,6 +20,7 @@ struct sb__lane_notes {
 	/* Owner, under replies_lock: the block of the lane's last reply, until the caller is done with it. */
 	struct sb__arena *reply_arena;
 	struct sb__spill_shm reply_block;
+	struct sb__kept_list reply_kept; /* arrays in it */
 	uint64_t reply_word; /* the call's word, whatever its state */
 };
 

@@ -203,7 +203,7 @@ static void show(struct shown *s)
 /* The same through a tree. */
 static void replay_value(const struct example *example)
 {
-	struct sb__cursor cursor = { example->bytes, example->len, 0 };
+	struct sb__cursor cursor = { .data = example->bytes, .len = example->len };
 	struct sb__buf again;
 	sb_value *value = NULL;
 
@@ -219,7 +219,7 @@ static void replay_value(const struct example *example)
 
 static void replay(const struct example *example, bool same_bytes)
 {
-	struct shown s = { .cursor = { example->bytes, example->len, 0 } };
+	struct shown s = { .cursor = { .data = example->bytes, .len = example->len } };
 	struct sb__cursor skipped = s.cursor;
 
 	sb__buf_init(&s.again, NULL, 0);

@@ -129,7 +129,7 @@ static void test_request_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		struct sb__cursor cursor = { (const uint8_t *)bad[i].bytes, bad[i].len, 0 };
+		struct sb__cursor cursor = { .data = (const uint8_t *)bad[i].bytes, .len = bad[i].len };
 
 		assert_int_equal(sb__request_decode(&cursor, &head), SB_EPROTOCOL);
 	}

@@ -249,7 +249,7 @@ static void test_depth(void **state)
 	sb__buf_init(&buf, NULL, 0);
 	sb__value_encode(deepest, &buf);
 	assert_int_equal(buf.error, 0);
-	cursor = (struct sb__cursor){ buf.data, buf.len, 0 };
+	cursor = (struct sb__cursor){ .data = buf.data, .len = buf.len };
 	assert_int_equal(sb__value_decode(&cursor, "s", &v), 0);
 	assert_int_equal(cursor.pos, buf.len);
 	sb_value_free(v);
@@ -260,7 +260,7 @@ static void test_depth(void **state)
 		for (size_t i = 0; i < depth; i++)
 			sb__put_array(&buf, 1);
 		sb__put_null(&buf);
-		cursor = (struct sb__cursor){ buf.data, buf.len, 0 };
+		cursor = (struct sb__cursor){ .data = buf.data, .len = buf.len };
 		assert_int_equal(sb__value_decode(&cursor, "s", &v), SB_ETOODEEP);
 		assert_int_equal(sb__skip(&cursor), 0);
 		assert_int_equal(cursor.pos, buf.len);
@@ -273,7 +273,7 @@ static void test_encode_gives_the_same_bytes(void **state)
 	static const uint8_t bytes[] = { 0xa2, 0x61, 0x61, 0xd9, 0x53, 0x42, 0x82, 0x01,
 		                         0xfb, 0x3f, 0xf0, 0,    0,    0,    0,    0,
 		                         0,    0x20, 0x83, 0xf6, 0xf5, 0x42, 0,    0xff };
-	struct sb__cursor cursor = { bytes, sizeof(bytes), 0 };
+	struct sb__cursor cursor = { .data = bytes, .len = sizeof(bytes) };
 	struct sb__buf buf;
 	sb_value *v;
 
@@ -302,7 +302,7 @@ static void test_every_prefix_is_refused(void **state)
 	sb__value_encode(v, &buf);
 	for (size_t n = 0; n < buf.len; n++) {
 		uint8_t *copy = malloc(n ? n : 1);
-		struct sb__cursor cursor = { copy, n, 0 };
+		struct sb__cursor cursor = { .data = copy, .len = n };
 
 		memcpy(copy, buf.data, n);
 		assert_int_equal(sb__value_decode(&cursor, "s", &out), SB_EPROTOCOL);

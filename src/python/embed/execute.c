@@ -427,7 +427,7 @@ static const char *unusable(const struct sb__table *table, int *ret_code)
 uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
                      size_t request_len, struct sb__buf *reply)
 {
-	struct sb__cursor cursor = { request, request_len, 0 };
+	struct sb__cursor cursor = { .data = request, .len = request_len };
 	struct sb__running running;
 	struct run run;
 	struct sb__gil gil;
