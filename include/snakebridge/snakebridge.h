@@ -4,6 +4,7 @@
 #define SNAKEBRIDGE_H
 
 #include "snakebridge/array.h"
+#include "snakebridge/async.h"
 #include "snakebridge/bridge.h"
 #include "snakebridge/call.h"
 #include "snakebridge/config.h"

@@ -4,6 +4,7 @@
 
 #include "fail.h"
 #include "ops.h"
+#include "request.h"
 #include "snakebridge/snakebridge.h"
 #include "value_impl.h"
 
@@ -69,7 +70,7 @@ static int check_arguments(const struct shape *shape, const sb_args *args)
 	return 0;
 }
 
-static int check(const sb_request *r)
+int sb__request_check(const sb_request *r)
 {
 	const struct shape *shape;
 
@@ -97,7 +98,7 @@ int sb_invoke(sb_session *session, const sb_request *request, sb_value **ret_val
 
 	if (!request)
 		return refuse("sb_invoke: request is NULL");
-	err = check(request);
+	err = sb__request_check(request);
 	if (!err)
 		err = sb__invoke(session, request, ret_value);
 	sb_args_free(request->args);

@@ -18,6 +18,8 @@
 #include "fail.h"
 #include "os_linux.h"
 
+#define IDLE_LANES_MAX 64 /* of one session, kept for further calls */
+
 static _Atomic uint64_t serials = 1;
 
 /* ── a thread's lanes ── */
@@ -129,30 +131,83 @@ static int check_quota_locked(const struct sb__attachment *a)
 	if (!header->max_lanes_per_process || claimed < header->max_lanes_per_process)
 		return 0;
 	return sb__fail(SB_ELANES,
-	                "%u threads of this process use session \"%s\" already, its quota "
-	                "(max_lanes_per_process): let some "
-	                "end, or raise it where the session's objects live",
+	                "%u threads and calls in flight of this process use session \"%s\" already, its "
+	                "quota (max_lanes_per_process): let some end, or raise it where the session's objects "
+	                "live",
 	                claimed, header->session_id);
+}
+
+static int claim_locked(struct sb__attachment *a, uint32_t *ret_lane)
+{
+	struct sb__core *core = a->core;
+	int err = check_quota_locked(a);
+
+	if (!err)
+		err = sb__lane_claim(a->mailbox, core->self.slot, core->self.generation, ret_lane);
+	if (!err)
+		a->lanes_claimed[*ret_lane / 64] |= UINT64_C(1) << (*ret_lane % 64);
+	return err;
+}
+
+static bool idle_lane_locked(struct sb__attachment *a, uint32_t *ret_lane)
+{
+	for (uint32_t w = 0; a->idle_count && w < SB__LANES_MAX / 64; w++) {
+		if (!a->lanes_idle[w])
+			continue;
+		*ret_lane = w * 64 + (uint32_t)__builtin_ctzll(a->lanes_idle[w]);
+		a->lanes_idle[w] &= a->lanes_idle[w] - 1;
+		a->idle_count--;
+		return true;
+	}
+	return false;
 }
 
 static int claim_lane(struct sb__attachment *a, struct lane_entry *e)
 {
 	struct sb__core *core = a->core;
 	uint32_t lane;
-	int err;
+	int err = 0;
 
 	pthread_mutex_lock(&core->lock);
-	err = check_quota_locked(a);
-	if (!err)
-		err = sb__lane_claim(a->mailbox, core->self.slot, core->self.generation, &lane);
+	if (!idle_lane_locked(a, &lane))
+		err = claim_locked(a, &lane);
 	if (!err) {
-		a->lanes_claimed[lane / 64] |= UINT64_C(1) << (lane % 64);
 		e->serial = a->serial;
 		e->core = core;
 		e->lane = lane;
 	}
 	pthread_mutex_unlock(&core->lock);
 	return err;
+}
+
+int sb__pool_lane_take(struct sb__attachment *a, uint32_t *ret_lane)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&a->core->lock);
+	if (!idle_lane_locked(a, ret_lane))
+		err = claim_locked(a, ret_lane);
+	pthread_mutex_unlock(&a->core->lock);
+	return err;
+}
+
+void sb__pool_lane_give_locked(struct sb__attachment *a, uint32_t lane, bool lost)
+{
+	uint64_t bit = UINT64_C(1) << (lane % 64);
+
+	if (lost) {
+		a->lanes_claimed[lane / 64] &= ~bit;
+	} else if (a->idle_count >= IDLE_LANES_MAX) {
+		give_back(a, lane);
+	} else {
+		a->lanes_idle[lane / 64] |= bit;
+		a->idle_count++;
+	}
+}
+
+struct sb__bell *sb__attachment_bell(struct sb__attachment *a)
+{
+	return a->hosted ? sb__host_bell(a->core) : &a->peer->bell;
 }
 
 int sb__thread_lane(struct sb__attachment *a, uint32_t *ret_lane)
@@ -330,12 +385,12 @@ void sb__attachment_put_locked(struct sb__attachment *a)
 	if (!a || --a->refs > 0)
 		return;
 	unlink_locked(a);
+	for (uint32_t i = 0; i < SB__LANES_MAX; i++)
+		if (a->lanes_claimed[i / 64] & (UINT64_C(1) << (i % 64)))
+			sb__lane_unclaim(a->mailbox, i);
 	if (a->hosted) {
 		sb__hosted_put(a->hosted);
 	} else {
-		for (uint32_t i = 0; i < SB__LANES_MAX; i++)
-			if (a->lanes_claimed[i / 64] & (UINT64_C(1) << (i % 64)))
-				sb__lane_unclaim(a->mailbox, i);
 		sb__mailbox_detach(a->mailbox);
 		peer_put_locked(a->core, a->peer);
 	}

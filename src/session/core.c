@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "core.h"
 #include "fail.h"
+#include "notify.h"
 #include "os_linux.h"
 #include "sweep.h"
 
@@ -38,10 +39,12 @@ static void lock_all(void)
 		if (core->arena)
 			sb__arena_fork_before(core->arena);
 	}
+	sb__notify_before_fork();
 }
 
-static void unlock_all(void (*arena_fork)(struct sb__arena *arena))
+static void unlock_all(void (*arena_fork)(struct sb__arena *arena), bool child)
 {
+	sb__notify_after_fork(child);
 	for (struct sb__core *core = registry; core; core = core->next) {
 		if (core->arena)
 			arena_fork(core->arena);
@@ -52,7 +55,7 @@ static void unlock_all(void (*arena_fork)(struct sb__arena *arena))
 
 static void unlock_all_in_parent(void)
 {
-	unlock_all(sb__arena_fork_parent);
+	unlock_all(sb__arena_fork_parent, false);
 }
 
 /* A rejoin may wait long for a session to start, so fork() does not wait for it; the child begins anew. */
@@ -60,7 +63,7 @@ static void unlock_all_in_child(void)
 {
 	for (struct sb__core *core = registry; core; core = core->next)
 		pthread_mutex_init(&core->rejoin_lock, NULL);
-	unlock_all(sb__arena_fork_child);
+	unlock_all(sb__arena_fork_child, true);
 	sb__serve_forked_child();
 }
 
@@ -428,12 +431,24 @@ static bool unregister(sb_bridge *bridge)
 	return last;
 }
 
+static bool any_open(void)
+{
+	bool any;
+
+	pthread_mutex_lock(&registry_lock);
+	any = registry != NULL;
+	pthread_mutex_unlock(&registry_lock);
+	return any;
+}
+
 void sb__core_close(sb_bridge *bridge)
 {
 	if (!bridge)
 		return;
 	close_sessions(bridge);
 	if (unregister(bridge)) {
+		if (!any_open())
+			sb__notify_stop();
 		if (detach(bridge->core))
 			core_free(bridge->core);
 	}

@@ -51,7 +51,9 @@ struct sb__attachment {
 	struct sb__mailbox *mailbox;
 	struct sb__peer *peer;                      /* NULL where hosted */
 	struct sb__hosted *hosted;                  /* this process is the designated owner */
-	uint64_t lanes_claimed[SB__LANES_MAX / 64]; /* by threads of this process; under core->lock */
+	uint64_t lanes_claimed[SB__LANES_MAX / 64]; /* by this process; under core->lock, as the next */
+	uint64_t lanes_idle[SB__LANES_MAX / 64];    /* of these: no thread's, for calls that nobody waits for */
+	unsigned idle_count;
 };
 
 /* One bridge directory in this process; shared by all its handles. */
@@ -93,6 +95,7 @@ struct sb_session {
 	struct sb__attachment
 		*retired[8]; /* superseded incarnations, kept until close: threads may be in them */
 	unsigned retired_count;
+	struct sb_future *futures; /* calls in flight by this handle; under core->lock */
 	uint64_t uid;
 	uint64_t last_incarnation; /* seen last, to tell what became of it */
 	uint32_t handle;
@@ -134,6 +137,12 @@ bool sb__attachment_owner_alive(struct sb__attachment *attachment); /* slow ques
 int sb__thread_lane(struct sb__attachment *attachment, uint32_t *ret_lane);
 /* The lane is no longer this thread's (abandoned). */
 void sb__thread_lane_lost(struct sb__attachment *attachment);
+
+/* A lane for one call that no thread waits for, and giving it back (lost: it was abandoned, and is no longer ours). */
+int sb__pool_lane_take(struct sb__attachment *attachment, uint32_t *ret_lane);
+void sb__pool_lane_give_locked(struct sb__attachment *attachment, uint32_t lane, bool lost);
+/* The bell of the process that serves it, this one's own included. */
+struct sb__bell *sb__attachment_bell(struct sb__attachment *attachment);
 
 /* ── session.c ── */
 

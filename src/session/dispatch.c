@@ -20,61 +20,51 @@
 #include "message.h"
 #include "os_linux.h"
 #include "value_impl.h"
-
-/* One call on its way. */
-struct call {
-	sb_session *session;
-	const sb_request *request;
-	uint64_t trace_id, deadline_ns;
-	uint32_t timeout_ms;
-	char label[SB__LABEL_MAX];
-};
+#include "way.h"
 
 /* ── errors of calls ── */
 
-static int refused(const struct call *c, int code)
+int sb__way_refused(const struct sb__way *c, int code)
 {
 	sb__fail_set_outcome(SB_OUTCOME_REFUSED);
 	sb__fail_set_trace(c->trace_id);
 	return code;
 }
 
-static int mismatch(const struct call *c, const char *ref_session, const char *role)
+static int mismatch(const struct sb__way *c, const char *ref_session, const char *role)
 {
 	int err = sb__fail(SB_EREFSESSION,
 	                   "%s: the %s is a ref of session \"%s\", but the call goes to session \"%s\": use "
 	                   "it in its own session",
-	                   c->label, role, ref_session, c->session->id);
+	                   c->label, role, ref_session, c->id);
 
-	sb__fail_set_sessions(c->session->id, ref_session);
-	return refused(c, err);
+	sb__fail_set_sessions(c->id, ref_session);
+	return sb__way_refused(c, err);
 }
 
-static int check_references(const struct call *c)
+static int check_references(const struct sb__way *c)
 {
 	const sb_ref *target = c->request->target;
 	const struct sb_args *args = c->request->args;
 
-	if (target && strcmp(target->session_id, c->session->id) != 0)
+	if (target && strcmp(target->session_id, c->id) != 0)
 		return mismatch(c, target->session_id, "target");
 	for (size_t i = 0; args && i < args->ref_count; i++)
-		if (strcmp(args->refs[i].session_id, c->session->id) != 0)
+		if (strcmp(args->refs[i].session_id, c->id) != 0)
 			return mismatch(c, args->refs[i].session_id, "argument");
-	return sb__arrays_check(c->session->core, args) ? refused(c, SB_EINVAL) : 0;
+	return sb__arrays_check(c->session->core, args) ? sb__way_refused(c, SB_EINVAL) : 0;
 }
 
-#define AGAIN 1 /* nothing ran, and the session may have moved to another incarnation */
-
-/* A ref of another incarnation than this handle is at: says what ended it. AGAIN: nothing did, the session moved on to it
+/* A ref of another incarnation than this handle is at: says what ended it. SB__AGAIN: nothing did, the session moved on to it
  * and we have not noticed. */
-static int stale(const struct call *c, uint64_t incarnation)
+static int stale(const struct sb__way *c, uint64_t incarnation)
 {
-	int err = sb__incarnation_explain(c->session->core, c->session->id, incarnation, c->label);
+	int err = sb__incarnation_explain(c->session->core, c->id, incarnation, c->label);
 
-	return err ? refused(c, err) : AGAIN;
+	return err ? sb__way_refused(c, err) : SB__AGAIN;
 }
 
-static int check_incarnations(const struct call *c, const struct sb__attachment *a)
+static int check_incarnations(const struct sb__way *c, const struct sb__attachment *a)
 {
 	const sb_ref *target = c->request->target;
 	const struct sb_args *args = c->request->args;
@@ -87,50 +77,51 @@ static int check_incarnations(const struct call *c, const struct sb__attachment 
 	return 0;
 }
 
-static int timed_out(const struct call *c, int outcome)
+static int timed_out(const struct sb__way *c, int outcome)
 {
 	int err = outcome == SB_OUTCOME_REFUSED ? sb__fail(SB_ETIMEOUT,
 	                                                   "%s: not started within %u ms, so nothing ran "
 	                                                   "(the designated owner of session \"%s\" is busy)",
-	                                                   c->label, c->timeout_ms, c->session->id)
+	                                                   c->label, c->timeout_ms, c->id)
 	                                        : sb__fail(SB_ETIMEOUT,
 	                                                   "%s: no reply within %u ms; it was running in "
 	                                                   "session \"%s\" and may still finish",
-	                                                   c->label, c->timeout_ms, c->session->id);
+	                                                   c->label, c->timeout_ms, c->id);
 
 	sb__fail_set_outcome(outcome);
-	sb__fail_set_sessions(c->session->id, NULL);
+	sb__fail_set_sessions(c->id, NULL);
 	sb__fail_set_trace(c->trace_id);
 	return err;
 }
 
-static int cancelled(const struct call *c)
+static int cancelled(const struct sb__way *c)
 {
 	int err = sb__fail(SB_ECANCELLED, "%s: cancelled before it began, so nothing ran", c->label);
 
-	sb__fail_set_sessions(c->session->id, NULL);
-	return refused(c, err);
+	sb__fail_set_sessions(c->id, NULL);
+	return sb__way_refused(c, err);
 }
 
-static int died(const struct call *c, struct sb__attachment *a, int outcome)
+static int died(const struct sb__way *c, struct sb__attachment *a, int outcome)
 {
 	int err;
 
-	sb__session_note_death(c->session, a);
+	if (c->session)
+		sb__session_note_death(c->session, a);
 	err = sb__fail(SB_EOWNERDIED,
 	               "%s: the designated owner (pid %d) of session \"%s\" died%s; its objects are gone: "
 	               "make them again",
-	               c->label, (int)sb__mailbox_header(a->mailbox)->owner.pid, c->session->id,
+	               c->label, (int)sb__mailbox_header(a->mailbox)->owner.pid, c->id,
 	               outcome == SB_OUTCOME_UNKNOWN ? " while the call was running, so it may have run"
 	                                             : " before the call started");
 
 	sb__fail_set_outcome(outcome);
-	sb__fail_set_sessions(c->session->id, NULL);
+	sb__fail_set_sessions(c->id, NULL);
 	sb__fail_set_trace(c->trace_id);
 	return err;
 }
 
-static int ended(const struct call *c, struct sb__attachment *a, int outcome)
+static int ended(const struct sb__way *c, struct sb__attachment *a, int outcome)
 {
 	unsigned state = sb__mailbox_state(a->mailbox);
 	bool expired = state == SB__MAILBOX_EXPIRED;
@@ -140,17 +131,17 @@ static int ended(const struct call *c, struct sb__attachment *a, int outcome)
 		return died(c, a, outcome);
 	err = sb__fail(expired ? SB_EEXPIRED : SB_ERELEASED,
 	               "%s: session \"%s\" was %s%s; open it again, its old refs are gone", c->label,
-	               c->session->id, expired ? "idle for its TTL and expired" : "released",
+	               c->id, expired ? "idle for its TTL and expired" : "released",
 	               outcome == SB_OUTCOME_UNKNOWN ? " while the call was running" : "");
 	sb__fail_set_outcome(outcome);
-	sb__fail_set_sessions(c->session->id, NULL);
+	sb__fail_set_sessions(c->id, NULL);
 	sb__fail_set_trace(c->trace_id);
 	return err;
 }
 
 /* ── here ── */
 
-static int finish(const struct call *c, struct sb__attachment *a, const struct sb__buf *reply,
+static int finish(const struct sb__way *c, struct sb__attachment *a, const struct sb__buf *reply,
                   sb_value **ret_value)
 {
 	int err;
@@ -159,7 +150,7 @@ static int finish(const struct call *c, struct sb__attachment *a, const struct s
 		err = sb__fail(reply->error, "%s: the reply could not be taken", c->label);
 		sb__fail_set_outcome(SB_OUTCOME_EXCEPTION);
 	} else {
-		err = sb__reply_decode_shared(reply->data, reply->len, c->session->id,
+		err = sb__reply_decode_shared(reply->data, reply->len, c->id,
 		                              sb__space_blocks(c->session->core->space), ret_value);
 	}
 	/* The end of a session cancels what waits for its turn: say why. */
@@ -168,12 +159,12 @@ static int finish(const struct call *c, struct sb__attachment *a, const struct s
 		return ended(c, a, SB_OUTCOME_REFUSED);
 	if (err) {
 		sb__fail_set_trace(c->trace_id);
-		sb__fail_set_sessions(c->session->id, NULL);
+		sb__fail_set_sessions(c->id, NULL);
 	}
 	return err;
 }
 
-static int call_here(const struct call *c, struct sb__attachment *a, sb_value **ret_value)
+static int call_here(const struct sb__way *c, struct sb__attachment *a, sb_value **ret_value)
 {
 	uint8_t request_memory[1024], reply_memory[1024];
 	struct sb__kept_list kept = { .items = NULL };
@@ -181,12 +172,12 @@ static int call_here(const struct call *c, struct sb__attachment *a, sb_value **
 	int err;
 
 	if (sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
-		return AGAIN; /* another process ended it just now; our keeper will see that in a moment */
+		return SB__AGAIN; /* another process ended it just now; our keeper will see that in a moment */
 	sb__buf_init(&request, request_memory, sizeof(request_memory));
 	sb__buf_init(&reply, reply_memory, sizeof(reply_memory));
 	sb__request_encode(&request, c->request);
 	if (request.error) {
-		err = refused(c, sb__fail(request.error, "%s: the arguments cannot be sent", c->label));
+		err = sb__way_refused(c, sb__fail(request.error, "%s: the arguments cannot be sent", c->label));
 	} else {
 		sb__mailbox_touch(a->mailbox);
 		err = sb__hosted_execute(a->hosted, c->trace_id, &request, &reply, &kept);
@@ -202,7 +193,7 @@ static int call_here(const struct call *c, struct sb__attachment *a, sb_value **
 /* ── both ways ── */
 
 /* A session that was idle for its TTL has ended, also where nobody had the time to end it. */
-static int check_idle(const struct call *c, struct sb__attachment *a)
+static int check_idle(const struct sb__way *c, struct sb__attachment *a)
 {
 	uint64_t ttl_ms = sb__mailbox_header(a->mailbox)->ttl_ms;
 	uint64_t last = sb__load(&sb__mailbox_control(a->mailbox)->last_access_ms), now = sb__now_coarse_ms();
@@ -210,33 +201,30 @@ static int check_idle(const struct call *c, struct sb__attachment *a)
 
 	if (!ttl_ms || now <= last || now - last < ttl_ms)
 		return 0;
-	if (sb__store_session_get(c->session->core->store, c->session->id, &rec) == 1 &&
+	if (sb__store_session_get(c->session->core->store, c->id, &rec) == 1 &&
 	    rec.incarnation == a->incarnation && sb__session_expire_idle(c->session->core, &rec) == 1)
-		return AGAIN;
+		return SB__AGAIN;
 	return 0;
 }
 
 /* ── through the mailbox ── */
 
-static bool alive(void *arg)
+bool sb__way_alive(void *arg)
 {
 	return sb__attachment_owner_alive(arg);
 }
 
-static int take_reply(const struct call *c, struct sb__attachment *a, uint32_t lane, sb_value **ret_value)
+int sb__way_take(const struct sb__way *c, struct sb__attachment *a, uint32_t lane, struct sb__buf *reply,
+                 sb_value **ret_value)
 {
-	uint8_t memory[SB__INLINE_MAX];
 	sb_value *value = NULL;
-	struct sb__buf reply;
-	int err;
+	int err = sb__lane_reply(a->mailbox, lane, c->session->core->arenas, reply);
 
-	sb__buf_init(&reply, memory, sizeof(memory));
-	err = sb__lane_reply(a->mailbox, lane, c->session->core->arenas, &reply);
 	if (err) {
 		sb__fail_set_outcome(SB_OUTCOME_UNKNOWN); /* it ran, but what it gave is lost */
 		sb__fail_set_trace(c->trace_id);
 	} else {
-		err = finish(c, a, &reply, ret_value ? &value : NULL);
+		err = finish(c, a, reply, ret_value ? &value : NULL);
 	}
 	/* Arrays are kept now. If the owner took the reply back before, they may be others' by now. */
 	if ((err == SB_EPROTOCOL || sb__value_has_arrays(value)) && !sb__lane_reply_stands(a->mailbox, lane)) {
@@ -244,13 +232,24 @@ static int take_reply(const struct call *c, struct sb__attachment *a, uint32_t l
 		err = ended(c, a, SB_OUTCOME_UNKNOWN);
 	}
 	sb__lane_consume(a->mailbox, lane);
-	sb__buf_free(&reply);
 	if (!err && ret_value)
 		*ret_value = value;
 	return err;
 }
 
-static void limit_request(const struct call *c, struct sb__attachment *a, struct sb__buf *buf)
+static int take_reply(const struct sb__way *c, struct sb__attachment *a, uint32_t lane, sb_value **ret_value)
+{
+	uint8_t memory[SB__INLINE_MAX];
+	struct sb__buf reply;
+	int err;
+
+	sb__buf_init(&reply, memory, sizeof(memory));
+	err = sb__way_take(c, a, lane, &reply, ret_value);
+	sb__buf_free(&reply);
+	return err;
+}
+
+static void limit_request(const struct sb__way *c, struct sb__attachment *a, struct sb__buf *buf)
 {
 	uint64_t ours = sb__core_number(c->session->core, SB__CONFIG_MAX_REQUEST_BYTES);
 	uint64_t theirs = sb__mailbox_header(a->mailbox)->max_request_bytes;
@@ -261,71 +260,93 @@ static void limit_request(const struct call *c, struct sb__attachment *a, struct
 		buf->limit = ours;
 }
 
-static int post(const struct call *c, struct sb__attachment *a, uint32_t lane, enum sb__lane_result *ret)
+int sb__way_encode(const struct sb__way *c, struct sb__attachment *a, uint32_t lane, struct sb__buf *buf)
 {
-	struct sb__lane_post post = { .deadline_ns = c->deadline_ns,
-		                      .trace_id = c->trace_id,
-		                      .label = c->label,
-		                      .arena = c->session->core->arena };
+	int err;
+
+	sb__lane_request(a->mailbox, lane, buf);
+	limit_request(c, a, buf);
+	sb__request_encode(buf, c->request);
+	if (!buf->error)
+		return 0;
+	err = buf->error == SB_ETOOBIG
+	              ? sb__fail(buf->error,
+	                         "%s: the request takes more than %zu bytes (max_request_bytes): send it in "
+	                         "parts, or raise the quota here and where the session's objects live",
+	                         c->label, buf->limit)
+	              : sb__fail(buf->error, "%s: the arguments cannot be sent (%zu bytes or more)", c->label,
+	                         buf->len);
+	sb__buf_free(buf);
+	return sb__way_refused(c, err);
+}
+
+struct sb__lane_post sb__way_post(const struct sb__way *c)
+{
+	return (struct sb__lane_post){ .deadline_ns = c->deadline_ns,
+		                       .trace_id = c->trace_id,
+		                       .label = c->label,
+		                       .arena = c->session->core->arena };
+}
+
+static int post(const struct sb__way *c, struct sb__attachment *a, uint32_t lane, enum sb__lane_result *ret)
+{
+	struct sb__lane_post post = sb__way_post(c);
 	/* A host program's Python thread may come here from C code with the GIL held; whoever answers may need it. */
 	const struct sb__engine *engine = sb__engine_loaded();
 	struct sb__buf buf;
 	void *gil;
-	int err;
+	int err = sb__way_encode(c, a, lane, &buf);
 
-	sb__lane_request(a->mailbox, lane, &buf);
-	limit_request(c, a, &buf);
-	sb__request_encode(&buf, c->request);
-	if (buf.error == SB_ETOOBIG) {
-		err = sb__fail(buf.error,
-		               "%s: the request takes more than %zu bytes (max_request_bytes): send it in "
-		               "parts, or raise "
-		               "the quota here and where the session's objects live",
-		               c->label, buf.limit);
-		sb__buf_free(&buf);
-		return refused(c, err);
-	}
-	if (buf.error) {
-		err = sb__fail(buf.error, "%s: the arguments cannot be sent (%zu bytes or more)", c->label,
-		               buf.len);
-		sb__buf_free(&buf);
-		return refused(c, err);
-	}
+	if (err)
+		return err;
 	gil = engine ? engine->gil_release() : NULL;
-	err = sb__lane_call(a->mailbox, &a->peer->bell, lane, &buf, &post, alive, a, ret);
+	err = sb__lane_call(a->mailbox, &a->peer->bell, lane, &buf, &post, sb__way_alive, a, ret);
 	if (gil)
 		engine->gil_restore(gil);
-	return err ? refused(c, err) : 0;
+	return err ? sb__way_refused(c, err) : 0;
 }
 
-static int call_there(const struct call *c, struct sb__attachment *a, sb_value **ret_value)
+int sb__way_failed(const struct sb__way *c, struct sb__attachment *a, enum sb__lane_result result)
+{
+	switch (result) {
+	case SB__LANE_NOT_STARTED: return timed_out(c, SB_OUTCOME_REFUSED);
+	case SB__LANE_DIED_NOT_STARTED: return died(c, a, SB_OUTCOME_REFUSED);
+	case SB__LANE_DIED_MAYBE: return died(c, a, SB_OUTCOME_UNKNOWN);
+	case SB__LANE_ENDED: return ended(c, a, SB_OUTCOME_REFUSED);
+	case SB__LANE_WAS_CANCELLED: return cancelled(c);
+	case SB__LANE_REPLIED:
+	case SB__LANE_MAYBE: break;
+	}
+	if (sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
+		return ended(c, a, SB_OUTCOME_UNKNOWN);
+	return timed_out(c, SB_OUTCOME_UNKNOWN);
+}
+
+static int call_there(const struct sb__way *c, struct sb__attachment *a, sb_value **ret_value)
 {
 	enum sb__lane_result result;
 	uint32_t lane;
 	int err;
 
 	if (sb__bell_owner_died(&a->peer->bell) || sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
-		return AGAIN;
+		return SB__AGAIN;
 	err = sb__thread_lane(a, &lane);
 	if (err)
-		return refused(c, err);
+		return sb__way_refused(c, err);
 	sb__mailbox_touch(a->mailbox);
 	err = post(c, a, lane, &result);
 	if (err)
 		return err;
-	switch (result) {
-	case SB__LANE_REPLIED: return take_reply(c, a, lane, ret_value);
-	case SB__LANE_NOT_STARTED: return timed_out(c, SB_OUTCOME_REFUSED);
-	case SB__LANE_DIED_NOT_STARTED: return died(c, a, SB_OUTCOME_REFUSED);
-	case SB__LANE_DIED_MAYBE: sb__thread_lane_lost(a); return died(c, a, SB_OUTCOME_UNKNOWN);
-	case SB__LANE_ENDED: return ended(c, a, SB_OUTCOME_REFUSED);
-	case SB__LANE_WAS_CANCELLED: return cancelled(c);
-	case SB__LANE_MAYBE: break;
-	}
-	sb__thread_lane_lost(a);
-	if (sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
-		return ended(c, a, SB_OUTCOME_UNKNOWN);
-	return timed_out(c, SB_OUTCOME_UNKNOWN);
+	if (result == SB__LANE_REPLIED)
+		return take_reply(c, a, lane, ret_value);
+	if (result == SB__LANE_DIED_MAYBE || result == SB__LANE_MAYBE)
+		sb__thread_lane_lost(a);
+	return sb__way_failed(c, a, result);
+}
+
+static int call(struct sb__way *c, struct sb__attachment *a, void *ret_value)
+{
+	return a->hosted ? call_here(c, a, ret_value) : call_there(c, a, ret_value);
 }
 
 /* ── the way ── */
@@ -337,18 +358,18 @@ static bool creates(const sb_request *request)
 
 /* The session has no designated owner. What became of the target's own incarnation comes first: it may have ended
  * otherwise, long before, or never have been. */
-static int why_not(const struct call *c, int code)
+static int why_not(const struct sb__way *c, int code)
 {
 	const sb_ref *target = c->request->target;
 	int why = 0;
 
 	if (target && code == SB_EOWNERDIED)
-		why = sb__incarnation_explain(c->session->core, c->session->id, target->incarnation,
+		why = sb__incarnation_explain(c->session->core, c->id, target->incarnation,
 		                              c->label);
 	return why ? why : code;
 }
 
-static int send(struct call *c, sb_value **ret_value)
+static int send(struct sb__way *c)
 {
 	struct sb__attachment *a;
 	int err = check_references(c);
@@ -359,22 +380,22 @@ static int send(struct call *c, sb_value **ret_value)
 	for (;;) {
 		err = sb__session_enter(c->session);
 		if (err)
-			return refused(c, err);
+			return sb__way_refused(c, err);
 		a = atomic_load_explicit(&c->session->attached, memory_order_acquire);
-		err = a ? check_incarnations(c, a) : AGAIN;
-		if (err && err != AGAIN)
+		err = a ? check_incarnations(c, a) : SB__AGAIN;
+		if (err && err != SB__AGAIN)
 			return err;
 		if (!err)
 			err = check_idle(c, a);
 		if (!err)
-			err = a->hosted ? call_here(c, a, ret_value) : call_there(c, a, ret_value);
+			err = c->deliver(c, a, c->arg);
 		if (a && a->hosted && err == SB_ERELEASED)
-			err = AGAIN; /* ended under us: the store knows why */
-		if (err != AGAIN)
+			err = SB__AGAIN; /* ended under us: the store knows why */
+		if (err != SB__AGAIN)
 			return err;
 		err = sb__session_recover(c->session, a, creates(c->request));
 		if (err)
-			return refused(c, why_not(c, err));
+			return sb__way_refused(c, why_not(c, err));
 	}
 }
 
@@ -419,7 +440,7 @@ uint64_t sb__call_trace(void)
 	return trace_now;
 }
 
-static int invoke(struct call *c, sb_session *named, sb_value **ret_value)
+static int begin(struct sb__way *c, sb_session *named)
 {
 	const sb_request *request = c->request;
 	int err;
@@ -427,24 +448,32 @@ static int invoke(struct call *c, sb_session *named, sb_value **ret_value)
 	snprintf(c->label, sizeof(c->label), "%s %s", verb_name(request->verb),
 	         request->name ? request->name : "");
 	if (request->args && request->args->error)
-		return refused(c, sb__fail(request->args->error, "%s: %s", c->label, request->args->message));
+		return sb__way_refused(c, sb__fail(request->args->error, "%s: %s", c->label,
+		                                   request->args->message));
 	err = sb__resolve(named, request->target, &c->session);
 	if (err)
-		return refused(c, err);
+		return sb__way_refused(c, err);
+	c->id = c->session->id;
 	c->timeout_ms = timeout_of(c->session, request);
 	c->deadline_ns = sb__now_ns() + c->timeout_ms * UINT64_C(1000000);
-	return send(c, ret_value);
+	return send(c);
+}
+
+int sb__way_go(struct sb__way *c, sb_session *named)
+{
+	uint64_t outer = trace_now; /* Python that runs here may call in turn */
+	int err;
+
+	c->trace_id = c->request->trace_id ? c->request->trace_id : make_trace();
+	trace_now = c->trace_id;
+	err = begin(c, named);
+	trace_now = outer;
+	return err;
 }
 
 int sb__invoke(sb_session *named, const sb_request *request, sb_value **ret_value)
 {
-	struct call c = { .request = request,
-		          .trace_id = request->trace_id ? request->trace_id : make_trace() };
-	uint64_t outer = trace_now; /* Python that runs here may call in turn */
-	int err;
+	struct sb__way c = { .request = request, .deliver = call, .arg = ret_value };
 
-	trace_now = c.trace_id;
-	err = invoke(&c, named, ret_value);
-	trace_now = outer;
-	return err;
+	return sb__way_go(&c, named);
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "snakebridge/async.h"
 #include "snakebridge/bridge.h"
 #include "snakebridge/call.h"
 #include "snakebridge/session.h"
@@ -40,6 +41,14 @@ int sb__invoke(sb_session *session, const sb_request *request, sb_value **ret_va
 /* arrays.c: the shared blocks of a session's bridge; session NULL: the thread's current one. */
 struct sb__blocks;
 int sb__session_blocks(sb_session *session, const struct sb__blocks **ret);
+
+/* future.c: a call in flight. sb__call_start() does not consume request->args. Wait: 1 not yet; 0 and a value; or an error. */
+int sb__call_start(sb_session *session, const sb_request *request, sb_future **ret);
+int sb__future_wait(sb_future *future, uint32_t timeout_ms, sb_value **ret_value);
+int sb__future_poll(sb_future *future);
+int sb__future_cancel(sb_future *future, int *ret_level);
+int sb__future_fd(sb_future *future, int *ret_fd);
+void sb__future_free(sb_future *future);
 
 /* cancel.c */
 int sb__session_cancel(sb_session *session, uint64_t trace_id, int *ret_level);

@@ -23,6 +23,7 @@
 #include "ids.h"
 #include "note.h"
 #include "os_linux.h"
+#include "way.h"
 
 #define UNWANTED_MS 10000 /* how long a dedicated session waits for its first owner */
 
@@ -72,6 +73,7 @@ void sb__session_close_locked(sb_session *session)
 		at = &(*at)->next;
 	if (*at)
 		*at = session->next;
+	sb__futures_drop_locked(session);
 	drop_attachments_locked(session); /* first: the reaper looks for the lanes of owners only */
 	disown_locked(session);
 	free(session);

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Calls without waiting: futures, that are waited for later or from an event loop.
+ *
+ * Errors of the call itself are those of sb_invoke(), see snakebridge/call.h.
+ */
+#ifndef SNAKEBRIDGE_ASYNC_H
+#define SNAKEBRIDGE_ASYNC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "snakebridge/call.h"
+#include "snakebridge/visibility.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ── futures ── */
+
+/* A call in flight. Used by one thread at a time. */
+typedef struct sb_future sb_future;
+
+/* For sb_future_wait(): until the call ends, which its deadline bounds. */
+#define SB_WAIT_FOREVER UINT32_MAX
+
+/*
+ * Starts a call and returns. *ret_future becomes the caller's. request->args are consumed. Calls in flight run side by
+ * side, in no order. Each holds a lane of its own until its result is fetched or it is freed, so max_lanes_per_process
+ * bounds how many a process has in flight (SB_ELANES). Closing the session's handle ends those in flight: SB_ECLOSED.
+ *
+ * Errors: as sb_invoke(), of what is known at once; the rest comes by sb_future_wait().  Threads: any.  Fork: a child
+ * inherits no calls: only sb_future_free() is right there.  Blocks: no, but where a session must first be found or an
+ * owner elected.  Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_call_start(sb_session *session, const sb_request *request, sb_future **ret_future);
+
+/*
+ * Waits for the result: 0 and *ret_value (may be NULL), which becomes the caller's; 1 if timeout_ms passed and the call is
+ * still in flight (0: just looks; SB_WAIT_FOREVER: until it ends); or the error of the call, as sb_invoke() would have
+ * given it. An error may be asked for again, a value is given once.
+ *
+ * Errors: as sb_invoke(); SB_ECLOSED; SB_EINVAL.  Threads: one at a time.  Fork: SB_EINVAL in a child.  Blocks: yes.
+ * Crash: as sb_invoke().  Since: 0.1
+ */
+SB_API int sb_future_wait(sb_future *future, uint32_t timeout_ms, sb_value **ret_value);
+
+/*
+ * Has it ended, well or not? 1 yes, and sb_future_wait() does not block; 0 no.
+ *
+ * Errors: SB_EINVAL.  Threads: one at a time.  Fork: SB_EINVAL in a child.  Blocks: no.  Crash: nothing shared.
+ * Since: 0.1
+ */
+SB_API int sb_future_poll(sb_future *future);
+
+/*
+ * Cancels it as sb_cancel() does, but this call only. ret_level (may be NULL): an sb_cancel_level. The result comes by
+ * sb_future_wait().
+ *
+ * Errors: SB_EINVAL.  Threads: one at a time.  Fork: SB_EINVAL in a child.  Blocks: no.  Crash: cancelled or not.
+ * Since: 0.1
+ */
+SB_API int sb_future_cancel(sb_future *future, int *ret_level);
+
+/*
+ * A descriptor for poll(), epoll or an event loop: readable as soon as the call has ended: a reply, the owner's death,
+ * the session's end, the deadline. It belongs to the future and is closed with it; do not read from it.
+ *
+ * Errors: SB_ESYSTEM, SB_ENOMEM, SB_EINVAL.  Threads: one at a time.  Fork: SB_EINVAL in a child.  Blocks: no.
+ * Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_future_fd(sb_future *future, int *ret_fd);
+
+/*
+ * Frees a future; NULL is fine. A call in flight is abandoned as if its deadline had passed: it is withdrawn if it has not
+ * begun; else it may still finish, and its result is dropped.
+ *
+ * Errors: none.  Threads: once.  Fork: frees this process's copy only.  Blocks: no.  Crash: nothing shared.
+ * Since: 0.1
+ */
+SB_API void sb_future_free(sb_future *future);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

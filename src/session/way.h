@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A call on its way: what dispatch.c shares with the ways of calling that do not wait (future.c, oneway.c). */
+#ifndef SB_SESSION_WAY_H
+#define SB_SESSION_WAY_H
+
+#include "core.h"
+
+#define SB__AGAIN 1 /* nothing ran, and the session may have moved to another incarnation */
+
+struct sb__way {
+	sb_session *session; /* NULL: closed since */
+	const char *id;      /* of the session */
+	const sb_request *request;
+	uint64_t trace_id, deadline_ns;
+	uint32_t timeout_ms;
+	/* What to do with the attachment, once everything is checked, instead of calling and waiting. SB__AGAIN as above. */
+	int (*deliver)(struct sb__way *way, struct sb__attachment *a, void *arg);
+	void *arg;
+	char label[SB__LABEL_MAX];
+};
+
+/* Resolves the session, checks, and delivers. way: request, deliver and arg set, all else 0. */
+int sb__way_go(struct sb__way *way, sb_session *named);
+/* Writes the request into a lane's buffer. An error: buf is freed. */
+int sb__way_encode(const struct sb__way *way, struct sb__attachment *a, uint32_t lane, struct sb__buf *buf);
+struct sb__lane_post sb__way_post(const struct sb__way *way);
+/* The error that a result other than SB__LANE_REPLIED is. */
+int sb__way_failed(const struct sb__way *way, struct sb__attachment *a, enum sb__lane_result result);
+/* Takes a reply out of the lane, which is IDLE then: the value or the error. reply: where its bytes go. */
+int sb__way_take(const struct sb__way *way, struct sb__attachment *a, uint32_t lane, struct sb__buf *reply,
+                 sb_value **ret_value);
+/* Marks the error just set as «nothing ran». Returns code. */
+int sb__way_refused(const struct sb__way *way, int code);
+/* The life token of the attachment's owner (arg), for sb__alive_fn. */
+bool sb__way_alive(void *attachment);
+
+/* future.c: the session's handle goes: ends what is in flight by it. core->lock held. */
+void sb__futures_drop_locked(sb_session *session);
+
+#endif
