@@ -17,80 +17,9 @@
 #include "fail.h"
 #include "value_impl.h"
 #include "wire.h"
+#include "wire_page.h"
 
-#define TEXT_MAX 4096
-
-struct example {
-	char text[TEXT_MAX];
-	uint8_t bytes[TEXT_MAX];
-	size_t len;
-	bool value; /* a Python expression follows */
-};
-
-/* ── the page ── */
-
-static FILE *open_page(void)
-{
-	const char *root = getenv("SB_SOURCE_DIR");
-	char path[TEXT_MAX];
-	FILE *page;
-
-	snprintf(path, sizeof(path), "%s/docs/formats/wire.md", root ? root : ".");
-	page = fopen(path, "r");
-	assert_non_null(page);
-	return page;
-}
-
-static void add_hex(struct example *example, const char *line)
-{
-	for (; *line; line++) {
-		unsigned byte;
-
-		if (*line == ' ' || *line == '\n')
-			continue;
-		assert_int_equal(sscanf(line, "%2x", &byte), 1);
-		assert_true(example->len < sizeof(example->bytes));
-		example->bytes[example->len++] = (uint8_t)byte;
-		line++;
-	}
-}
-
-/* Calls fn for every example in blocks of a kind; returns how many there were. */
-static unsigned each_example(const char *kind, void (*fn)(const struct example *))
-{
-	struct example example = { .text = "" };
-	char line[TEXT_MAX], opening[64];
-	unsigned count = 0;
-	bool inside = false;
-	FILE *page = open_page();
-
-	snprintf(opening, sizeof(opening), "```%s\n", kind);
-	while (fgets(line, sizeof(line), page)) {
-		bool end = inside && strncmp(line, "```", 3) == 0;
-
-		if (inside && strncmp(line, "    = ", 6) == 0) {
-			example.value = true; /* what it means in Python is tested with an interpreter */
-			continue;
-		}
-		if (inside && strncmp(line, "    ", 4) == 0) {
-			add_hex(&example, line);
-			continue;
-		}
-		if (inside && example.text[0]) {
-			fn(&example);
-			count++;
-			example = (struct example){ .text = "" };
-		}
-		if (end)
-			inside = false;
-		else if (inside)
-			snprintf(example.text, sizeof(example.text), "%.*s", (int)strcspn(line, "\n"), line);
-		else
-			inside = strcmp(line, opening) == 0;
-	}
-	fclose(page);
-	return count;
-}
+#define TEXT_MAX WIRE_TEXT_MAX
 
 /* ── diagnostic notation, and writing again ── */
 
@@ -201,7 +130,7 @@ static void show(struct shown *s)
 }
 
 /* The same through a tree. */
-static void replay_value(const struct example *example)
+static void replay_value(const struct wire_example *example)
 {
 	struct sb__cursor cursor = { .data = example->bytes, .len = example->len };
 	struct sb__buf again;
@@ -217,7 +146,7 @@ static void replay_value(const struct example *example)
 	sb__buf_free(&again);
 }
 
-static void replay(const struct example *example, bool same_bytes)
+static void replay(const struct wire_example *example, bool same_bytes)
 {
 	struct shown s = { .cursor = { .data = example->bytes, .len = example->len } };
 	struct sb__cursor skipped = s.cursor;
@@ -234,25 +163,28 @@ static void replay(const struct example *example, bool same_bytes)
 	sb__buf_free(&s.again);
 	assert_int_equal(sb__skip(&skipped), 0);
 	assert_int_equal(skipped.pos, example->len);
-	if (example->value)
+	if (example->python[0])
 		replay_value(example);
 }
 
-static void replay_exact(const struct example *example)
+static void replay_exact(const struct wire_example *example, void *arg)
 {
+	(void)arg;
 	replay(example, true);
 }
 
-static void replay_long(const struct example *example)
+static void replay_long(const struct wire_example *example, void *arg)
 {
+	(void)arg;
 	replay(example, false);
 }
 
-static void replay_refused(const struct example *example)
+static void replay_refused(const struct wire_example *example, void *arg)
 {
 	struct sb__cursor cursor = { example->bytes, example->len, 0 };
 	sb_value *value = (sb_value *)1;
 
+	(void)arg;
 	assert_int_equal(sb__value_decode(&cursor, "s", &value), SB_EPROTOCOL);
 	assert_ptr_equal(value, (sb_value *)1);
 	if (!strstr(sb_last_error()->message, example->text))
@@ -262,19 +194,19 @@ static void replay_refused(const struct example *example)
 static void test_examples(void **state)
 {
 	(void)state;
-	assert_int_equal(each_example("wire", replay_exact), 70);
+	assert_int_equal(wire_each("wire", replay_exact, NULL), 70);
 }
 
 static void test_long_heads(void **state)
 {
 	(void)state;
-	assert_int_equal(each_example("wire-long", replay_long), 2);
+	assert_int_equal(wire_each("wire-long", replay_long, NULL), 2);
 }
 
 static void test_refused(void **state)
 {
 	(void)state;
-	assert_int_equal(each_example("wire-refused", replay_refused), 67);
+	assert_int_equal(wire_each("wire-refused", replay_refused, NULL), 67);
 }
 
 int main(void)

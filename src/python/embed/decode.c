@@ -14,7 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "scalar.h"
 #include "snakebridge/error.h"
+#include "values.h"
 
 struct decoding {
 	struct sb__call *call;
@@ -59,21 +61,27 @@ static PyObject *decode_list(struct decoding *d, uint64_t count, unsigned depth)
 	return list;
 }
 
+/* An array's head; exactly: as sb__next_tagged_array() has it. */
+static bool next_array(struct decoding *d, const char *what, uint64_t exactly, uint64_t *ret_count)
+{
+	int err = sb__next_tagged_array(d->cursor, what, exactly, ret_count);
+
+	if (err)
+		sb__because_protocol(d->why, err);
+	return !err;
+}
+
 static PyObject *decode_tuple(struct decoding *d, unsigned depth)
 {
-	struct sb__item head;
+	uint64_t count;
 	PyObject *tuple;
 
-	if (!next(d, &head))
+	if (!next_array(d, "tuple", UINT64_MAX, &count))
 		return NULL;
-	if (head.type != SB__ITEM_ARRAY) {
-		sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: a tuple is not an array");
-		return NULL;
-	}
-	tuple = PyTuple_New((Py_ssize_t)head.u.count);
+	tuple = PyTuple_New((Py_ssize_t)count);
 	if (!tuple)
 		return no_object(d);
-	for (uint64_t i = 0; i < head.u.count; i++) {
+	for (uint64_t i = 0; i < count; i++) {
 		PyObject *item = decode(d, depth);
 
 		if (!item) {
@@ -85,19 +93,68 @@ static PyObject *decode_tuple(struct decoding *d, unsigned depth)
 	return tuple;
 }
 
-/* Puts a pair into a dict, whose key may be any object that a ref names. */
-static bool put_pair(struct decoding *d, PyObject *dict, PyObject *key, PyObject *value)
+/* What a dict or set cannot have. */
+static void no_key(struct decoding *d, PyObject *key, const char *what)
 {
 	char name[SB_TYPE_NAME_MAX + 1];
 
-	if (PyDict_SetItem(dict, key, value) == 0)
-		return true;
 	sb__type_name(Py_TYPE(key), name, sizeof(name), NULL);
 	PyErr_Clear();
-	sb__because(d->why, SB_EINVAL,
-	            "an argument holds a dict with a key of type %s, which cannot be hashed; use a "
-	            "key that can",
-	            name);
+	sb__because(d->why, SB_EINVAL, "an argument holds a %s of type %s, which cannot be hashed; use one that can",
+	            what, name);
+}
+
+static PyObject *decode_set(struct decoding *d, bool frozen, unsigned depth)
+{
+	uint64_t count = 0;
+	PyObject *set;
+
+	if (!next_array(d, "set", UINT64_MAX, &count))
+		return NULL;
+	set = frozen ? PyFrozenSet_New(NULL) : PySet_New(NULL);
+	if (!set)
+		return no_object(d);
+	for (uint64_t i = 0; i < count; i++) {
+		PyObject *item = decode(d, depth);
+		bool fine = item && PySet_Add(set, item) == 0;
+
+		if (item && !fine)
+			no_key(d, item, "set with an item");
+		Py_XDECREF(item);
+		if (!fine) {
+			Py_DECREF(set);
+			return NULL;
+		}
+	}
+	return set;
+}
+
+static PyObject *decode_slice(struct decoding *d, unsigned depth)
+{
+	PyObject *parts[3] = { NULL }, *slice = NULL;
+	uint64_t count;
+	size_t have = 0;
+
+	if (!next_array(d, "slice", 3, &count))
+		return NULL;
+	while (have < 3 && (parts[have] = decode(d, depth)))
+		have++;
+	if (have == 3) {
+		slice = PySlice_New(parts[0], parts[1], parts[2]);
+		if (!slice)
+			no_object(d);
+	}
+	while (have > 0)
+		Py_DECREF(parts[--have]);
+	return slice;
+}
+
+/* Puts a pair into a dict, whose key may be any object that a ref names. */
+static bool put_pair(struct decoding *d, PyObject *dict, PyObject *key, PyObject *value)
+{
+	if (PyDict_SetItem(dict, key, value) == 0)
+		return true;
+	no_key(d, key, "dict with a key");
 	return false;
 }
 
@@ -153,6 +210,62 @@ static PyObject *decode_scalar(struct decoding *d, const struct sb__item *item)
 	return object ? object : no_object(d);
 }
 
+/* What stands under a tag and holds no other values. */
+static PyObject *decode_tagged(struct decoding *d, uint64_t tag)
+{
+	struct sb__item item;
+	PyObject *object;
+	int err;
+
+	switch (tag) {
+	case SB__TAG_REF: return decode_ref(d);
+	case SB__TAG_WTF8:
+	case SB__TAG_BYTEARRAY:
+		err = tag == SB__TAG_WTF8 ? sb__next_wtf8(d->cursor, &item) :
+		                            sb__next_tagged_bytes(d->cursor, "bytearray", SIZE_MAX, &item);
+		break;
+	case SB__TAG_ELLIPSIS: err = sb__next_ellipsis(d->cursor); break;
+	case SB__TAG_DATETIME_TEXT:
+	case SB__TAG_DATETIME:
+	case SB__TAG_DATE:
+	case SB__TAG_TIME:
+	case SB__TAG_TIMEDELTA: return sb__time_make(d->cursor, tag, d->why);
+	case SB__TAG_BIGNUM:
+	case SB__TAG_BIGNUM_NEGATIVE:
+	case SB__TAG_DECIMAL:
+	case SB__TAG_DECIMAL_TEXT:
+	case SB__TAG_FRACTION:
+	case SB__TAG_UUID:
+	case SB__TAG_COMPLEX:
+	case SB__TAG_RANGE: return sb__number_make(d->cursor, tag, d->why);
+	default:
+		sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: tag %llu is not known here",
+		            (unsigned long long)tag);
+		return NULL;
+	}
+	if (err) {
+		sb__because_protocol(d->why, err);
+		return NULL;
+	}
+	if (tag == SB__TAG_ELLIPSIS)
+		return Py_NewRef(Py_Ellipsis);
+	if (tag == SB__TAG_WTF8)
+		object = PyUnicode_DecodeUTF8((const char *)item.u.bytes.data, (Py_ssize_t)item.u.bytes.len,
+		                              "surrogatepass");
+	else
+		object = PyByteArray_FromStringAndSize((const char *)item.u.bytes.data,
+		                                       (Py_ssize_t)item.u.bytes.len);
+	return object ? object : no_object(d);
+}
+
+static bool is_container(const struct sb__item *item)
+{
+	if (item->type != SB__ITEM_TAG)
+		return item->type == SB__ITEM_ARRAY || item->type == SB__ITEM_MAP;
+	return item->u.count == SB__TAG_TUPLE || item->u.count == SB__TAG_SET ||
+	       item->u.count == SB__TAG_FROZENSET || item->u.count == SB__TAG_SLICE;
+}
+
 /* depth: containers around this item. */
 static PyObject *decode(struct decoding *d, unsigned depth)
 {
@@ -160,14 +273,8 @@ static PyObject *decode(struct decoding *d, unsigned depth)
 
 	if (!next(d, &item))
 		return NULL;
-	switch (item.type) {
-	case SB__ITEM_ARRAY:
-	case SB__ITEM_MAP:
-	case SB__ITEM_TAG: break;
-	default: return decode_scalar(d, &item);
-	}
-	if (item.type == SB__ITEM_TAG && item.u.count == SB__TAG_REF)
-		return decode_ref(d);
+	if (!is_container(&item))
+		return item.type == SB__ITEM_TAG ? decode_tagged(d, item.u.count) : decode_scalar(d, &item);
 	if (depth >= SB__DEPTH_MAX) {
 		sb__because(d->why, SB_ETOODEEP,
 		            "an argument is nested more than %u deep; flatten it, or build it in "
@@ -179,11 +286,11 @@ static PyObject *decode(struct decoding *d, unsigned depth)
 		return decode_list(d, item.u.count, depth + 1);
 	if (item.type == SB__ITEM_MAP)
 		return decode_dict(d, item.u.count, depth + 1);
-	if (item.u.count == SB__TAG_TUPLE)
-		return decode_tuple(d, depth + 1);
-	sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: tag %llu is not known here",
-	            (unsigned long long)item.u.count);
-	return NULL;
+	switch (item.u.count) {
+	case SB__TAG_TUPLE: return decode_tuple(d, depth + 1);
+	case SB__TAG_SLICE: return decode_slice(d, depth + 1);
+	default: return decode_set(d, item.u.count == SB__TAG_FROZENSET, depth + 1);
+	}
 }
 
 /* ── argument containers ── */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Results: Python objects → bytes. What has a plain form becomes a value, anything else a ref, at the level
- * of leaves: exact list, tuple and dict keep their shape. Exact types only, because a subclass has more to
- * it than its base.
+ * of leaves: containers keep their shape. Exact types only, because a subclass has more to it than its base.
+ * Numbers, dates and times are in values_number.c and values_time.c.
  *
  * A container that is on the way to itself, and one nested too deeply, end in a ref to that container.
  * Containers that are shared without a cycle are written once for each occurrence.
@@ -17,7 +17,9 @@
 
 #include <string.h>
 
+#include "scalar.h"
 #include "snakebridge/error.h"
+#include "values.h"
 
 #define RESULT_DEPTH (SB__DEPTH_MAX - 8u) /* the reply itself takes some of what readers allow */
 
@@ -59,15 +61,10 @@ static int put_ref(struct encoding *e, PyObject *object)
 	return 0;
 }
 
-static int put_int(struct encoding *e, PyObject *object, PyObject *original)
+/* rc: of a writer of values.h. */
+static int put_or_ref(struct encoding *e, int rc, PyObject *original)
 {
-	int overflow;
-	long long v = PyLong_AsLongLongAndOverflow(object, &overflow);
-
-	if (overflow)
-		return put_ref(e, original);
-	sb__put_int(e->buf, v);
-	return 0;
+	return rc ? 0 : put_ref(e, original);
 }
 
 static int put_str(struct encoding *e, PyObject *object, PyObject *original)
@@ -85,19 +82,31 @@ static int put_str(struct encoding *e, PyObject *object, PyObject *original)
 		bool memory = PyErr_ExceptionMatches(PyExc_MemoryError);
 
 		PyErr_Clear();
-		if (memory)
+		if (!memory) { /* lone surrogates */
+			utf8 = PyUnicode_AsEncodedString(object, "utf-8", "surrogatepass");
+			PyErr_Clear();
+		}
+		if (!utf8)
 			return sb__because(e->why, SB_ENOMEM,
 			                   "the call ran, but Python has no memory for its result");
-		return put_ref(e, original); /* lone surrogates */
 	}
-	sb__put_str(e->buf, PyBytes_AS_STRING(utf8), (size_t)PyBytes_GET_SIZE(utf8));
+	if (!sb__put_wtf8(e->buf, PyBytes_AS_STRING(utf8), (size_t)PyBytes_GET_SIZE(utf8))) {
+		Py_DECREF(utf8);
+		return put_ref(e, original);
+	}
 	Py_DECREF(utf8);
 	return 0;
 }
 
+static void put_bytearray(struct encoding *e, PyObject *object)
+{
+	sb__put_tagged_bytes(e->buf, SB__TAG_BYTEARRAY, PyByteArray_AS_STRING(object),
+	                     (size_t)PyByteArray_GET_SIZE(object));
+}
+
 /*
- * None, bool, int, float, str, bytes, exactly: 1 if it was one of them, 0 if not, or an error. One that has
- * no plain form after all becomes a ref to original.
+ * What is no container, exactly: 1 if it was, 0 if not, or an error. One that has no plain form after all becomes a
+ * ref to original.
  */
 static int put_scalar(struct encoding *e, PyObject *object, PyObject *original)
 {
@@ -108,13 +117,17 @@ static int put_scalar(struct encoding *e, PyObject *object, PyObject *original)
 	else if (PyBool_Check(object))
 		sb__put_bool(e->buf, object == Py_True);
 	else if (PyLong_CheckExact(object))
-		err = put_int(e, object, original);
+		err = put_or_ref(e, sb__int_put(e->buf, object), original);
 	else if (PyFloat_CheckExact(object))
 		sb__put_float(e->buf, PyFloat_AS_DOUBLE(object));
 	else if (PyUnicode_CheckExact(object))
 		err = put_str(e, object, original);
 	else if (PyBytes_CheckExact(object))
 		sb__put_bytes(e->buf, PyBytes_AS_STRING(object), (size_t)PyBytes_GET_SIZE(object));
+	else if (PyByteArray_CheckExact(object))
+		put_bytearray(e, object);
+	else if (object == Py_Ellipsis)
+		sb__put_ellipsis(e->buf);
 	else
 		return 0;
 	return err ? err : 1;
@@ -201,6 +214,39 @@ static int put_ordered(struct encoding *e, PyObject *dict)
 	return err;
 }
 
+/* Of a copy: others may change it meanwhile. A subclass's own iteration is not asked. */
+static int put_set(struct encoding *e, PyObject *set)
+{
+	PyObject *iterator = PySet_Type.tp_iter(set);
+	PyObject *items = iterator ? PySequence_List(iterator) : NULL;
+	int err = 0;
+
+	Py_XDECREF(iterator);
+	if (!items) {
+		PyErr_Clear();
+		return sb__because(e->why, SB_ENOMEM, "the call ran, but Python has no memory for its result");
+	}
+	sb__put_tag(e->buf, PyFrozenSet_Check(set) ? SB__TAG_FROZENSET : SB__TAG_SET);
+	sb__put_array(e->buf, (uint64_t)PyList_GET_SIZE(items));
+	for (Py_ssize_t i = 0; !err && i < PyList_GET_SIZE(items); i++)
+		err = put_held(e, PyList_GET_ITEM(items, i));
+	Py_DECREF(items);
+	return err;
+}
+
+static int put_slice(struct encoding *e, PyObject *object)
+{
+	const PySliceObject *slice = (const PySliceObject *)object; /* never changes */
+	int err;
+
+	sb__put_tag(e->buf, SB__TAG_SLICE);
+	sb__put_array(e->buf, 3);
+	err = put_held(e, slice->start);
+	if (!err)
+		err = put_held(e, slice->stop);
+	return err ? err : put_held(e, slice->step);
+}
+
 static bool on_path(const struct encoding *e, const PyObject *object)
 {
 	for (unsigned i = e->depth; i-- > 0;)
@@ -220,6 +266,10 @@ static int put_container(struct encoding *e, PyObject *object)
 		err = put_list(e, object);
 	else if (PyTuple_Check(object))
 		err = put_tuple(e, object);
+	else if (PyAnySet_Check(object))
+		err = put_set(e, object);
+	else if (PySlice_Check(object))
+		err = put_slice(e, object);
 	else if (PyODict_Check(object))
 		err = put_ordered(e, object);
 	else
@@ -241,15 +291,21 @@ static bool is_numpy_scalar(const PyTypeObject *type)
 	return false;
 }
 
-/* The plain value of a NumPy scalar if it has one (longdouble, datetime64 and complex have not), else a
- * ref. */
+/* The plain value of a NumPy scalar if it has one, else a ref. longdouble has none, nor have datetime64 and
+ * timedelta64: what item() gives of them depends on their unit. */
 static int put_numpy_scalar(struct encoding *e, PyObject *object)
 {
-	PyObject *item = PyObject_CallMethod(object, "item", NULL);
+	const char *name = Py_TYPE(object)->tp_name + strlen("numpy.");
+	PyObject *item;
 	int rc = 0;
 
+	if (strcmp(name, "datetime64") == 0 || strcmp(name, "timedelta64") == 0)
+		return put_ref(e, object);
+	item = PyObject_CallMethod(object, "item", NULL);
 	if (!item)
 		PyErr_Clear();
+	else if (PyComplex_CheckExact(item))
+		rc = sb__number_put(e->buf, item, true);
 	else if (item != Py_None)
 		rc = put_scalar(e, item, object);
 	Py_XDECREF(item);
@@ -264,18 +320,27 @@ static int put_base(struct encoding *e, PyObject *object)
 	int err = 0;
 
 	if (PyLong_Check(object))
-		err = put_int(e, object, object);
+		err = put_or_ref(e, sb__int_put(e->buf, object), object);
 	else if (PyFloat_Check(object))
 		sb__put_float(e->buf, PyFloat_AS_DOUBLE(object));
 	else if (PyUnicode_Check(object))
 		err = put_str(e, object, object);
 	else if (PyBytes_Check(object))
 		sb__put_bytes(e->buf, PyBytes_AS_STRING(object), (size_t)PyBytes_GET_SIZE(object));
-	else if (PyList_Check(object) || PyTuple_Check(object) || PyDict_Check(object))
+	else if (PyByteArray_Check(object))
+		put_bytearray(e, object);
+	else if (PyList_Check(object) || PyTuple_Check(object) || PyDict_Check(object) ||
+	         PyAnySet_Check(object))
 		err = put_container(e, object);
 	else
-		return 0;
+		return sb__number_put(e->buf, object, false) || sb__time_put(e->buf, object, false);
 	return err ? err : 1;
+}
+
+static bool is_container(PyObject *object)
+{
+	return PyList_CheckExact(object) || PyTuple_CheckExact(object) || PyDict_CheckExact(object) ||
+	       PyAnySet_CheckExact(object) || PySlice_Check(object);
 }
 
 static int put(struct encoding *e, PyObject *object)
@@ -284,8 +349,10 @@ static int put(struct encoding *e, PyObject *object)
 
 	if (rc)
 		return rc < 0 ? rc : 0;
-	if (PyList_CheckExact(object) || PyTuple_CheckExact(object) || PyDict_CheckExact(object))
+	if (is_container(object))
 		return put_container(e, object);
+	if (sb__number_put(e->buf, object, true) || sb__time_put(e->buf, object, true))
+		return 0;
 	if (is_numpy_scalar(Py_TYPE(object)))
 		return put_numpy_scalar(e, object);
 	if (e->flags & SB_CALL_PLAIN)
