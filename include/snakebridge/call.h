@@ -66,6 +66,10 @@ typedef enum sb_verb {
  * tuple or dict: Counter, OrderedDict, defaultdict, namedtuple, IntEnum, … Without it such a result is a ref, because a
  * subclass has more to it than its base. */
 #define SB_CALL_PLAIN 2u
+/* Arrays in the result are not copied but shared: what the designated owner writes into them later shows, and what the
+ * caller writes shows there. Their memory must be in an arena: large NumPy arrays that a designated owner makes are, and so
+ * are arguments; else the call fails with SB_ENOVIEW, after it ran. */
+#define SB_CALL_AS_VIEW 4u
 
 /* One call. Start with SB_REQUEST_INIT. Grows at the end. */
 typedef struct sb_request {

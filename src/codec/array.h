@@ -42,12 +42,14 @@ struct sb__blocks {
 	bool (*find)(void *arg, const void *addr, size_t len, struct sb__block *ret, bool *ret_writable,
 	             void **ret_kept);
 	void (*release)(void *kept);
+	void *(*address)(void *kept); /* where what is kept begins */
 	/* What the thread's last failure of the above was: a sentence. */
 	const char *(*why)(void);
 	/* Memory for a library's own use, of which find() knows. NULL: there is none, use ordinary memory. */
 	void *(*heap_make)(void *arg, size_t len, bool zero);
 	/* True if addr was such memory: it is free now. */
 	bool (*heap_free)(void *arg, void *addr);
+	size_t (*heap_size)(void *arg, const void *addr); /* 0: it is no such memory */
 };
 
 /* Blocks that a message refers to: kept until its reader has kept them, too. */

@@ -17,6 +17,7 @@
 #include "message.h"
 #include "notify.h"
 #include "os_linux.h"
+#include "value_impl.h"
 #include "way.h"
 
 #define MS UINT64_C(1000000)
@@ -35,6 +36,7 @@ struct sb_future {
 	sb_value *value;      /* until it is fetched */
 	bool fetched;
 	struct sb__buf reply; /* of one that gave an error */
+	struct sb__array_list arrays; /* among the arguments */
 	int code, outcome;
 	char message[512];
 	char id[SB_SESSION_ID_MAX + 1];
@@ -95,6 +97,10 @@ int sb__call_start(sb_session *named, const sb_request *request, sb_future **ret
 	memcpy(f->id, f->way.id, sizeof(f->id));
 	f->way.id = f->id;
 	f->way.request = NULL; /* the caller's */
+	if (request->args) { /* the designated owner may take them at any time from now on */
+		f->arrays = request->args->arrays;
+		request->args->arrays = (struct sb__array_list){ .items = NULL };
+	}
 	if (!f->flight.over)
 		(void)sb__watch_start(&f->watch, &f->flight, -1); /* without it the call may begin late */
 	*ret = f;
@@ -309,6 +315,7 @@ void sb__future_free(struct sb_future *f)
 	if (f->fd >= 0)
 		(void)sb__os_close(f->fd);
 	sb__buf_free(&f->reply);
+	sb__array_list_drop(&f->arrays);
 	sb_value_free(f->value);
 	free(f);
 }

@@ -554,17 +554,6 @@ void sb__arena_pin(struct sb__arena *arena)
 	arena->pinned = true;
 }
 
-bool sb__arena_inherited(const struct sb__arena *arena, const void *addr)
-{
-	for (size_t i = 0; i < arena->chunk_count; i++) {
-		const struct chunk *c = &arena->chunks[i];
-
-		if ((const uint8_t *)addr >= c->map && (const uint8_t *)addr < c->map + c->len)
-			return c->pool != SB__POOL_MESSAGE;
-	}
-	return false;
-}
-
 bool sb__arena_spans(const struct sb__arena *arena, const void *addr)
 {
 	return (uintptr_t)addr >= atomic_load_explicit(&arena->low, memory_order_relaxed) &&
@@ -598,7 +587,16 @@ static struct sb__extent *at_locked(const struct sb__arena *arena, const void *a
 	return e && e->refs > 0 && len <= e->len - (offset - e->offset) ? e : NULL;
 }
 
-bool sb__arena_block_find(struct sb__arena *arena, const void *addr, size_t len, struct sb__spill_shm *ret)
+/* Without the lock: in a child there is nobody but its own thread that uses it, and nothing changes any more. */
+size_t sb__arena_inherited(const struct sb__arena *arena, const void *addr)
+{
+	const struct sb__extent *e = at_locked(arena, addr, 1);
+
+	return e ? e->len - (size_t)((const uint8_t *)addr - address_locked(arena, e)) : 0;
+}
+
+bool sb__arena_block_find(struct sb__arena *arena, const void *addr, size_t len, struct sb__spill_shm *ret,
+                          void **ret_base)
 {
 	struct sb__extent *e;
 
@@ -609,6 +607,7 @@ bool sb__arena_block_find(struct sb__arena *arena, const void *addr, size_t len,
 	if (e) {
 		e->refs++;
 		*ret = (struct sb__spill_shm){ arena->slot, arena->generation, e->offset, e->len };
+		*ret_base = address_locked(arena, e);
 	}
 	pthread_mutex_unlock(&arena->lock);
 	return e != NULL;

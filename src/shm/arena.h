@@ -46,15 +46,16 @@ enum sb__pool {
 int sb__arena_block_make(struct sb__arena *arena, enum sb__pool pool, size_t len, bool zero, struct sb__spill_shm *ret,
                          void **ret_addr);
 /* One more reference to the block that [addr, addr + len) lies in: true and what it is. */
-bool sb__arena_block_find(struct sb__arena *arena, const void *addr, size_t len, struct sb__spill_shm *ret);
+bool sb__arena_block_find(struct sb__arena *arena, const void *addr, size_t len, struct sb__spill_shm *ret,
+                          void **ret_base);
 /* One more reference to a block by its name: its address, or NULL if there is no such block. */
 void *sb__arena_block_ref(struct sb__arena *arena, const struct sb__spill_shm *block);
 /* One less. Without one it is free as soon as no other process keeps it. */
 void sb__arena_block_unref(struct sb__arena *arena, uint64_t offset);
 /* May addr lie in the arena? Without a lock; false is certain. */
 bool sb__arena_spans(const struct sb__arena *arena, const void *addr);
-/* In a forked child: is it memory of an array of the parent's? Then it stays where it is. */
-bool sb__arena_inherited(const struct sb__arena *arena, const void *addr);
+/* In a forked child: how long the block of an array of the parent's is from addr on; it stays where it is. 0: there is none. */
+size_t sb__arena_inherited(const struct sb__arena *arena, const void *addr);
 /* The struct stays for ever, so that any address can be asked after at any time. */
 void sb__arena_pin(struct sb__arena *arena);
 /* Looks for blocks that nobody keeps any more. Cheap where there is nothing to look for. */
@@ -92,7 +93,7 @@ void sb__arena_kept_unref(struct sb__arena_kept *kept);
 /* The kept block that [addr, addr + len) lies in, referenced once more; NULL if there is none. *ret_writable: was
  * it mapped so? */
 struct sb__arena_kept *sb__arena_kept_find(struct sb__arena_cache *cache, const void *addr, size_t len,
-                                           struct sb__spill_shm *ret, bool *ret_writable);
+                                           struct sb__spill_shm *ret, void **ret_base, bool *ret_writable);
 /* Unmaps the arenas of a dead process; what is kept of it stays. */
 void sb__arena_cache_forget(struct sb__arena_cache *cache, uint32_t slot, uint32_t generation);
 /* Forgets those whose file is gone. */

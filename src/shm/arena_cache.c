@@ -497,7 +497,7 @@ void sb__arena_kept_unref(struct sb__arena_kept *kept)
 }
 
 struct sb__arena_kept *sb__arena_kept_find(struct sb__arena_cache *cache, const void *addr, size_t len,
-                                           struct sb__spill_shm *ret, bool *ret_writable)
+                                           struct sb__spill_shm *ret, void **ret_base, bool *ret_writable)
 {
 	struct sb__arena_kept key = { .addr = (uint8_t *)(uintptr_t)addr, .len = 1 }, **found, *kept = NULL;
 
@@ -510,6 +510,7 @@ struct sb__arena_kept *sb__arena_kept_find(struct sb__arena_cache *cache, const 
 		kept = *found;
 		kept->refs++;
 		*ret = (struct sb__spill_shm){ kept->view->slot, kept->view->generation, kept->offset, kept->len };
+		*ret_base = kept->addr;
 		*ret_writable = kept->writable;
 	}
 	pthread_mutex_unlock(&cache->lock);

@@ -28,6 +28,7 @@ struct handle {
 	struct sb__space *space;
 	struct sb__arena_kept *kept; /* NULL: of our own arena */
 	uint64_t offset;
+	void *addr;
 };
 
 static void space_put(struct sb__space *space)
@@ -36,7 +37,8 @@ static void space_put(struct sb__space *space)
 		free(space);
 }
 
-static struct handle *handle_new(struct sb__space *space, uint64_t offset, struct sb__arena_kept *kept)
+static struct handle *handle_new(struct sb__space *space, uint64_t offset, struct sb__arena_kept *kept,
+                                 void *addr)
 {
 	struct handle *h = malloc(sizeof(*h));
 
@@ -48,7 +50,7 @@ static struct handle *handle_new(struct sb__space *space, uint64_t offset, struc
 		sb__fail_memory("an array");
 		return NULL;
 	}
-	*h = (struct handle){ space, kept, offset };
+	*h = (struct handle){ space, kept, offset, addr };
 	atomic_fetch_add(&space->users, 1);
 	return h;
 }
@@ -103,7 +105,7 @@ static int space_keep(void *arg, const struct sb__block *block, bool writable, v
 		if (err)
 			return err;
 	}
-	*ret_kept = handle_new(space, block->offset, kept);
+	*ret_kept = handle_new(space, block->offset, kept, *ret_addr);
 	return *ret_kept ? 0 : SB_ENOMEM;
 }
 
@@ -123,7 +125,7 @@ static int space_make(void *arg, size_t len, struct sb__block *ret, void **ret_a
 	if (err)
 		return err;
 	*ret = block_of(&spill);
-	*ret_kept = handle_new(space, spill.offset, NULL);
+	*ret_kept = handle_new(space, spill.offset, NULL, *ret_addr);
 	return *ret_kept ? 0 : SB_ENOMEM;
 }
 
@@ -133,19 +135,25 @@ static bool space_find(void *arg, const void *addr, size_t len, struct sb__block
 	struct sb__space *space = arg;
 	struct sb__arena_kept *kept = NULL;
 	struct sb__spill_shm spill;
+	void *base;
 
 	if (atomic_load(&space->closed) || space->epoch != sb__fork_epoch())
 		return false;
-	if (sb__arena_block_find(space->arena, addr, len, &spill)) {
+	if (sb__arena_block_find(space->arena, addr, len, &spill, &base)) {
 		*ret_writable = true;
 	} else {
-		kept = sb__arena_kept_find(space->cache, addr, len, &spill, ret_writable);
+		kept = sb__arena_kept_find(space->cache, addr, len, &spill, &base, ret_writable);
 		if (!kept)
 			return false;
 	}
 	*ret = block_of(&spill);
-	*ret_kept = handle_new(space, spill.offset, kept);
+	*ret_kept = handle_new(space, spill.offset, kept, base);
 	return *ret_kept != NULL;
+}
+
+static void *space_address(void *kept)
+{
+	return ((struct handle *)kept)->addr;
 }
 
 static const char *space_why(void)
@@ -170,17 +178,34 @@ static bool space_heap_free(void *arg, void *addr)
 {
 	struct sb__space *space = arg;
 	struct sb__spill_shm spill;
+	void *base;
 
 	if (!sb__arena_spans(space->arena, addr))
 		return false;
 	if (space->epoch != sb__fork_epoch())
 		return sb__arena_inherited(space->arena, addr); /* the parent's: stays where it is */
-	if (!sb__arena_block_find(space->arena, addr, 1, &spill))
+	if (!sb__arena_block_find(space->arena, addr, 1, &spill, &base))
 		return false;
 	sb__arena_block_unref(space->arena, spill.offset);
 	sb__arena_block_unref(space->arena, spill.offset);
 	space_put(space);
 	return true;
+}
+
+static size_t space_heap_size(void *arg, const void *addr)
+{
+	struct sb__space *space = arg;
+	struct sb__spill_shm spill;
+	void *base;
+
+	if (!sb__arena_spans(space->arena, addr))
+		return 0;
+	if (space->epoch != sb__fork_epoch())
+		return sb__arena_inherited(space->arena, addr);
+	if (!sb__arena_block_find(space->arena, addr, 1, &spill, &base))
+		return 0;
+	sb__arena_block_unref(space->arena, spill.offset);
+	return spill.len;
 }
 
 int sb__space_create(struct sb__arena *arena, struct sb__arena_cache *cache, uint32_t slot, uint32_t generation,
@@ -191,8 +216,8 @@ int sb__space_create(struct sb__arena *arena, struct sb__arena_cache *cache, uin
 	if (!space)
 		return sb__fail_memory("shared memory");
 	space->blocks = (struct sb__blocks){ space,      bridge,        space_keep,      space_make,
-		                             space_find, space_release, space_why,       space_heap_make,
-		                             space_heap_free };
+		                             space_find, space_release, space_address,   space_why,
+		                             space_heap_make, space_heap_free, space_heap_size };
 	space->arena = arena;
 	space->cache = cache;
 	space->slot = slot;

@@ -179,6 +179,11 @@ static void show_scalar(struct text *t, const sb_value *value)
 		snprintf(part, sizeof(part), "%" PRId64, integer);
 		put(t, part);
 		break;
+	case SB_KIND_ARRAY:
+		snprintf(part, sizeof(part), "array %s of %zu", sb_array_dtype(sb_value_array(value)),
+		         sb_array_count(sb_value_array(value)));
+		put(t, part);
+		break;
 	default:
 		sb_value_float(value, &number);
 		snprintf(part, sizeof(part), "%.17g", number);

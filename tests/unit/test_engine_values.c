@@ -106,7 +106,7 @@ static void test_results(void **state)
 		{ "[1, (2, [3]), {'k': (4,)}]", "[1, (2, [3]), {'k': (4,)}]" },
 		{ "{2: 'b', 1: 'a', (1, None): True}", "{2: 'b', 1: 'a', (1, None): True}" },
 		/* Leaves that have no value form, and subclasses, which are more than their base. */
-		{ "[object(), [memoryview(b'')]]", "[<builtins.object>, [<builtins.memoryview>]]" },
+		{ "[object(), [memoryview(b'')]]", "[<builtins.object>, [array |u1 of 0]]" },
 		{ "Point(1, 2)", "<sbprobe.Point>" },
 		{ "Color.RED", "<sbprobe.Color>" },
 		{ "Text('x')", "<sbprobe.Text>" },
@@ -387,7 +387,7 @@ static void test_broken_bytes_are_refused(void **state)
 			probe_engine()->execute(*state, &origin, copy, flip == 0 ? cut : sizeof(copy),
 			                        &reply);
 			assert_int_equal(0, reply.error);
-			cursor = (struct sb__cursor){ reply.data, reply.len, 0 };
+			cursor = (struct sb__cursor){ .data = reply.data, .len = reply.len };
 			assert_int_equal(0, sb__next(&cursor, &item));
 			assert_int_equal(SB__ITEM_ARRAY, item.type);
 			if (flip == 0)
@@ -409,7 +409,7 @@ static void test_numpy_scalars(void **state)
 		{ "numpy.bytes_(b'x')", "b'x'" },
 		{ "numpy.datetime64('2024-01-01')", "<numpy.datetime64>" },
 		{ "[numpy.int64(1), {'k': numpy.float64(2)}]", "[1, {'k': 2.0}]" },
-		{ "numpy.arange(3)", "<numpy.ndarray>" },
+		{ "numpy.arange(3)", "array <i8 of 3" },
 	};
 	sb_value *value = NULL;
 

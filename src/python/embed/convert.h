@@ -55,7 +55,7 @@ void sb__arguments_drop(struct sb__arguments *arguments);
 
 /* ── encode.c ── */
 
-/* Appends a result. 0, or the reason in why (buf then holds rubbish). flags: SB_CALL_AS_REF, SB_CALL_PLAIN. */
+/* Appends a result. 0, or the reason in why (buf then holds rubbish). flags: SB_CALL_…. */
 int sb__encode(struct sb__call *call, PyObject *object, uint32_t flags, struct sb__buf *buf,
                struct sb__why *why);
 /* The same for a batch, as message.h says: a list of items, each treated as a result, and whether it was the last. */

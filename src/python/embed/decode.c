@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arrays.h"
 #include "scalar.h"
 #include "snakebridge/error.h"
 #include "values.h"
@@ -219,6 +220,7 @@ static PyObject *decode_tagged(struct decoding *d, uint64_t tag)
 
 	switch (tag) {
 	case SB__TAG_REF: return decode_ref(d);
+	case SB__TAG_ARRAY: return sb__array_decode(d->call, d->cursor, d->why);
 	case SB__TAG_WTF8:
 	case SB__TAG_BYTEARRAY:
 		err = tag == SB__TAG_WTF8 ? sb__next_wtf8(d->cursor, &item) :

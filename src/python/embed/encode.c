@@ -17,6 +17,7 @@
 
 #include <string.h>
 
+#include "arrays.h"
 #include "scalar.h"
 #include "snakebridge/error.h"
 #include "values.h"
@@ -355,6 +356,9 @@ static int put(struct encoding *e, PyObject *object)
 		return 0;
 	if (is_numpy_scalar(Py_TYPE(object)))
 		return put_numpy_scalar(e, object);
+	rc = sb__array_put(e->call, object, e->flags & SB_CALL_AS_VIEW, e->buf, e->why);
+	if (rc)
+		return rc < 0 ? rc : 0;
 	if (e->flags & SB_CALL_PLAIN)
 		rc = put_base(e, object);
 	if (rc)

@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 
+#include "arrays.h"
 #include "cancel.h"
 #include "gil.h"
 #include "snakebridge/error.h"
@@ -43,6 +44,7 @@ static PyObject *call_object(struct run *run, PyObject *function)
 	if (!function)
 		return NULL;
 	run->code = SB_EPYTHON;
+	sb__npalloc_install();
 	result = PyObject_VectorcallDict(function, run->arguments.items,
 	                                 run->arguments.count | PY_VECTORCALL_ARGUMENTS_OFFSET,
 	                                 run->arguments.keywords);
@@ -331,12 +333,15 @@ static int prepare(struct run *run, struct sb__cursor *cursor, const struct verb
 	int err;
 
 	*ret_verb = find_verb(run->head.verb);
-	if (!*ret_verb || run->head.flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN))
+	if (!*ret_verb || run->head.flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW))
 		return sb__because(&run->why, SB_EPROTOCOL,
 		                   "verb %u with flags %#x is not known here; use the same "
 		                   "version everywhere",
 		                   run->head.verb, run->head.flags);
 	err = sb__arguments_decode(&run->call, cursor, &run->arguments, &run->why);
+	/* A caller that gave up may have used their memory for something else before they were kept here. */
+	if (!err && run->call.shares && run->call.origin.stands && !run->call.origin.stands(run->call.origin.stands_arg))
+		err = sb__because(&run->why, SB_ECANCELLED, "the caller gave up before its arrays were taken");
 	if (!err)
 		err = check_shape(run, *ret_verb);
 	/* A release looks its target up by itself: there a stale one is no error. */
@@ -461,6 +466,8 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 		delivered = false;
 	}
 	sb__running_remove(&running);
+	if (!delivered && run.call.origin.kept)
+		sb__kept_drop(run.call.origin.kept);
 	sb__arguments_drop(&run.arguments);
 	Py_XDECREF(run.target);
 	number = run.call.number;

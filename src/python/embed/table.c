@@ -24,6 +24,7 @@
 #include "gil.h"
 #include "ids.h"
 #include "os_linux.h"
+#include "arrays.h"
 #include "policy.h"
 #include "slots.h"
 #include "snakebridge/error.h"
@@ -145,6 +146,7 @@ void sb__call_begin(struct sb__call *call, struct sb__table *table, const struct
 	call->number = ++table->calls;
 	call->origin = origin ? *origin : (struct sb__call_origin){ 0 };
 	call->over_quota = false;
+	call->shares = false;
 	call->pins = call->inline_pins;
 	call->pin_count = 0;
 	call->pin_cap = SB__CALL_PINS;
@@ -208,6 +210,16 @@ bool sb__call_end(struct sb__call *call, bool delivered)
 		Py_DECREF(call->drops[i]);
 	free(call->drops);
 	return created;
+}
+
+const struct sb__blocks *sb__call_blocks(const struct sb__call *call)
+{
+	return call->table->options.blocks;
+}
+
+struct sb__kept_list *sb__call_kept(const struct sb__call *call)
+{
+	return call->origin.kept;
 }
 
 const struct sb__policy *sb__call_policy(const struct sb__call *call)
@@ -448,6 +460,7 @@ int sb__table_create(const struct sb__table_options *options, struct sb__table *
 		return SB_ENOMEM;
 	}
 	table->options = *options;
+	sb__npalloc_use(options->blocks, options->heap_bytes);
 	table->epoch = sb__fork_epoch();
 	sb__slots_init(&table->slots);
 	*ret = table;

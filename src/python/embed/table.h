@@ -35,6 +35,7 @@ struct sb__call {
 	PyObject **drops; /* objects that left the table, to be dropped at the end */
 	size_t drop_count, drop_cap;
 	struct sb__pin inline_pins[SB__CALL_PINS];
+	bool shares; /* keeps arrays in shared memory that its arguments name */
 	bool over_quota; /* SB_EREFSFULL came from the quota of its process, not from max_refs */
 };
 
@@ -48,6 +49,10 @@ void sb__call_begin(struct sb__call *call, struct sb__table *table, const struct
 bool sb__call_end(struct sb__call *call, bool delivered);
 /* What the session allows; NULL: everything. */
 const struct sb__policy *sb__call_policy(const struct sb__call *call);
+/* How its arrays in shared memory are had; NULL: not at all. */
+const struct sb__blocks *sb__call_blocks(const struct sb__call *call);
+/* Takes those of its reply; NULL: it cannot have any. */
+struct sb__kept_list *sb__call_kept(const struct sb__call *call);
 
 /*
  * The object of a ref, as a new reference in *ret, pinned for the call. Errors: SB_EREFSESSION,
