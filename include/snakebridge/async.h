@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Calls without waiting: futures, that are waited for later or from an event loop.
+ * Calls without waiting: futures, that are waited for later or from an event loop, and one-way calls.
  *
  * Errors of the call itself are those of sb_invoke(), see snakebridge/call.h.
  */
@@ -81,6 +81,25 @@ SB_API int sb_future_fd(sb_future *future, int *ret_fd);
  * Since: 0.1
  */
 SB_API void sb_future_free(sb_future *future);
+
+/* ── one-way calls ── */
+
+/*
+ * Calls a function and returns as soon as the request is published. Any other call can be sent so by SB_CALL_ONEWAY in
+ * sb_request.flags. Result and exception are dropped (sb-inspect counts exceptions), refs that it made are withdrawn.
+ *
+ * Order: it comes after the one-way calls that this thread has sent to the session before, and so do this thread's calls
+ * that are waited for: sb_call() after it sees what it did. Futures and other threads' calls come in no order with it.
+ *
+ * Each holds a lane until it has ended, so max_lanes_per_process bounds how many a process has out (SB_ELANES). Its
+ * deadline is that of any call: what has not begun by then is dropped. Closing the session's handle waits for those that are
+ * out, for as long as close_timeout_ms allows.
+ *
+ * Errors: as sb_invoke(), of what is known before it is published.  Threads: any.  Fork: a child has sent none.
+ * Blocks: no, but as sb_call_start().  Crash: what a killed caller has sent runs, or if it has not begun may not.
+ * Since: 0.1
+ */
+SB_API int sb_call_oneway(sb_session *session, const char *function, sb_args *args);
 
 #ifdef __cplusplus
 }

@@ -71,6 +71,10 @@ typedef enum sb_verb {
  * are arguments; else the call fails with SB_ENOVIEW, after it ran. */
 #define SB_CALL_AS_VIEW 4u
 
+/* Returns as soon as the request is published; see sb_call_oneway(). The result is dropped, also where ret_value is given:
+ * *ret_value is NULL then. */
+#define SB_CALL_ONEWAY 8u
+
 /* One call. Start with SB_REQUEST_INIT. Grows at the end. */
 typedef struct sb_request {
 	size_t size;

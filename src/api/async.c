@@ -26,6 +26,11 @@ int sb_call_start(sb_session *session, const sb_request *request, sb_future **re
 	if (!request)
 		return null_argument("sb_call_start", "request");
 	err = ret_future ? sb__request_check(request) : null_argument("sb_call_start", "ret_future");
+	if (!err && (request->flags & SB_CALL_ONEWAY)) {
+		err = sb__fail(SB_EINVAL, "sb_call_start: a one-way call (SB_CALL_ONEWAY) has no result to wait "
+		                          "for: send it by sb_invoke()");
+		sb__fail_set_outcome(SB_OUTCOME_REFUSED);
+	}
 	if (!err)
 		err = sb__call_start(session, request, ret_future);
 	sb_args_free(request->args);
@@ -61,4 +66,14 @@ void sb_future_free(sb_future *future)
 {
 	if (future)
 		sb__future_free(future);
+}
+
+int sb_call_oneway(sb_session *session, const char *function, sb_args *args)
+{
+	sb_request request = SB_REQUEST_INIT;
+
+	request.name = function;
+	request.args = args;
+	request.flags = SB_CALL_ONEWAY;
+	return sb_invoke(session, &request, NULL);
 }

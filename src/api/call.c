@@ -84,7 +84,7 @@ int sb__request_check(const sb_request *r)
 		              "no ref gives NULL)");
 	if (shape->name && (!r->name || !*r->name))
 		return refuse("the name is NULL or empty");
-	if (r->flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW))
+	if (r->flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW | SB_CALL_ONEWAY))
 		return refuse("the request's flags are none of SB_CALL_…");
 	if ((r->flags & SB_CALL_AS_REF) && (r->flags & SB_CALL_AS_VIEW))
 		return refuse("SB_CALL_AS_REF and SB_CALL_AS_VIEW contradict each other: a result stays where it is, or its "
@@ -102,8 +102,13 @@ int sb_invoke(sb_session *session, const sb_request *request, sb_value **ret_val
 	if (!request)
 		return refuse("sb_invoke: request is NULL");
 	err = sb__request_check(request);
-	if (!err)
+	if (!err && (request->flags & SB_CALL_ONEWAY)) {
+		err = sb__call_oneway(session, request);
+		if (!err && ret_value)
+			*ret_value = NULL;
+	} else if (!err) {
 		err = sb__invoke(session, request, ret_value);
+	}
 	sb_args_free(request->args);
 	return err;
 }

@@ -28,6 +28,9 @@ struct lane_entry {
 	uint64_t serial; /* 0: none */
 	struct sb__core *core;
 	uint32_t lane;
+	bool claimed; /* lane is one; else only sent is of use */
+	uint32_t sent_lane; /* the last one-way call that the thread has sent, where sent is not 0 */
+	uint64_t sent;
 };
 
 struct lane_cache {
@@ -68,7 +71,7 @@ static void lanes_destroy(void *arg)
 		if (!e->serial || !sb__core_lock_if_open(e->core))
 			continue;
 		a = find_serial_locked(e->core, e->serial);
-		if (a)
+		if (a && e->claimed)
 			give_back(a, e->lane);
 		pthread_mutex_unlock(&e->core->lock);
 	}
@@ -151,6 +154,8 @@ static int claim_locked(struct sb__attachment *a, uint32_t *ret_lane)
 
 static bool idle_lane_locked(struct sb__attachment *a, uint32_t *ret_lane)
 {
+	if (!a->idle_count && a->oneways)
+		sb__oneways_recover_locked(a);
 	for (uint32_t w = 0; a->idle_count && w < SB__LANES_MAX / 64; w++) {
 		if (!a->lanes_idle[w])
 			continue;
@@ -172,9 +177,12 @@ static int claim_lane(struct sb__attachment *a, struct lane_entry *e)
 	if (!idle_lane_locked(a, &lane))
 		err = claim_locked(a, &lane);
 	if (!err) {
+		if (e->serial != a->serial)
+			e->sent = 0;
 		e->serial = a->serial;
 		e->core = core;
 		e->lane = lane;
+		e->claimed = true;
 	}
 	pthread_mutex_unlock(&core->lock);
 	return err;
@@ -218,7 +226,7 @@ int sb__thread_lane(struct sb__attachment *a, uint32_t *ret_lane)
 
 	if (!e)
 		return sb__fail_memory("the thread's lanes");
-	if (e->serial != a->serial) {
+	if (e->serial != a->serial || !e->claimed) {
 		err = claim_lane(a, e);
 		if (err)
 			return err;
@@ -234,12 +242,40 @@ void sb__thread_lane_lost(struct sb__attachment *a)
 	if (!lanes || a->index >= lanes->count)
 		return;
 	e = &lanes->entries[a->index];
-	if (e->serial != a->serial)
+	if (e->serial != a->serial || !e->claimed)
 		return;
 	pthread_mutex_lock(&a->core->lock);
 	a->lanes_claimed[e->lane / 64] &= ~(UINT64_C(1) << (e->lane % 64));
 	pthread_mutex_unlock(&a->core->lock);
-	e->serial = 0;
+	e->claimed = false;
+}
+
+void sb__thread_after(struct sb__attachment *a, struct sb__lane_post *post)
+{
+	struct lane_entry *e = lanes && a->index < lanes->count ? &lanes->entries[a->index] : NULL;
+
+	if (!e || e->serial != a->serial || !e->sent || lanes->epoch != sb__fork_epoch())
+		return;
+	if (sb__lane_call_over(a->mailbox, e->sent_lane, e->sent)) {
+		e->sent = 0;
+		return;
+	}
+	post->flags |= SB__REQUEST_AFTER;
+	post->after_lane = e->sent_lane;
+	post->after_word = e->sent;
+}
+
+void sb__thread_sent(struct sb__attachment *a, uint32_t lane, uint64_t ready)
+{
+	struct lane_cache *cache = lanes_of_thread();
+	struct lane_entry *e = cache ? lane_entry(cache, a->index) : NULL;
+
+	if (!e)
+		return; /* without memory there is no order */
+	if (e->serial != a->serial)
+		*e = (struct lane_entry){ .serial = a->serial, .core = a->core };
+	e->sent_lane = lane;
+	e->sent = ready;
 }
 
 /* ── peers: bells of other processes ── */
@@ -352,6 +388,7 @@ int sb__attach_locked(struct sb__core *core, const struct sb__session_rec *rec, 
 	if (!a)
 		return sb__fail_memory("an attachment to a session");
 	a->core = core;
+	a->oneway_end = &a->oneways;
 	a->incarnation = rec->incarnation;
 	err = index_take(&a->index);
 	if (!err) {
@@ -385,6 +422,7 @@ void sb__attachment_put_locked(struct sb__attachment *a)
 	if (!a || --a->refs > 0)
 		return;
 	unlink_locked(a);
+	sb__oneways_drop_locked(a, false);
 	for (uint32_t i = 0; i < SB__LANES_MAX; i++)
 		if (a->lanes_claimed[i / 64] & (UINT64_C(1) << (i % 64)))
 			sb__lane_unclaim(a->mailbox, i);
@@ -404,6 +442,7 @@ void sb__attachments_forget_locked(struct sb__core *core)
 		struct sb__attachment *a = core->attachments;
 
 		core->attachments = a->next;
+		sb__oneways_drop_locked(a, true);
 		if (!a->hosted) {
 			sb__mailbox_detach(a->mailbox);
 			peer_put_locked(core, a->peer);

@@ -379,11 +379,10 @@ static void close_sessions(sb_bridge *bridge)
 		pthread_mutex_lock(&core->lock);
 		for (session = core->sessions; session && session->bridge != bridge; session = session->next)
 			;
-		if (session)
-			sb__session_close_locked(session);
 		pthread_mutex_unlock(&core->lock);
 		if (!session)
 			return;
+		sb__session_close(session);
 	}
 }
 

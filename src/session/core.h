@@ -54,6 +54,7 @@ struct sb__attachment {
 	uint64_t lanes_claimed[SB__LANES_MAX / 64]; /* by this process; under core->lock, as the next */
 	uint64_t lanes_idle[SB__LANES_MAX / 64];    /* of these: no thread's, for calls that nobody waits for */
 	unsigned idle_count;
+	struct sb__oneway *oneways, **oneway_end; /* one-way calls whose lanes were not taken back yet */
 };
 
 /* One bridge directory in this process; shared by all its handles. */
@@ -141,8 +142,20 @@ void sb__thread_lane_lost(struct sb__attachment *attachment);
 /* A lane for one call that no thread waits for, and giving it back (lost: it was abandoned, and is no longer ours). */
 int sb__pool_lane_take(struct sb__attachment *attachment, uint32_t *ret_lane);
 void sb__pool_lane_give_locked(struct sb__attachment *attachment, uint32_t lane, bool lost);
+/* What the thread's next call on it must come after, if anything: fills in post. And: it has sent a one-way call. */
+void sb__thread_after(struct sb__attachment *attachment, struct sb__lane_post *post);
+void sb__thread_sent(struct sb__attachment *attachment, uint32_t lane, uint64_t ready);
 /* The bell of the process that serves it, this one's own included. */
 struct sb__bell *sb__attachment_bell(struct sb__attachment *attachment);
+
+/* ── oneway.c ── */
+
+void sb__oneways_recover_locked(struct sb__attachment *attachment); /* takes back lanes of some that have ended */
+void sb__oneways_drop_locked(struct sb__attachment *attachment, bool forked); /* all, ended or not */
+void sb__oneways_settle(struct sb__attachment *attachment); /* waits for those that this thread has sent */
+/* The handle is about to be closed: lets those that were sent come to their end, for as long as closing may wait. No lock
+ * held. */
+void sb__oneways_drain(sb_session *session);
 
 /* ── session.c ── */
 

@@ -180,6 +180,7 @@ static int call_here(const struct sb__way *c, struct sb__attachment *a, sb_value
 		err = sb__way_refused(c, sb__fail(request.error, "%s: the arguments cannot be sent", c->label));
 	} else {
 		sb__mailbox_touch(a->mailbox);
+		sb__oneways_settle(a);
 		err = sb__hosted_execute(a->hosted, c->trace_id, &request, &reply, &kept);
 		if (!err)
 			err = finish(c, a, &reply, ret_value);
@@ -299,6 +300,7 @@ static int post(const struct sb__way *c, struct sb__attachment *a, uint32_t lane
 
 	if (err)
 		return err;
+	sb__thread_after(a, &post);
 	gil = engine ? engine->gil_release() : NULL;
 	err = sb__lane_call(a->mailbox, &a->peer->bell, lane, &buf, &post, sb__way_alive, a, ret);
 	if (gil)

@@ -50,6 +50,9 @@ int sb__future_cancel(sb_future *future, int *ret_level);
 int sb__future_fd(sb_future *future, int *ret_fd);
 void sb__future_free(sb_future *future);
 
+/* oneway.c: does not consume request->args */
+int sb__call_oneway(sb_session *session, const sb_request *request);
+
 /* cancel.c */
 int sb__session_cancel(sb_session *session, uint64_t trace_id, int *ret_level);
 /* refinfo.c: facts from the ref's row. SB__REF_NOT_LISTED: there is none, all but the facts of the row is filled in. */

@@ -87,6 +87,7 @@ void sb__session_close(sb_session *session)
 		return;
 	core = session->core;
 	sb__context_drop(session);
+	sb__oneways_drain(session);
 	pthread_mutex_lock(&core->lock);
 	sb__session_close_locked(session);
 	pthread_mutex_unlock(&core->lock);

@@ -226,12 +226,13 @@ static bool spin_for_reply(struct sb__flight *f)
 /* Between slices: is there a reason to stop waiting? */
 static bool given_up(struct sb__flight *f, uint64_t now, enum why *ret_why)
 {
-	if (sb__bell_owner_died(f->bell)) {
-		*ret_why = DIED;
-		return true;
-	}
+	/* A session that ended did so before its owner went, which may follow at once. */
 	if (sb__mailbox_state(f->m) != SB__MAILBOX_SERVING) {
 		*ret_why = sb__mailbox_state(f->m) == SB__MAILBOX_ORPHANED ? DIED : ENDED;
+		return true;
+	}
+	if (sb__bell_owner_died(f->bell)) {
+		*ret_why = DIED;
 		return true;
 	}
 	if (now >= f->deadline_ns) {
@@ -297,9 +298,7 @@ static void over(struct sb__flight *f, enum sb__lane_result result)
 	if (result != SB__LANE_MAYBE && result != SB__LANE_DIED_MAYBE && sb__load32(&f->l->caller_parked))
 		sb__store32(&f->l->caller_parked,
 		            0); /* else the lane is not ours; its next claimer clears it */
-	if (f->block.len)
-		sb__arena_free(f->arena, &f->block);
-	f->block.len = 0;
+	sb__flight_forget(f);
 }
 
 /* Ends the flight if it is over. The barrier pairs with the owner's CAS to DONE, after which it reads caller_parked, and
@@ -372,8 +371,7 @@ int sb__flight_post(struct sb__flight *f, struct sb__mailbox *mailbox, struct sb
 	} else if (sb__cas(&f->l->word, word, f->ready)) {
 		announce_in_turn(f, post); /* the CAS to READY was the full barrier */
 	} else {
-		if (f->block.len)
-			sb__arena_free(f->arena, &f->block);
+		sb__flight_forget(f);
 		return sb__fail(SB_EBUG,
 		                "lane %" PRIu32 " was taken from this thread while it wrote a request", lane);
 	}
@@ -421,6 +419,33 @@ void sb__flight_abandon(struct sb__flight *f)
 {
 	if (!f->over)
 		over(f, settle(f, DEADLINE));
+}
+
+void sb__flight_forget(struct sb__flight *f)
+{
+	if (f->block.len)
+		sb__arena_free(f->arena, &f->block);
+	f->block.len = 0;
+}
+
+bool sb__lane_wait_over(struct sb__mailbox *mailbox, uint32_t lane, uint64_t ready, uint64_t until_ns)
+{
+	struct sb__lane_shm *l = sb__lane_at(mailbox, lane);
+
+	while (l) {
+		unsigned int seen = sb__load32(&l->reply_bell);
+		uint64_t now = sb__now_ns();
+
+		sb__store32(&l->caller_parked, 1);
+		sb__barrier();
+		if (sb__lane_call_over(mailbox, lane, ready))
+			return true;
+		if (now >= until_ns || sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING)
+			return false;
+		(void)sb__os_futex_wait((unsigned int *)&l->reply_bell, seen,
+		                        until_ns - now < POLL_MAX_NS ? until_ns - now : POLL_MAX_NS);
+	}
+	return true;
 }
 
 bool sb__flight_ended(struct sb__flight *copy)
