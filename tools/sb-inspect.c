@@ -138,6 +138,11 @@ static int overview_json(const struct sb__inspect *inspect, const struct sb__ove
 	render_number(root, "lmdb_readers_of_dead", o->readers_of_dead);
 	render_number(root, "unreadable_mailboxes", o->unreadable);
 	render_number(root, "free_bytes", o->fs_free_bytes);
+	render_number(root, "arrays", o->arrays);
+	render_number(root, "array_bytes", o->array_bytes);
+	render_number(root, "array_arena_bytes", o->arena_bytes);
+	render_number(root, "array_holds", o->holds);
+	render_number(root, "array_holds_of_dead", o->holds_of_dead);
 	return render_line(&inspect_tool, root);
 }
 
@@ -164,6 +169,9 @@ static void overview_text(const struct sb__inspect *inspect, const struct sb__ov
 	       " arenas, %" PRIu32 " temporary; %" PRIu32 " orphans\n",
 	       o->files[SB__FILE_MAILBOX], o->files[SB__FILE_REFS], o->files[SB__FILE_BELL],
 	       o->files[SB__FILE_ARENA], o->files[SB__FILE_TEMPORARY], o->orphan_files);
+	printf("arrays     %" PRIu64 ", %" PRIu64 " KiB, in arenas of %" PRIu64 " KiB; %" PRIu32 " kept by others, %" PRIu32
+	       " of them dead\n",
+	       o->arrays, o->array_bytes >> 10, o->arena_bytes >> 10, o->holds, o->holds_of_dead);
 	printf("lmdb       %" PRIu32 " of %" PRIu32 " readers; %" PRIu64 " MiB free in the file system\n",
 	       o->readers, o->readers_max, o->fs_free_bytes >> 20);
 	if (o->unreadable)
@@ -207,6 +215,11 @@ static json_t *process_json(const struct sb__process_view *view)
 	render_text(o, "evidence", view->evidence.how);
 	render_number(o, "owners", view->owners);
 	render_number(o, "serving_sessions", view->serving);
+	render_number(o, "array_arena_bytes", view->arena_bytes);
+	render_number(o, "arrays", view->arrays);
+	render_number(o, "array_bytes", view->array_bytes);
+	render_number(o, "arrays_only_others_keep", view->waiting);
+	render_number(o, "array_holds", view->holds);
 	render_id(o, "start_time_ticks", view->identity.start_time);
 	render_id(o, "pid_namespace", view->identity.pid_ns);
 	json_object_set_new(o, "joined_wall_ms", json_integer(view->identity.joined_wall_ms));
@@ -216,7 +229,7 @@ static json_t *process_json(const struct sb__process_view *view)
 static void processes_text(const struct sb__process_view *views, size_t count)
 {
 	static const char *const titles[] = { ">SLOT",    ">PID",   "PROGRAM",  "LIVENESS", ">OWNERS",
-		                              ">SERVING", "JOINED", "EVIDENCE", NULL };
+		                              ">SERVING", ">ARRAYS", ">KIB", ">HOLDS", "JOINED", "EVIDENCE", NULL };
 	struct render_table table;
 	char joined[32];
 
@@ -230,6 +243,9 @@ static void processes_text(const struct sb__process_view *views, size_t count)
 		render_cell(&table, "%s", sb__liveness_name(v->evidence));
 		render_cell(&table, "%" PRIu32, v->owners);
 		render_cell(&table, "%" PRIu32, v->serving);
+		render_cell(&table, "%" PRIu64, v->arrays);
+		render_cell(&table, "%" PRIu64, v->array_bytes >> 10);
+		render_cell(&table, "%" PRIu32, v->holds);
 		render_cell(&table, "%s", view_wall(v->identity.joined_wall_ms, joined, sizeof(joined)));
 		render_cell(&table, "%s", v->evidence.how);
 	}

@@ -195,6 +195,18 @@ static void check_files(struct pass *p)
 	}
 }
 
+static void check_arena(void *arg, const struct sb__arena_view *view)
+{
+	struct pass *p = arg;
+	uint32_t dead = 0;
+
+	for (uint32_t i = 0; i < view->holds; i++)
+		dead += sb__inspect_hold_is_dead(p->inspect, view->words[i]);
+	if (dead)
+		found(p, "arena/%" PRIu32 ".%" PRIu32 ": %" PRIu32 " arrays are kept for dead processes", view->slot,
+		      view->generation, dead);
+}
+
 static int check_all(struct pass *p)
 {
 	uint32_t dead_readers = 0;
@@ -215,7 +227,7 @@ static int check_all(struct pass *p)
 	if (dead_readers)
 		found(p, "LMDB: %" PRIu32 " reader slots belong to dead processes", dead_readers);
 	check_files(p);
-	return 0;
+	return sb__inspect_arenas(p->inspect, check_arena, p);
 }
 
 static int one_pass(struct sb__inspect *inspect, struct findings *ret)

@@ -58,6 +58,23 @@ static int sum_processes(struct sb__inspect *inspect, struct summing *s)
 	return r < 0 ? r : 0;
 }
 
+struct arenas {
+	struct sb__inspect *inspect;
+	struct sb__overview *ret;
+};
+
+static void sum_arena(void *arg, const struct sb__arena_view *view)
+{
+	struct arenas *a = arg;
+
+	a->ret->arena_bytes += view->file_bytes;
+	a->ret->arrays += view->arrays;
+	a->ret->array_bytes += view->array_bytes;
+	a->ret->holds += view->holds;
+	for (uint32_t i = 0; i < view->holds; i++)
+		a->ret->holds_of_dead += sb__inspect_hold_is_dead(a->inspect, view->words[i]);
+}
+
 /* Listed first, judged last: a file is made after its record. */
 static int sum_all(struct sb__inspect *inspect, struct summing *s)
 {
@@ -79,6 +96,11 @@ static int sum_all(struct sb__inspect *inspect, struct summing *s)
 		r = sb__store_reader_count(inspect->store, &o->readers, &o->readers_max);
 	if (r >= 0)
 		r = sb__store_readers_of_dead(inspect->store, &o->readers_of_dead);
+	if (r >= 0) {
+		struct arenas arenas = { inspect, o };
+
+		r = sb__inspect_arenas(inspect, sum_arena, &arenas);
+	}
 	sb__known_sort(s->known);
 	for (size_t i = 0; r >= 0 && i < file_count; i++) {
 		o->files[files[i].kind]++;

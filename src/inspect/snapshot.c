@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "fail.h"
+#include "holds.h"
 #include "inspect_impl.h"
 #include "names.h"
 #include "os_linux.h"
@@ -125,6 +126,30 @@ static int view_process(struct sb__inspect *inspect, const struct sb__identity *
 	return r < 0 ? r : 0;
 }
 
+struct adding {
+	struct sb__process_view *views;
+	size_t count;
+};
+
+static void add_arena(void *arg, const struct sb__arena_view *arena)
+{
+	const struct adding *a = arg;
+
+	for (size_t i = 0; i < a->count; i++) {
+		struct sb__process_view *v = &a->views[i];
+
+		if (v->identity.slot == arena->slot && v->identity.generation == arena->generation) {
+			v->arena_bytes = arena->file_bytes;
+			v->arrays = arena->arrays;
+			v->array_bytes = arena->array_bytes;
+			v->waiting = arena->waiting;
+		}
+		for (uint32_t k = 0; k < arena->holds; k++)
+			v->holds += SB__HOLD_SLOT(arena->words[k]) == v->identity.slot &&
+			            SB__HOLD_GENERATION(arena->words[k]) == (v->identity.generation & 0xffffu);
+	}
+}
+
 int sb__inspect_processes(struct sb__inspect *inspect, struct sb__process_view **ret, size_t *ret_count)
 {
 	struct sb__identity *ids = NULL;
@@ -142,6 +167,11 @@ int sb__inspect_processes(struct sb__inspect *inspect, struct sb__process_view *
 	for (size_t i = 0; r >= 0 && i < count; i++)
 		r = view_process(inspect, &ids[i], &views[i]);
 	free(ids);
+	if (r >= 0) {
+		struct adding adding = { views, count };
+
+		r = sb__inspect_arenas(inspect, add_arena, &adding);
+	}
 	if (r < 0) {
 		free(views);
 		return r;

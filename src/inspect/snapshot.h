@@ -32,7 +32,23 @@ struct sb__process_view {
 	struct sb__evidence evidence;
 	uint32_t owners;  /* records by which it keeps sessions alive */
 	uint32_t serving; /* sessions whose designated owner it is */
+	uint64_t arena_bytes;                  /* size of its arena's file */
+	uint64_t arrays, array_bytes, waiting; /* blocks in it that hold arrays; those that only others keep */
+	uint32_t holds;                        /* arrays of others that it keeps */
 };
+/* One table of holds: the writer's arena, and who keeps arrays in it. */
+struct sb__arena_view {
+	uint32_t slot, generation;
+	uint64_t file_bytes, arrays, array_bytes, waiting;
+	uint32_t holds;
+	const uint64_t *words; /* SB__HOLD(): the keepers' slot and generation; borrowed during the visit */
+};
+/* Visits each arena that shares arrays. */
+int sb__inspect_arenas(struct sb__inspect *inspect, void (*visit)(void *arg, const struct sb__arena_view *view),
+                       void *arg);
+/* Is whoever a word of a table of holds names dead? Within a look. */
+bool sb__inspect_hold_is_dead(struct sb__inspect *inspect, uint64_t word);
+
 /* By slot; malloc'ed. */
 int sb__inspect_processes(struct sb__inspect *inspect, struct sb__process_view **ret, size_t *ret_count);
 
@@ -123,6 +139,8 @@ struct sb__overview {
 	uint32_t readers_of_dead;
 	uint32_t unreadable; /* records and mailboxes */
 	uint64_t fs_free_bytes;
+	uint64_t arena_bytes, arrays, array_bytes; /* of all arenas that share arrays */
+	uint32_t holds, holds_of_dead;
 };
 int sb__inspect_overview(struct sb__inspect *inspect, struct sb__overview *ret);
 /* The same, and visits each session as sb__inspect_sessions() does: both from one pass. */

@@ -17,6 +17,7 @@
 /* X(constant, name in JSON and text, what it does) */
 #define SB__VERDICT_MAP(X)                                                                                   \
 	X(SB__VERDICT_LANES_RECLAIMED, "lanes-reclaimed", "takes back the lanes of a dead caller")           \
+	X(SB__VERDICT_HOLDS_DROPPED, "holds-dropped", "lets go of arrays that a dead process kept")          \
 	X(SB__VERDICT_OWNER_REMOVED, "owner-removed", "removes an owner record of a dead process")           \
 	X(SB__VERDICT_SESSION_RELEASED, "session-released", "ends a session whose last owner died")          \
 	X(SB__VERDICT_SESSION_ORPHANED, "session-orphaned", "marks a session whose designated owner died")   \

@@ -25,6 +25,7 @@
 #include "collect.h"
 #include "events.h"
 #include "fail.h"
+#include "holds_sweep.h"
 #include "mailbox.h"
 #include "os_linux.h"
 #include "visit.h"
@@ -302,6 +303,7 @@ static int execute(struct sweep *s, struct sb__verdict *v)
 	case SB__VERDICT_FILE_REMOVED: return remove_file(s, v);
 	case SB__VERDICT_PROCESS_DEAD: return remove_process(s, v);
 	case SB__VERDICT_BOOT_REMOVED: return remove_boot(s, v);
+	case SB__VERDICT_HOLDS_DROPPED: return 0; /* done before */
 	case SB__VERDICT_RECORD_UNREADABLE: return 1; /* its report is all */
 	default: return 0;
 	}
@@ -353,6 +355,34 @@ static void report_many(struct sweep *s, enum sb__verdict_kind kind, int n, cons
 	report(s, &v);
 }
 
+static void report_holds(void *arg, uint32_t slot, uint32_t generation, uint32_t count)
+{
+	struct sweep *s = arg;
+	struct sb__verdict v = { .kind = SB__VERDICT_HOLDS_DROPPED,
+		                 .session_id = "",
+		                 .slot = slot,
+		                 .generation = generation,
+		                 .count = count };
+
+	snprintf(v.evidence, sizeof(v.evidence), "kept by a dead process");
+	report(s, &v);
+}
+
+/* Before the records of the dead go: while there is one, its slot is nobody else's. */
+static void drop_holds(struct sweep *s, const struct sb__plan *plan)
+{
+	struct sb__verdict v = { .kind = SB__VERDICT_HOLDS_DROPPED, .session_id = "" };
+	bool needed = s->options->files;
+
+	for (size_t i = 0; i < plan->count && !needed; i++)
+		needed = plan->verdicts[i].kind == SB__VERDICT_PROCESS_DEAD;
+	if (!needed)
+		return;
+	v.code = sb__reaper_drop_holds(s->store, s->dir, s->options->dry_run, report_holds, s);
+	if (v.code < 0)
+		report(s, &v);
+}
+
 /* A write transaction that changes nothing. LMDB shows a commit to readers a moment after it was made, so
  * what a killed writer committed may come to light only with the next write: better now than after the
  * snapshot. */
@@ -384,6 +414,8 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
 	/* Where much died, looking takes the whole budget: half of it is kept for doing. */
 	if (s.deadline_ms != 0 && s.deadline_ms < sb__now_ms() + options->budget_ms / 2)
 		s.deadline_ms = sb__now_ms() + options->budget_ms / 2;
+	if (r == 0)
+		drop_holds(&s, &plan);
 	if (r == 0 && options->dry_run) {
 		for (size_t i = 0; i < plan.count; i++)
 			report(&s, &plan.verdicts[i]);

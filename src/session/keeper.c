@@ -335,6 +335,7 @@ static void keep_all(struct sb__host *host)
 	mirror_dirty(host);
 	keep_due(host, now);
 	glance_around(host);
+	sb__space_sweep(host->core->space);
 	sb__keeper_bury(host);
 }
 
