@@ -18,6 +18,7 @@
 #include "fail.h"
 #include "notify.h"
 #include "os_linux.h"
+#include "value_impl.h"
 #include "way.h"
 
 #define MS       UINT64_C(1000000)
@@ -27,6 +28,7 @@ struct sb__oneway {
 	struct sb__oneway *next;
 	struct sb__flight flight;
 	struct sb__watch watch;
+	struct sb__array_list arrays; /* among the arguments: until the lane is taken back */
 };
 
 /* ── taking lanes back ── */
@@ -45,6 +47,7 @@ static int recover_locked(struct sb__attachment *a, struct sb__oneway **at)
 	*at = o->next;
 	if (!*at)
 		a->oneway_end = at;
+	sb__array_list_drop(&o->arrays);
 	free(o);
 	return 1;
 }
@@ -73,6 +76,7 @@ void sb__oneways_drop_locked(struct sb__attachment *a, bool forked)
 			sb__flight_forget(&o->flight);
 			sb__pool_lane_give_locked(a, o->flight.lane, true);
 		}
+		sb__array_list_drop(&o->arrays);
 		free(o);
 	}
 	a->oneway_end = &a->oneways;
@@ -115,6 +119,10 @@ static int post(struct sb__way *c, struct sb__attachment *a, void *arg)
 		sb__pool_lane_give_locked(a, lane, false);
 		free(o);
 	} else {
+		if (c->request->args) {
+			o->arrays = c->request->args->arrays;
+			c->request->args->arrays = (struct sb__array_list){ .items = NULL };
+		}
 		*a->oneway_end = o;
 		a->oneway_end = &o->next;
 		(void)sb__watch_start(&o->watch, &o->flight, -1);
