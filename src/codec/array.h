@@ -45,6 +45,9 @@ struct sb__blocks {
 	void *(*address)(void *kept); /* where what is kept begins */
 	/* What the thread's last failure of the above was: a sentence. */
 	const char *(*why)(void);
+	/* Keeps all of this for ever; done: the bridge was closed, and nothing that heap_make() gave is left. */
+	void (*pin)(void *arg);
+	bool (*done)(void *arg);
 	/* Memory for a library's own use, of which find() knows. NULL: there is none, use ordinary memory. */
 	void *(*heap_make)(void *arg, size_t len, bool zero);
 	/* True if addr was such memory: it is free now. */

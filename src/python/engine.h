@@ -53,7 +53,7 @@ struct sb__table_options {
 	const char *
 		policy; /* "+pattern" and "-pattern", a NUL behind each; copied. What they match: session.h */
 	size_t policy_len; /* 0: everything is allowed */
-	const struct sb__blocks *blocks; /* how arrays in shared memory are had; NULL: not at all. For ever: borrowed */
+	const struct sb__blocks *blocks; /* how arrays in shared memory are had; NULL: not at all. Borrowed; pinned if for longer */
 	uint64_t heap_bytes; /* NumPy arrays of at least so many are made in them; 0: none */
 };
 

@@ -263,7 +263,6 @@ static int make_table(struct sb__core *core, struct sb__hosted *h)
 		                             .rows = { h->rows, sb__refrows_set, sb__refrows_touch,
 		                                       sb__refrows_pins, sb__refrows_clear } };
 
-	sb__space_pin(core->space); /* Python objects over arrays outlive the table */
 	return h->host->engine->table_create(&options, &h->table);
 }
 

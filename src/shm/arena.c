@@ -549,6 +549,11 @@ int sb__arena_block_make(struct sb__arena *arena, enum sb__pool pool, size_t len
 	return err;
 }
 
+bool sb__arena_is_empty(const struct sb__arena *arena)
+{
+	return atomic_load(&arena->high) == 0;
+}
+
 void sb__arena_pin(struct sb__arena *arena)
 {
 	arena->pinned = true;

@@ -56,6 +56,7 @@ void sb__arena_block_unref(struct sb__arena *arena, uint64_t offset);
 bool sb__arena_spans(const struct sb__arena *arena, const void *addr);
 /* In a forked child: how long the block of an array of the parent's is from addr on; it stays where it is. 0: there is none. */
 size_t sb__arena_inherited(const struct sb__arena *arena, const void *addr);
+bool sb__arena_is_empty(const struct sb__arena *arena); /* nothing is mapped */
 /* The struct stays for ever, so that any address can be asked after at any time. */
 void sb__arena_pin(struct sb__arena *arena);
 /* Looks for blocks that nobody keeps any more. Cheap where there is nothing to look for. */

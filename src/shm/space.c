@@ -161,6 +161,22 @@ static const char *space_why(void)
 	return sb_last_error()->message;
 }
 
+static void space_pin(void *arg)
+{
+	struct sb__space *space = arg;
+
+	if (!atomic_exchange(&space->pinned, true))
+		atomic_fetch_add(&space->users, 1);
+	sb__arena_pin(space->arena);
+}
+
+static bool space_done(void *arg)
+{
+	struct sb__space *space = arg;
+
+	return atomic_load(&space->closed) && sb__arena_is_empty(space->arena);
+}
+
 static void *space_heap_make(void *arg, size_t len, bool zero)
 {
 	struct sb__space *space = arg;
@@ -217,7 +233,8 @@ int sb__space_create(struct sb__arena *arena, struct sb__arena_cache *cache, uin
 		return sb__fail_memory("shared memory");
 	space->blocks = (struct sb__blocks){ space,      bridge,        space_keep,      space_make,
 		                             space_find, space_release, space_address,   space_why,
-		                             space_heap_make, space_heap_free, space_heap_size };
+		                             space_pin,  space_done,    space_heap_make, space_heap_free,
+		                             space_heap_size };
 	space->arena = arena;
 	space->cache = cache;
 	space->slot = slot;
@@ -243,13 +260,6 @@ void sb__space_close(struct sb__space *space, bool unlink)
 const struct sb__blocks *sb__space_blocks(struct sb__space *space)
 {
 	return &space->blocks;
-}
-
-void sb__space_pin(struct sb__space *space)
-{
-	if (!atomic_exchange(&space->pinned, true))
-		atomic_fetch_add(&space->users, 1);
-	sb__arena_pin(space->arena);
 }
 
 void sb__space_sweep(struct sb__space *space)

@@ -19,8 +19,6 @@ int sb__space_create(struct sb__arena *arena, struct sb__arena_cache *cache, uin
 void sb__space_close(struct sb__space *space, bool unlink);
 /* Borrowed as long as the space is referenced. */
 const struct sb__blocks *sb__space_blocks(struct sb__space *space);
-/* For one who goes on using the blocks after the bridge was closed, for ever. */
-void sb__space_pin(struct sb__space *space);
 /* Now and then: blocks that others let go of, arenas of the dead. */
 void sb__space_sweep(struct sb__space *space);
 

@@ -317,7 +317,7 @@ static void test_quota_of_arrays_and_arenas(void **state)
 {
 	struct fixture *f;
 	sb_session *s;
-	sb_array *a = NULL, *b = NULL;
+	sb_array *a = NULL, *b = NULL, *many[12] = { NULL };
 	size_t n = 5000, little = 100;
 
 	assert_ok(sb_config_set("max_array_bytes", 100000));
@@ -331,7 +331,7 @@ static void test_quota_of_arrays_and_arenas(void **state)
 	assert_non_null(strstr(sb_last_error()->message, "max_array_bytes"));
 	n = 12000;
 	for (int i = 0; i < 12; i++) { /* more than 1 MiB in all */
-		int err = sb_array_new(s, "f8", 1, &n, &b);
+		int err = sb_array_new(s, "f8", 1, &n, &many[i]);
 
 		if (err) {
 			assert_int_equal(err, SB_ENOSPACE);
@@ -343,6 +343,8 @@ static void test_quota_of_arrays_and_arenas(void **state)
 	assert_ok(sb_array_new(s, "f8", 1, &little, &b)); /* a hole is left for it */
 	sb_array_unref(b);
 	sb_array_unref(a);
+	for (int i = 0; i < 12; i++)
+		sb_array_unref(many[i]);
 	sb_session_close(s);
 	fixture_teardown(state);
 	assert_ok(sb_config_set("max_array_bytes", UINT64_C(274877906944)));

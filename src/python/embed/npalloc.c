@@ -13,6 +13,7 @@
  */
 #include "arrays.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,20 +46,52 @@ static PyObject *ours;          /* the handler as a capsule, once NumPy is there
 static bool unusable;           /* no NumPy that can be told */
 static _Thread_local bool installed;
 
+/* Those that are over stay in memory, and where leak checkers find them. */
+static struct retired {
+	struct retired *next;
+	const struct sb__blocks *blocks;
+} *retired;
+
+static bool over(const struct sb__blocks *blocks)
+{
+	return blocks->done(blocks->arg);
+}
+
+static void retire(const struct sb__blocks *blocks)
+{
+	struct retired *r = malloc(sizeof(*r));
+
+	if (!r)
+		return;
+	r->next = retired;
+	r->blocks = blocks;
+	retired = r;
+}
+
 void sb__npalloc_use(const struct sb__blocks *blocks, uint64_t least)
 {
-	unsigned n = atomic_load(&bridge_count);
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* nothing is waited for with it held */
+	unsigned n, i;
 
 	if (!blocks || !least)
 		return;
-	for (unsigned i = 0; i < n; i++)
-		if (atomic_load(&bridges[i]) == blocks)
-			return;
-	if (n == BRIDGES_MAX)
-		return;
-	atomic_store(&least_bytes, least);
-	atomic_store(&bridges[n], blocks); /* with the GIL: one at a time */
-	atomic_store(&bridge_count, n + 1);
+	pthread_mutex_lock(&lock);
+	n = atomic_load(&bridge_count);
+	for (i = 0; i < n && atomic_load(&bridges[i]) != blocks; i++)
+		;
+	if (i == n) /* a new one: in the place of one that is over */
+		for (i = 0; i < n && !over(atomic_load(&bridges[i])); i++)
+			;
+	if (i < BRIDGES_MAX && (i == n || atomic_load(&bridges[i]) != blocks)) {
+		blocks->pin(blocks->arg); /* for ever: somebody may be looking at it just now */
+		if (i < n)
+			retire(atomic_load(&bridges[i]));
+		atomic_store(&least_bytes, least);
+		atomic_store(&bridges[i], blocks);
+		if (i == n)
+			atomic_store(&bridge_count, n + 1);
+	}
+	pthread_mutex_unlock(&lock);
 }
 
 /* ── memory ── */
