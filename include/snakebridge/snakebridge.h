@@ -9,6 +9,7 @@
 #include "snakebridge/call.h"
 #include "snakebridge/config.h"
 #include "snakebridge/error.h"
+#include "snakebridge/exchange.h"
 #include "snakebridge/owner.h"
 #include "snakebridge/ref.h"
 #include "snakebridge/session.h"
