@@ -57,7 +57,7 @@ static void test_request_round_trip(void **state)
 	request.args = sb_args("ii k=s", 1, 2, "v");
 	sb__request_encode(&buf, &request);
 	assert_int_equal(buf.error, 0);
-	cursor = (struct sb__cursor){ buf.data, buf.len, 0 };
+	cursor = (struct sb__cursor){ .data = buf.data, .len = buf.len };
 	assert_int_equal(sb__request_decode(&cursor, &head), 0);
 	assert_int_equal(head.verb, SB_VERB_METHOD);
 	assert_int_equal(head.flags, SB_CALL_AS_REF);
@@ -91,7 +91,7 @@ static void test_request_without_anything(void **state)
 	sb__request_encode(&buf, &request);
 	assert_int_equal(buf.len, 7);
 	assert_memory_equal(buf.data, "\x86\x01\x00\xf6\xf6\x80\xa0", 7);
-	cursor = (struct sb__cursor){ buf.data, buf.len, 0 };
+	cursor = (struct sb__cursor){ .data = buf.data, .len = buf.len };
 	assert_int_equal(sb__request_decode(&cursor, &head), 0);
 	assert_false(head.has_target);
 	assert_null(head.name);
