@@ -6,6 +6,7 @@
 #include "snakebridge/array.h"
 #include "snakebridge/async.h"
 #include "snakebridge/bridge.h"
+#include "snakebridge/builder.h"
 #include "snakebridge/call.h"
 #include "snakebridge/config.h"
 #include "snakebridge/error.h"

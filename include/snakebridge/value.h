@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "snakebridge/ref.h"
 #include "snakebridge/visibility.h"
@@ -261,7 +262,17 @@ SB_API const sb_value *sb_value_lookup(const sb_value *value, const char *key);
  *   o  any value, copied          const sb_value * (NULL gives None)
  *   r  ref, copied                const sb_ref *
  *   a  array, kept until then     sb_array * (array.h; NULL gives None)
- *   [codes]  (codes)              list, tuple
+ *   L  int                        uint64_t
+ *   z  int of any size            const char *: its decimal digits (NULL gives None)
+ *   c  complex                    double, double
+ *   t  datetime                   const sb_datetime * (NULL gives None; zone_len 0: zone is NUL-terminated)
+ *   T  timedelta                  int64_t seconds, int microseconds
+ *   D  Decimal                    const char *: its text (NULL gives None)
+ *   U  UUID                       const uint8_t * to 16 bytes
+ *   Y  bytearray                  const void *, size_t
+ *   w  str                        const char *, size_t (UTF-8, or WTF-8 if it has lone surrogates)
+ *   .  Ellipsis                   no argument
+ *   [codes]  (codes)  <codes>     list, tuple, set
  *   {codes}                       dict: key and value codes in turn
  *   *  any number of values       const sb_value *const *, size_t: "[*]" is a list of them, "*"
  *                                 positional arguments, "{*}" a dict of keys and values in turn
@@ -300,6 +311,102 @@ SB_API void sb_args_free(sb_args *args);
  * Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
  */
 SB_API int sb_value_pack(sb_value **ret_value, const char *format, ...);
+
+/*
+ * The other way: a value into variables. The format mirrors sb_value_pack()'s; spaces, ',' and ':' between codes mean
+ * nothing:  sb_value_unpack(v, "{s:i, s?:[dd], *}", "n", &n, "pair", &x, &y)
+ *
+ *   n  must be None                  no argument
+ *   b  bool                          bool *
+ *   i l L  int that fits             int *, int64_t *, uint64_t *
+ *   d  float or int                  double *
+ *   c  complex                       double *, double *
+ *   s  str without NUL               const char **
+ *   u  str                           const char **, size_t *
+ *   y  bytes, bytearray              const void **, size_t *
+ *   t  datetime, date, time          sb_datetime *
+ *   T  timedelta                     int64_t *, int32_t *
+ *   D  Decimal                       const char **
+ *   U  UUID                          uint8_t * to 16 bytes
+ *   r  ref                           sb_ref * (copied)
+ *   a  array                         sb_array ** (array.h; borrowed)
+ *   o  anything                      const sb_value **
+ *   [codes]  (codes)                 list, tuple: of exactly so many items
+ *   {key code …}                     dict: s, i or l with the key itself (const char *, int, int64_t), then a code for
+ *                                    its value. s? : the key may be missing, and its variables are then left alone
+ *   code?                            None is fine too, and leaves the variables alone
+ *   *  before a closing bracket      there may be more items or keys
+ *
+ * What comes out through pointers is borrowed from the value. A failure says where and what: `at ["items"][3]: is str,
+ * not int`; variables of the parts before it may have been set.
+ *
+ * Errors: SB_EINVAL (format), SB_EKIND (the value is of another shape).  Threads: any.  Fork: safe.  Blocks: no.
+ * Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_value_unpack(const sb_value *value, const char *format, ...);
+
+/*
+ * A copy that lives on its own; arrays in it are shared, not copied. *ret_value becomes the caller's.
+ *
+ * Errors: SB_EINVAL (ret_value is NULL), SB_ENOMEM.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.
+ * Since: 0.1
+ */
+SB_API int sb_value_copy(const sb_value *value, sb_value **ret_value);
+
+/*
+ * Are two values equal? As Python's == has it: bool, int, float and complex by their number, whatever their kinds (a
+ * nan equals nothing), set and frozenset, bytes and bytearray by their contents, dicts and sets in any order, Decimals
+ * by their number, ranges by what they run through, aware times at fixed offsets by the moment. Differences: nothing
+ * is equal for being the same object; numbers of the kinds Decimal and Fraction equal those of their own kind only;
+ * times in named zones are equal if their fields and zones are; arrays are equal if they are the same array; refs, if
+ * they name the same object. Dicts and sets cost the product of their sizes unless their order is the same.
+ *
+ * Errors: none.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API bool sb_value_equal(const sb_value *a, const sb_value *b);
+
+/*
+ * The value as JSON, one line, as all tools write it. What JSON has is written as it is, ints with all their digits; the
+ * rest is an object whose key begins with '$': {"$float": "nan"}, {"$tuple": […]}, {"$bytes": "base64"},
+ * {"$ref": "sbref:…", "type": "module.Type"}, {"$dict": [[key, value], …]} and so on (docs/formats/json.md).
+ * *ret_text is NUL-terminated and to be freed with free().
+ *
+ * Errors: SB_EINVAL (ret_text is NULL), SB_ENOMEM, SB_ETOOBIG.  Threads: any.  Fork: safe.  Blocks: no.
+ * Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_value_to_json(const sb_value *value, char **ret_text);
+
+/*
+ * A value from JSON text as sb_value_to_json() writes it. Arrays cannot be read back. *ret_value becomes the caller's.
+ *
+ * Errors: SB_EINVAL (NULL, no JSON, or an object with a '$' key that is none of these), SB_EREFMALFORMED, SB_ENOMEM,
+ * SB_ETOOBIG, SB_ETOODEEP.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_value_from_json(const char *text, sb_value **ret_value);
+
+/*
+ * The value as Python's str() would print it, for people and for numbers too big for C: a str as it is, an int of any
+ * size in decimal, everything else as Python's repr() (a ref as <module.Type …>). *ret_text is NUL-terminated and to be
+ * freed with free(). Ints of more than 150000 digits are written in hexadecimal.
+ *
+ * Errors: SB_EINVAL (ret_text is NULL), SB_ENOMEM, SB_ETOOBIG.  Threads: any.  Fork: safe.  Blocks: no.
+ * Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_value_text(const sb_value *value, char **ret_text);
+
+/*
+ * Writes the value as Python's repr() would show it, without a newline.
+ *
+ * Errors: SB_EINVAL (file is NULL), SB_ENOMEM, SB_ETOOBIG, SB_ESYSTEM (writing failed).  Threads: any.  Fork: safe.
+ * Blocks: as the file does.  Crash: what the file shares.  Since: 0.1
+ */
+SB_API int sb_value_print(const sb_value *value, FILE *file);
+
+/* Runs the statement for each item of a list, tuple, set or frozenset, or each value of a dict; item: a const sb_value *
+ * that it declares. */
+#define sb_value_foreach(item, value)                                                              \
+	for (size_t sb_i_##item = 0, sb_once_##item = 1; sb_once_##item; sb_once_##item = 0)           \
+		for (const sb_value *item; (item = sb_value_at((value), sb_i_##item)) != NULL; sb_i_##item++)
 
 #ifdef __cplusplus
 }

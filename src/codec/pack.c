@@ -13,6 +13,8 @@
 #include <string.h>
 
 #include "fail.h"
+#include "gather.h"
+#include "scalar.h"
 #include "utf8.h"
 #include "value_impl.h"
 
@@ -52,7 +54,7 @@ static void fail_at(struct packer *p, const char *at, int code, const char *fmt,
 
 static void skip_spaces(struct packer *p)
 {
-	while (*p->at == ' ')
+	while (*p->at == ' ' || *p->at == ',' || *p->at == ':')
 		p->at++;
 }
 
@@ -129,7 +131,7 @@ static uint32_t pack_items(struct packer *p, char closer, unsigned depth);
 
 static void pack_container(struct packer *p, const char *at, unsigned depth)
 {
-	char closer = *at == '[' ? ']' : *at == '(' ? ')' : '}';
+	char closer = *at == '[' ? ']' : *at == '(' ? ')' : *at == '<' ? '>' : '}';
 	size_t head;
 	uint32_t count;
 
@@ -137,8 +139,8 @@ static void pack_container(struct packer *p, const char *at, unsigned depth)
 		fail_at(p, at, SB_ETOODEEP, "more than %u containers in each other", SB__DEPTH_MAX);
 		return;
 	}
-	if (*at == '(')
-		sb__put_tag(p->out, SB__TAG_TUPLE);
+	if (*at == '(' || *at == '<')
+		sb__put_tag(p->out, *at == '(' ? SB__TAG_TUPLE : SB__TAG_SET);
 	head = *at == '{' ? sb__put_map_later(p->out) : sb__put_array_later(p->out);
 	count = pack_items(p, closer, depth + 1);
 	if (p->error)
@@ -151,6 +153,86 @@ static void pack_container(struct packer *p, const char *at, unsigned depth)
 	if (*at == '{' && count % 2)
 		fail_at(p, at, SB_EINVAL, "a key without value in the '{'");
 	sb__patch_count(p->out, head, *at == '{' ? count / 2 : count);
+}
+
+static void pack_when(struct packer *p, const char *at, sb_datetime *when)
+{
+	sb_datetime fields;
+	const char *fault;
+
+	if (!when) {
+		sb__put_null(p->out);
+		return;
+	}
+	fields = *when;
+	if (fields.zone && fields.zone_len == 0)
+		fields.zone_len = strlen(fields.zone);
+	fault = sb__when_fault(SB_KIND_DATETIME, &fields);
+	if (fault)
+		fail_at(p, at, SB_EINVAL, "%s for '%c'", fault, *at);
+	else
+		sb__put_when(p->out, SB_KIND_DATETIME, &fields);
+}
+
+/* Numbers written as text: NULL gives None. */
+static void pack_digits(struct packer *p, const char *at, const char *text)
+{
+	if (!text)
+		sb__put_null(p->out);
+	else if (!(*at == 'D' ? sb__put_decimal : sb__put_int_text)(p->out, text, strlen(text)))
+		fail_at(p, at, SB_EINVAL, "text that is no %s for '%c'", *at == 'D' ? "decimal" : "int", *at);
+}
+
+static void pack_tagged(struct packer *p, const char *at, const void *bytes, size_t len)
+{
+	if (!check_pointer(p, at, bytes, len))
+		return;
+	if (*at != 'w')
+		sb__put_tagged_bytes(p->out, *at == 'U' ? SB__TAG_UUID : SB__TAG_BYTEARRAY, bytes, len);
+	else if (!sb__put_wtf8(p->out, bytes, len))
+		fail_at(p, at, SB_EINVAL, "bytes that are not WTF-8 for 'w'");
+}
+
+/* The codes of the rarer kinds. False if it is none. */
+static bool pack_other(struct packer *p, const char *at)
+{
+	const void *pointer;
+	double real;
+	int64_t seconds;
+	uint64_t number;
+	uint8_t bytes[8];
+	int microseconds;
+
+	switch (*at) {
+	case 'L':
+		number = va_arg(p->ap, uint64_t);
+		for (size_t i = 0; i < 8; i++)
+			bytes[i] = (uint8_t)(number >> (56 - 8 * i));
+		sb__put_bigint(p->out, false, bytes, sizeof(bytes));
+		return true;
+	case 'c':
+		real = va_arg(p->ap, double);
+		sb__put_complex(p->out, real, va_arg(p->ap, double));
+		return true;
+	case 't': pack_when(p, at, va_arg(p->ap, sb_datetime *)); return true;
+	case 'T':
+		seconds = va_arg(p->ap, int64_t);
+		microseconds = va_arg(p->ap, int);
+		if (!sb__timedelta_fits(seconds, microseconds))
+			fail_at(p, at, SB_EINVAL, "no timedelta of Python's for 'T'");
+		sb__put_timedelta(p->out, seconds, microseconds);
+		return true;
+	case 'D':
+	case 'z': pack_digits(p, at, va_arg(p->ap, const char *)); return true;
+	case 'U': pack_tagged(p, at, va_arg(p->ap, const uint8_t *), 16); return true;
+	case 'w':
+	case 'Y':
+		pointer = va_arg(p->ap, const void *);
+		pack_tagged(p, at, pointer, va_arg(p->ap, size_t));
+		return true;
+	case '.': sb__put_ellipsis(p->out); return true;
+	default: return false;
+	}
 }
 
 /* Reads one code and packs its argument. Returns how many values that made. */
@@ -190,8 +272,11 @@ static uint32_t pack_one(struct packer *p, unsigned depth)
 	case '*': return pack_star(p, at, depth);
 	case '[':
 	case '(':
+	case '<':
 	case '{': pack_container(p, at, depth); return 1;
 	default:
+		if (pack_other(p, at))
+			return 1;
 		p->at = at;
 		if (*at == '=')
 			fail_at(p, at, SB_EINVAL, "'=' without a name before it");
@@ -441,57 +526,29 @@ void sb_args_free(sb_args *args)
 
 /* ── values ── */
 
-struct ref_list {
-	sb_ref *refs;
-	size_t count, cap;
-};
-
-static int note_ref(void *arg, const sb_ref *ref)
-{
-	struct ref_list *list = arg;
-
-	if (list->count == list->cap) {
-		size_t cap = list->cap ? 2 * list->cap : 4;
-		sb_ref *refs = realloc(list->refs, cap * sizeof(*refs));
-
-		if (!refs)
-			return SB_ENOMEM;
-		list->refs = refs;
-		list->cap = cap;
-	}
-	list->refs[list->count++] = *ref;
-	return 0;
-}
-
 int sb_value_pack(sb_value **ret_value, const char *format, ...)
 {
-	struct sb__array_list arrays = { .items = NULL };
-	struct ref_list list = { 0 };
-	struct sb__buf buf;
+	struct sb__gather gather;
 	struct packer p;
-	uint8_t memory[512];
 	uint32_t count;
 	int err;
 
 	if (!ret_value)
 		return sb__fail(SB_EINVAL, "ret_value is NULL; give it the address of a variable");
-	sb__buf_init(&buf, memory, sizeof(memory));
-	packer_init(&p, "sb_value_pack", format, &buf, note_ref, &list, &arrays);
+	sb__gather_init(&gather);
+	packer_init(&p, "sb_value_pack", format, &gather.buf, sb__gather_ref, &gather, &gather.arrays);
 	va_start(p.ap, format);
 	count = pack_items(&p, '\0', 0);
 	va_end(p.ap);
-	check_buffer(&p, &buf);
+	check_buffer(&p, &gather.buf);
 	if (!p.error && count != 1)
 		fail_at(&p, p.at, SB_EINVAL, "%u values where there should be one", count);
-	if (p.error) {
-		err = sb__fail(p.error, "%s", p.message);
-	} else {
-		struct sb__cursor cursor = { .data = buf.data, .len = buf.len, .own = arrays.items };
-
-		err = sb__value_decode_own(&cursor, list.refs, list.count, ret_value);
-	}
-	sb__buf_free(&buf);
-	free(list.refs);
-	sb__array_list_drop(&arrays);
+	err = p.error ? sb__fail(p.error, "%s", p.message) : sb__gather_finish(&gather, ret_value);
+	sb__gather_drop(&gather);
 	return err;
+}
+
+int sb_value_copy(const sb_value *value, sb_value **ret_value)
+{
+	return sb_value_pack(ret_value, "o", value);
 }

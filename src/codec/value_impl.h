@@ -3,6 +3,8 @@
 #ifndef SB_CODEC_VALUE_IMPL_H
 #define SB_CODEC_VALUE_IMPL_H
 
+#include <stdarg.h>
+
 #include "array.h"
 #include "buf.h"
 #include "snakebridge/value.h"
@@ -57,6 +59,9 @@ struct sb_args {
 	struct sb__array_list arrays; /* kept until the call is over: what was encoded names their blocks */
 	uint8_t first[256]; /* where positional begins, so that a small call allocates once */
 };
+
+/* sb_value_unpack(). */
+int sb__value_vunpack(const sb_value *value, const char *format, va_list ap);
 
 /* 0, or what went wrong in building the arguments, with the error record set. NULL is fine. */
 int sb__args_error(const sb_args *args);

@@ -5,6 +5,7 @@ import decimal
 import fractions
 import random
 import struct
+import sys
 import uuid
 import zoneinfo
 
@@ -23,6 +24,21 @@ def is_made(source, value):
     return differ(made(source), value, source)
 
 
+def shown(value):
+    """Its repr(), with all digits of ints."""
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        return repr(value)
+    finally:
+        sys.set_int_max_str_digits(limit)
+
+
+def said(value):
+    """What sb_value_text() should say."""
+    return str(value) if type(value) in (str, decimal.Decimal, uuid.UUID) else shown(value)
+
+
 def differ(a, b, path="value"):
     """True if both are the same in every detail that a program can see but identity, else a text that says where."""
     if type(a) is not type(b):
@@ -36,7 +52,7 @@ def differ(a, b, path="value"):
     elif isinstance(a, dict):
         return differ_items([x for pair in a.items() for x in pair], [x for pair in b.items() for x in pair], path)
     elif isinstance(a, (set, frozenset)):
-        fine = a == b or sorted(map(repr, a)) == sorted(map(repr, b))
+        fine = sorted(map(shown, a)) == sorted(map(shown, b))
     elif isinstance(a, slice):
         return differ_items([a.start, a.stop, a.step], [b.start, b.stop, b.step], path)
     elif isinstance(a, range):
@@ -47,7 +63,7 @@ def differ(a, b, path="value"):
         fine = (a.replace(tzinfo=None), a.fold) == (b.replace(tzinfo=None), b.fold) and zone(a.tzinfo) == zone(b.tzinfo)
     else:
         fine = a == b
-    return True if fine else f"{path}: {a!r} became {b!r}"[:500]
+    return True if fine else f"{path}: {shown(a)} became {shown(b)}"[:500]
 
 
 def differ_items(a, b, path):

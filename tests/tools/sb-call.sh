@@ -125,7 +125,7 @@ fails 2 "set takes REF NAME VALUE" set "$list" a
 fails 2 "the argument 'foo'" -s demo call builtins:str foo
 also "'\"text\"'"
 fails 2 "the keyword argument 'a=foo'" -s demo call builtins:dict a=foo
-fails 2 "beyond 64 bits" -s demo call builtins:str 9223372036854775808
+fails 2 "beyond what a float holds" -s demo call builtins:str 1e999
 fails 2 "follows keyword" -s demo call builtins:dict a=1 2
 fails 2 "--ttl takes" --ttl soon -s demo call math:sqrt 16
 fails 2 "unknown or ambiguous option '--frob'" --frob

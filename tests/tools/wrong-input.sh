@@ -23,7 +23,7 @@ done <<'END'
 2|no JSON|sb-call -s there call builtins:str '{bad'
 2|no JSON|sb-call -s there call builtins:str 1 '2 3'
 2|no JSON|sb-call -s there call builtins:str NaN
-2|beyond 64 bits|sb-call -s there call builtins:str 1e999
+2|beyond what a float holds|sb-call -s there call builtins:str 1e999
 2|[[[[...': |sb-call -s there call builtins:str "$(printf '%4000s' | tr ' ' '[')"
 2|the keyword argument 'a=2' is given twice|sb-call -s there call builtins:dict a=1 b=1 a=2
 2|PATH is empty|sb-call -s there call ''
