@@ -470,6 +470,26 @@ static void retire_locked(struct sb__arena *arena, struct sb__extent *e)
 	give_locked(arena, e);
 }
 
+struct asked {
+	uint64_t offset;
+	bool named;
+};
+
+static void ask_for(void *arg, uint64_t word)
+{
+	struct asked *asked = arg;
+
+	asked->named |= SB__HOLD_OFFSET(word) == asked->offset;
+}
+
+/* Does anybody else keep the block? In doubt, yes: holds changed hands meanwhile. */
+static bool kept_locked(struct sb__arena *arena, const struct sb__extent *e)
+{
+	struct asked asked = { .offset = e->offset };
+
+	return !sb__holds_each(arena->holds, ask_for, &asked) || asked.named || inherited_locked(arena, e);
+}
+
 /* Those waiting that neither a process nor a forked child keeps become free. */
 static void settle_locked(struct sb__arena *arena)
 {
@@ -649,15 +669,13 @@ void sb__arena_block_unref(struct sb__arena *arena, uint64_t offset)
 	pthread_mutex_lock(&arena->lock);
 	e = block_locked(arena, offset);
 	if (e && e->refs > 0 && --e->refs == 0) {
-		if (arena->closed) {
-			retire_locked(arena, e); /* others have mapped what they keep, and nothing is made any more */
-		} else {
+		/* Once closed, others have mapped what they keep, and nothing is made any more. */
+		if (!arena->closed && kept_locked(arena, e))
 			wait_locked(arena, e);
-			/* Usually nobody else has it. */
-			if (arena->waiting_count == 1)
-				settle_locked(arena);
-			else
-				glance_locked(arena);
+		else
+			retire_locked(arena, e);
+		if (!arena->closed) {
+			glance_locked(arena);
 			mirror_locked(arena);
 		}
 	}

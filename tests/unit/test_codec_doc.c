@@ -181,7 +181,7 @@ static void replay_long(const struct wire_example *example, void *arg)
 
 static void replay_refused(const struct wire_example *example, void *arg)
 {
-	struct sb__cursor cursor = { example->bytes, example->len, 0 };
+	struct sb__cursor cursor = { .data = example->bytes, .len = example->len };
 	sb_value *value = (sb_value *)1;
 
 	(void)arg;

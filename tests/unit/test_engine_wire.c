@@ -44,7 +44,7 @@ static void assert_encodes(const sb_value *value, const struct wire_example *exa
 
 static void replay(const struct wire_example *example, void *table)
 {
-	struct sb__cursor cursor = { example->bytes, example->len, 0 };
+	struct sb__cursor cursor = { .data = example->bytes, .len = example->len };
 	sb_value *value = NULL, *answer = NULL;
 
 	if (!example->python[0])
