@@ -134,6 +134,7 @@ static void a_hold_that_is_handed_on_is_not_missed(void **state)
 	assert_true(sb__holds_each(h.holds, count, &seen));
 	assert_int_equal(seen, 2);
 	sb__holds_detach(h.holds);
+	sb__arena_block_unref(world->arena, block.offset);
 }
 
 static void a_full_table_says_so(void **state)
@@ -154,6 +155,7 @@ static void a_full_table_says_so(void **state)
 	assert_int_equal(sb__arena_keep(world->peers, &block, false, &kept, &addr), 0);
 	sb__arena_kept_unref(kept);
 	sb__holds_detach(holds);
+	sb__arena_block_unref(world->arena, block.offset);
 }
 
 static void names_that_make_no_sense_are_refused(void **state)
@@ -177,6 +179,7 @@ static void names_that_make_no_sense_are_refused(void **state)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_int_equal(sb__arena_keep(world->peers, &bad[i], i % 2, &kept, &addr), SB_EPROTOCOL);
 	assert_int_equal(sb__arena_cache_kept(world->peers), 0);
+	sb__arena_block_unref(world->arena, block.offset);
 }
 
 static void free_memory_beyond_what_is_kept_warm_goes_back(void **state)
@@ -214,6 +217,7 @@ static void what_is_asked_for_zeroed_is_zero(void **state)
 	addr = at;
 	for (size_t i = 0; i < 90000; i++)
 		assert_int_equal(addr[i], 0);
+	sb__arena_block_unref(world->arena, block.offset);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
