@@ -69,7 +69,7 @@ void sb__float_text(double v, char out[SB__FLOAT_TEXT])
 	}
 	n = shortest(v, digits, &exponent);
 	if (exponent < -4 || exponent >= 16)
-		snprintf(out, SB__FLOAT_TEXT, "%s%c%s%se%c%02d", sign, digits[0], n > 1 ? "." : "", digits + 1,
+		snprintf(out, SB__FLOAT_TEXT, "%s%c%s%.17se%c%02d", sign, digits[0], n > 1 ? "." : "", digits + 1,
 		         exponent < 0 ? '-' : '+', abs(exponent));
 	else if (exponent < 0)
 		snprintf(out, SB__FLOAT_TEXT, "%s0.%.*s%.17s", sign, -exponent - 1, "000", digits);

@@ -5,7 +5,7 @@
 
 #include "value_impl.h"
 
-#define SB__FLOAT_TEXT 32
+#define SB__FLOAT_TEXT 40
 
 void sb__say(struct sb__buf *buf, const char *text);
 void sb__sayf(struct sb__buf *buf, const char *fmt, ...) SB_PRINTF_LIKE(2, 3); /* at most 255 bytes */

@@ -102,12 +102,27 @@ static int cancelled(const struct sb__way *c)
 	return sb__way_refused(c, err);
 }
 
+/* An owner whose session has ended leaves, and its leaving may be seen before the end: what ended the session is what
+ * happened. 0 if it is not over but for its owner. */
+static int ended_before(const struct sb__way *c, const struct sb__attachment *a)
+{
+	int why = c->session ? sb__incarnation_explain(c->session->core, c->id, a->incarnation, c->label) : 0;
+
+	return why == SB_ERELEASED || why == SB_EEXPIRED ? why : 0;
+}
+
 static int died(const struct sb__way *c, struct sb__attachment *a, int outcome)
 {
 	int err;
 
 	if (c->session)
 		sb__session_note_death(c->session, a);
+	err = ended_before(c, a);
+	if (err) {
+		sb__fail_set_outcome(outcome);
+		sb__fail_set_trace(c->trace_id);
+		return err;
+	}
 	err = sb__fail(SB_EOWNERDIED,
 	               "%s: the designated owner (pid %d) of session \"%s\" died%s; its objects are gone: "
 	               "make them again",

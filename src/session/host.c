@@ -445,6 +445,9 @@ static void abandon_sessions(struct sb__host *host)
 			sb__mailbox_unlink(core->dir.mailbox, h->rec.incarnation);
 			sb__session_note(core, SB__EVENT_ORPHAN, &h->rec, core->self.pid,
 			                 "its designated owner stopped serving");
+		} else {
+			/* Whoever ended it may have been killed before it told the callers. */
+			sb__mailbox_end(h->mailbox, SB__MAILBOX_RELEASED);
 		}
 		sb__hosted_end(h);
 		sb__hosted_put(h);

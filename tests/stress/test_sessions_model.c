@@ -393,7 +393,9 @@ static bool stale_allowed(const struct act *a, const struct shown *it, uint32_t 
 	bool this_life = it->made_seq > a->h->opened_seq && !expired_since(a, a->h->touched_ms);
 
 	switch (err) {
-	case SB_EREFRELEASED: return drops > 0;
+	case SB_EREFRELEASED: /* its slot may have had so many refs since that nobody knows how it ended */
+		return drops > 0 || (strstr(sb_last_error()->message, "too long ago") &&
+		                     (small(a->i) || expired_since(a, it->made_ms)));
 	case SB_EREFEVICTED: return small(a->i);
 	case SB_EREFEXPIRED: return expired_since(a, it->made_ms);
 	case SB_EOWNERDIED: return may_be_dead(it->designated_pid);

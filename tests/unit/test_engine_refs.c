@@ -191,6 +191,25 @@ static void test_eviction_is_by_last_use(void **state)
 	probe_table_free(table);
 }
 
+/* A slot remembers how its last refs ended; of older ones it says that it does not know any more. */
+static void test_18_ends_long_ago(void **state)
+{
+	const struct sb__table_options options = { .max_refs = 1 };
+	struct sb__table *table = probe_table(&options);
+	sb_ref first = make(table, 1), recent = first;
+
+	(void)state;
+	for (int i = 0; i < 32; i++)
+		recent = make(table, 2 + i);
+	assert_int_equal(SB_EREFEVICTED, use(table, &first));
+	(void)make(table, 100);
+	assert_int_equal(SB_EREFRELEASED, use(table, &first));
+	assert_non_null(strstr(sb_last_error()->message, "too long ago"));
+	assert_int_equal(SB_EREFEVICTED, use(table, &recent));
+	assert_false(drop(table, &first));
+	probe_table_free(table);
+}
+
 static void test_a_call_never_evicts_its_own(void **state)
 {
 	const struct sb__table_options options = { .max_refs = 4 };
@@ -539,6 +558,7 @@ int main(void)
 		cmocka_unit_test(test_release),
 		cmocka_unit_test(test_what_never_existed),
 		cmocka_unit_test(test_eviction_is_by_last_use),
+		cmocka_unit_test(test_18_ends_long_ago),
 		cmocka_unit_test(test_a_call_never_evicts_its_own),
 		cmocka_unit_test(test_error_on_full_leaves_nothing_behind),
 		cmocka_unit_test(test_values_do_not_need_refs),

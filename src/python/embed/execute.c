@@ -348,7 +348,7 @@ static int prepare(struct run *run, struct sb__cursor *cursor, const struct verb
 	if (!err && run->head.has_target && run->head.verb != SB_VERB_RELEASE) {
 		err = sb__table_find(&run->call, &run->head.target, &run->target);
 		if (err)
-			sb__because_ref(&run->why, err, &run->head.target);
+			err = sb__because_ref(&run->why, err, &run->head.target);
 	}
 	return err;
 }

@@ -7,7 +7,7 @@
  * What it does not do: it never drops an object, and decides nothing: table.c does.
  *
  * A slot's generation is that of the ref it holds, or of the next one it will hold. It never comes again: a
- * slot whose generations are used up is retired. Two bits for each of the last 16 generations tell how it
+ * slot whose generations are used up is retired. Two bits for each of the last 32 generations tell how it
  * ended.
  *
  * Locks: the GIL guards everything.

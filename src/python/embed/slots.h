@@ -14,13 +14,13 @@
 #define SB__NO_SLOT UINT32_MAX
 
 enum sb__ending { SB__ENDED_RELEASED = 0, SB__ENDED_EXPIRED = 1, SB__ENDED_EVICTED = 2 };
-#define SB__ENDINGS_KEPT 16u /* of a slot, two bits each */
+#define SB__ENDINGS_KEPT 32u /* of a slot, two bits each */
 
 struct sb__entry {
 	PyObject *object; /* strong; NULL: free */
 	uint64_t used_ms;
 	uint32_t generation;
-	uint32_t endings;      /* of the generations before; the last one in the lowest two bits */
+	uint64_t endings;      /* of the generations before; the last one in the lowest two bits */
 	uint32_t older, newer; /* by last use; of a free entry, newer is the next free one */
 	uint32_t pins;         /* by calls that run */
 	uint32_t held;         /* by users: sb_ref_pin() */

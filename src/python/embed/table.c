@@ -244,9 +244,8 @@ static int stale_code(const struct sb__entry *e, uint32_t generation)
 {
 	uint32_t age = e->generation - 1 - generation;
 
-	/* What is older than the record is told as the oldest on record. */
 	if (age >= SB__ENDINGS_KEPT)
-		age = SB__ENDINGS_KEPT - 1;
+		return SB__REF_FORGOTTEN;
 	switch (e->endings >> 2 * age & 3) {
 	case SB__ENDED_EXPIRED: return SB_EREFEXPIRED;
 	case SB__ENDED_EVICTED: return SB_EREFEVICTED;
@@ -315,7 +314,8 @@ int sb__table_release(struct sb__call *call, const sb_ref *ref, bool *ret_droppe
 {
 	int err = check(call, ref, sb__now_coarse_ms());
 
-	if (err == SB_EREFRELEASED || err == SB_EREFEXPIRED || err == SB_EREFEVICTED) {
+	if (err == SB_EREFRELEASED || err == SB_EREFEXPIRED || err == SB_EREFEVICTED ||
+	    err == SB__REF_FORGOTTEN) {
 		*ret_dropped = false;
 		return 0;
 	}

@@ -54,9 +54,12 @@ const struct sb__blocks *sb__call_blocks(const struct sb__call *call);
 /* Takes those of its reply; NULL: it cannot have any. */
 struct sb__kept_list *sb__call_kept(const struct sb__call *call);
 
+/* It lived and has ended, too long ago to say how: SB_EREFRELEASED with a sentence that says so. */
+#define SB__REF_FORGOTTEN 1
+
 /*
  * The object of a ref, as a new reference in *ret, pinned for the call. Errors: SB_EREFSESSION,
- * SB_EREFUNKNOWN, SB_EREFRELEASED, SB_EREFEXPIRED, SB_EREFEVICTED, SB_ENOMEM.
+ * SB_EREFUNKNOWN, SB_EREFRELEASED, SB_EREFEXPIRED, SB_EREFEVICTED, SB__REF_FORGOTTEN, SB_ENOMEM.
  */
 int sb__table_find(struct sb__call *call, const sb_ref *ref, PyObject **ret);
 
