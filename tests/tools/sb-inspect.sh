@@ -18,7 +18,7 @@ says "^sb-inspect [0-9]" --version
 
 # ── a bridge with one session ──
 
-ref=$("$bin/sb-call" --session demo call fractions:Fraction 3 4 2>"$work/err")
+ref=$("$bin/sb-call" --session demo call collections:Counter '"aab"' 2>"$work/err")
 check "sb-call made no ref" '[ -n "$ref" ]'
 
 says "^bridge     $SNAKEBRIDGE_DIR$"
@@ -34,8 +34,8 @@ says "^SESSION " sessions
 says "^demo  *active" sessions
 says '"session":"demo"' --json sessions
 says "^state  *active" session demo
-says "fractions.Fraction" session demo
-says '"type":"fractions.Fraction"' --json session demo
+says "collections.Counter" session demo
+says '"type":"collections.Counter"' --json session demo
 says "^0 problems$" --check
 says '"sound":true,"problems":\[\]' --check --json
 says "" --quiet
@@ -46,14 +46,14 @@ fails 1 '"code":"SB_ENOSESSION"' --json session nobody
 
 # ── lists, filters, metrics ──
 
-"$bin/sb-call" --session other --tag colour=blue call fractions:Fraction 1 2 >/dev/null 2>"$work/err"
+"$bin/sb-call" --session other --tag colour=blue call collections:Counter >/dev/null 2>"$work/err"
 says "^SESSION .*OWNER" owners
 says '"what":"owners","owners":\[' --json owners
 says "^other " sessions --tag colour=blue
 run --no-legend sessions --tag colour=blue
 check "--tag showed others" '[ "$(wc -l <"$work/out")" -eq 1 ]'
 says "" --no-legend sessions --state orphaned
-says "fractions.Fraction" refs demo --type 'fractions.*' --sort idle
+says "collections.Counter" refs demo --type 'collections.*' --sort idle
 says "" --no-legend refs demo --type 'numpy.*'
 says '"refs":\[{"slot":' --json refs demo
 says "" --no-legend calls
