@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Calls without waiting: futures, that are waited for later or from an event loop, and one-way calls.
+ * Calls without waiting: futures, that are waited for later or from an event loop, and one-way calls. And batches: many
+ * calls in one round trip.
  *
  * Errors of the call itself are those of sb_invoke(), see snakebridge/call.h.
  */
@@ -100,6 +101,65 @@ SB_API void sb_future_free(sb_future *future);
  * Since: 0.1
  */
 SB_API int sb_call_oneway(sb_session *session, const char *function, sb_args *args);
+
+/* ── batches ── */
+
+/* Calls that go to a session together, in one round trip. Used by one thread at a time. */
+typedef struct sb_batch sb_batch;
+#define SB_BATCH_MAX           10000 /* items */
+#define SB_BATCH_STOP_ON_ERROR 1u    /* an item that fails is the last that runs; those after it are refused */
+
+/*
+ * Makes an empty batch. flags: 0 or SB_BATCH_STOP_ON_ERROR. Without it each item is tried, whatever became of others.
+ *
+ * Errors: SB_EINVAL, SB_ENOMEM.  Threads: any.  Fork: a copy in each.  Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_batch_new(uint32_t flags, sb_batch **ret_batch);
+
+/*
+ * Adds a call; its args are consumed. Its target, and any argument, may be sb_batch_ref() of an earlier item. ret_item (may
+ * be NULL): its number, from 0. timeout_ms and trace_id are the batch's matter. An array in the memory that processes
+ * share can be neither argument nor result: keep it in the session by SB_CALL_AS_REF.
+ *
+ * Errors: SB_EINVAL, SB_ENOMEM, SB_ETOOBIG; then the batch is as before.  Threads: one at a time.  Fork: a copy in each.
+ * Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_batch_add(sb_batch *batch, const sb_request *request, size_t *ret_item);
+
+/*
+ * Stands for the result of an item, within its batch: as target, or in arguments, sb_args("r", &ref). It is the object
+ * itself, also where the result comes back as a value.
+ *
+ * Errors: none.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API sb_ref sb_batch_ref(size_t item);
+
+/*
+ * Runs the items in the session, one after the other. 0: they were run, and sb_batch_result() says what became of each;
+ * else none may have been (outcome «refused»), or it is not known (outcome «unknown»). timeout_ms: of the whole batch; 0: the
+ * session's; items that have not begun by then are refused. May be run again: that replaces the results.
+ *
+ * Errors: as sb_invoke().  Threads: one at a time.  Fork: as sb_invoke().  Blocks: as sb_invoke().  Crash: as sb_invoke().
+ * Since: 0.1
+ */
+SB_API int sb_batch_run(sb_session *session, sb_batch *batch, uint32_t timeout_ms);
+
+/*
+ * What became of an item in the last run, as sb_invoke() would have given it. *ret_value (may be NULL) becomes the
+ * caller's; each call gives one of its own.
+ *
+ * Errors: as sb_invoke(); SB_ECANCELLED (refused) of an item that was not run because an earlier one failed or the batch
+ * was cancelled; SB_EINVAL: there is no such item, or no results.  Threads: one at a time.  Fork: a copy in each.
+ * Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API int sb_batch_result(const sb_batch *batch, size_t item, sb_value **ret_value);
+
+/*
+ * Frees a batch and its results; NULL is fine.
+ *
+ * Errors: none.  Threads: once.  Fork: frees this process's copy.  Blocks: no.  Crash: nothing shared.  Since: 0.1
+ */
+SB_API void sb_batch_free(sb_batch *batch);
 
 #ifdef __cplusplus
 }

@@ -58,7 +58,8 @@ typedef enum sb_verb {
 		18, /* target, none, or two: an exception's type and message; gives whether it was suppressed */
 	SB_VERB_PIN = 19,   /* target; gives how many pins it has */
 	SB_VERB_UNPIN = 20, /* the same */
-	SB_VERB_CHECK = 21  /* target: does it live? None, or the error that says why not */
+	SB_VERB_CHECK = 21, /* target: does it live? None, or the error that says why not */
+	SB_VERB_BATCH = 22  /* of sb_batch_run() only */
 } sb_verb;
 
 #define SB_CALL_AS_REF 1u /* leave the result where it is, whatever it is */

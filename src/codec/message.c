@@ -36,7 +36,7 @@ void sb__request_encode(struct sb__buf *buf, const sb_request *request)
 	sb__put_array(buf, 6);
 	sb__put_uint(buf, (uint64_t)request->verb);
 	sb__put_uint(buf, request->flags);
-	if (request->target)
+	if (request->target && request->verb != SB_VERB_BATCH) /* there it only says which session is meant */
 		sb__put_ref(buf, request->target, NULL);
 	else
 		sb__put_null(buf);
@@ -81,6 +81,10 @@ static int next_target(struct sb__cursor *cursor, struct sb__request_head *ret)
 
 	if (err || item.type == SB__ITEM_NULL)
 		return err;
+	if (item.type == SB__ITEM_TAG && item.u.count == SB__TAG_ITEM_RESULT) {
+		ret->has_target = ret->target_is_item = true;
+		return next_u32(cursor, "target", &ret->target.slot);
+	}
 	if (item.type != SB__ITEM_TAG || item.u.count != SB__TAG_REF)
 		return sb__fail(SB_EPROTOCOL, "a request's target is neither a ref nor null");
 	ret->has_target = true;

@@ -15,6 +15,10 @@
  * set_attr, contains [item]; next [most items wanted], whose value is [whether these were the last, [item …]]; exit []
  * or [exception's qualified type, its message].
  *
+ * A batch is a request of verb SB_VERB_BATCH, without target and name, whose positional arguments are bytes: each a whole
+ * request; flags: SB_BATCH_STOP_ON_ERROR. Its value is a list of bytes: each a whole reply, in the same order. In its
+ * items' arguments and as their target, tag 21327 over a number stands for the result of that earlier item.
+ *
  * code in an exception is SB_EPYTHON, or SB_EMODULE / SB_EATTRIBUTE where the name asked for was missing.
  */
 #ifndef SB_CODEC_MESSAGE_H
@@ -42,6 +46,7 @@
 struct sb__request_head {
 	uint32_t verb, flags;
 	bool has_target;
+	bool target_is_item; /* target.slot: the number of an earlier item of the batch */
 	sb_ref target;
 	const char *name; /* NULL if none */
 	size_t name_len;
@@ -73,6 +78,6 @@ int sb__exception_decode(struct sb__cursor *cursor);
 unsigned sb__reply_kind(const struct sb__buf *reply);
 
 /* Where the layout of messages stands; part of the mailbox fingerprint. */
-#define SB__MESSAGE_VERSION 2u
+#define SB__MESSAGE_VERSION 3u
 
 #endif

@@ -84,6 +84,10 @@ static void pack_ref(struct packer *p, const char *at, const sb_ref *ref)
 		fail_at(p, at, SB_EINVAL, "%s for 'r'", ref ? "a ref without session id" : "a NULL ref");
 		return;
 	}
+	if (strcmp(ref->session_id, SB__ITEM_SESSION) == 0 && p->on_ref != sb__args_note) {
+		fail_at(p, at, SB_EINVAL, "the result of a batch's item, which only sb_args() takes,");
+		return;
+	}
 	sb__put_ref(p->out, ref, NULL);
 	err = p->on_ref(p->arg, ref);
 	if (err)
@@ -320,14 +324,15 @@ static void check_buffer(struct packer *p, const struct sb__buf *buf)
 
 /* ── argument lists ── */
 
-/* Remembers the session of a ref. */
-static int note_session(void *arg, const sb_ref *ref)
+int sb__args_note(void *arg, const sb_ref *ref)
 {
 	struct sb_args *args = arg;
 	struct sb__arg_ref *refs;
+	bool item = strcmp(ref->session_id, SB__ITEM_SESSION) == 0;
+	uint64_t incarnation = item ? ref->slot : ref->incarnation;
 
 	for (size_t i = 0; i < args->ref_count; i++)
-		if (args->refs[i].incarnation == ref->incarnation &&
+		if (args->refs[i].incarnation == incarnation &&
 		    strcmp(args->refs[i].session_id, ref->session_id) == 0)
 			return 0;
 	refs = realloc(args->refs, (args->ref_count + 1) * sizeof(*refs));
@@ -335,7 +340,7 @@ static int note_session(void *arg, const sb_ref *ref)
 		return SB_ENOMEM;
 	args->refs = refs;
 	refs += args->ref_count++;
-	refs->incarnation = ref->incarnation;
+	refs->incarnation = incarnation;
 	memcpy(refs->session_id, ref->session_id, sizeof(refs->session_id)); /* pack_ref() saw its NUL */
 	return 0;
 }
@@ -478,7 +483,7 @@ sb_args *sb_args_pack(const char *format, ...)
 
 	if (!args)
 		return (sb_args *)&out_of_memory; /* known by its address, and never written to */
-	packer_init(&p, "sb_args", format, &args->positional, note_session, args, &args->arrays);
+	packer_init(&p, "sb_args", format, &args->positional, sb__args_note, args, &args->arrays);
 	va_start(p.ap, format);
 	pack_arguments(&p, args);
 	va_end(p.ap);
@@ -494,7 +499,7 @@ int sb_args_add(sb_args *args, const char *name, const sb_value *value)
 		return sb__fail(SB_EINVAL, "args is NULL; take it from sb_args(\"\")");
 	if (args->error)
 		return sb__args_error(args);
-	packer_init(&p, "sb_args_add", name ? name : "", &args->positional, note_session, args,
+	packer_init(&p, "sb_args_add", name ? name : "", &args->positional, sb__args_note, args,
 	            &args->arrays);
 	if (name && !name[0])
 		fail_at(&p, p.at, SB_EINVAL, "an empty keyword");

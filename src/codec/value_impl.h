@@ -63,6 +63,9 @@ struct sb_args {
 /* sb_value_unpack(). */
 int sb__value_vunpack(const sb_value *value, const char *format, va_list ap);
 
+/* Remembers the session of a ref (an sb__ref_fn; arg: the sb_args); for the result of a batch's item, incarnation is its
+ * number. */
+int sb__args_note(void *args, const sb_ref *ref);
 /* 0, or what went wrong in building the arguments, with the error record set. NULL is fine. */
 int sb__args_error(const sb_args *args);
 

@@ -103,6 +103,11 @@ void sb__put_tag(struct sb__buf *buf, uint64_t tag)
 
 void sb__put_ref(struct sb__buf *buf, const sb_ref *ref, const char *type_name)
 {
+	if (strcmp(ref->session_id, SB__ITEM_SESSION) == 0) {
+		sb__put_tag(buf, SB__TAG_ITEM_RESULT);
+		sb__put_uint(buf, ref->slot);
+		return;
+	}
 	sb__put_tag(buf, SB__TAG_REF);
 	sb__put_array(buf, type_name ? 5 : 4);
 	sb__put_uint(buf, ref->incarnation);

@@ -57,6 +57,8 @@ void sb__put_bytes(struct sb__buf *buf, const void *bytes, size_t len);
 void sb__put_array(struct sb__buf *buf, uint64_t count); /* head only */
 void sb__put_map(struct sb__buf *buf, uint64_t pairs);   /* head only */
 void sb__put_tag(struct sb__buf *buf, uint64_t tag);     /* head only */
+/* Pseudo-refs, in requests only: slot says which earlier item of the batch has the result that is meant. */
+#define SB__ITEM_SESSION "\001batch"
 /* A ref; type_name NULL in requests. */
 void sb__put_ref(struct sb__buf *buf, const sb_ref *ref, const char *type_name);
 /* A head whose count is known later: 5 bytes, patched by sb__patch_count(buf, position). */

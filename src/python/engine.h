@@ -68,6 +68,7 @@ struct sb__call_origin {
 	uint64_t
 		key; /* names the call among those that run on its table, for cancel(); 0: it has no such name */
 	uint32_t slot, generation; /* of the process among the bridge's */
+	uint64_t deadline_ns;      /* sb__now_ns(): no further item of a batch begins after it; 0: none */
 	/* Does the caller still wait? Asked after the arrays among the arguments were kept: if not, their memory may be
 	 * another's by now, and nothing runs. NULL: it does. */
 	bool (*stands)(void *arg);

@@ -33,7 +33,14 @@ int sb__way_refused(const struct sb__way *c, int code)
 
 static int mismatch(const struct sb__way *c, const char *ref_session, const char *role)
 {
-	int err = sb__fail(SB_EREFSESSION,
+	int err;
+
+	if (strcmp(ref_session, SB__ITEM_SESSION) == 0)
+		return sb__way_refused(c, sb__fail(SB_EINVAL,
+		                                   "%s: the %s is the result of a batch's item (sb_batch_ref()): "
+		                                   "that is known only to later items of the same batch",
+		                                   c->label, role));
+	err = sb__fail(SB_EREFSESSION,
 	                   "%s: the %s is a ref of session \"%s\", but the call goes to session \"%s\": use "
 	                   "it in its own session",
 	                   c->label, role, ref_session, c->id);
@@ -370,7 +377,8 @@ static int call(struct sb__way *c, struct sb__attachment *a, void *ret_value)
 
 static bool creates(const sb_request *request)
 {
-	return request->verb == SB_VERB_CALL || request->verb == SB_VERB_GET;
+	return request->verb == SB_VERB_CALL || request->verb == SB_VERB_GET ||
+	       (request->verb == SB_VERB_BATCH && !request->target);
 }
 
 /* The session has no designated owner. What became of the target's own incarnation comes first: it may have ended
@@ -422,9 +430,9 @@ static const char *verb_name(sb_verb verb)
 		                             "get",   "release",  "getitem", "setitem", "delitem",
 		                             "len",   "contains", "repr",    "str",     "hash",
 		                             "iter",  "next",     "enter",   "exit",    "pin",
-		                             "unpin", "check" };
+		                             "unpin", "check",    "batch" };
 
-	_Static_assert(sizeof(names) / sizeof(names[0]) == SB_VERB_CHECK + 1, "a name for each verb");
+	_Static_assert(sizeof(names) / sizeof(names[0]) == SB_VERB_BATCH + 1, "a name for each verb");
 
 	return names[verb];
 }
@@ -493,4 +501,15 @@ int sb__invoke(sb_session *named, const sb_request *request, sb_value **ret_valu
 	struct sb__way c = { .request = request, .deliver = call, .arg = ret_value };
 
 	return sb__way_go(&c, named);
+}
+
+int sb__invoke_where(sb_session *named, const sb_request *request, sb_value **ret_value,
+                     char ret_session_id[SB_SESSION_ID_MAX + 1])
+{
+	struct sb__way c = { .request = request, .deliver = call, .arg = ret_value };
+	int err = sb__way_go(&c, named);
+
+	if (!err)
+		memcpy(ret_session_id, c.id, strlen(c.id) + 1);
+	return err;
 }

@@ -37,6 +37,9 @@ void sb__scope_leave(sb_scope *scope); /* once more is fine */
 
 /* dispatch.c: does not consume request->args */
 int sb__invoke(sb_session *session, const sb_request *request, sb_value **ret_value);
+/* The same, and which session it went to. */
+int sb__invoke_where(sb_session *session, const sb_request *request, sb_value **ret_value,
+                     char ret_session_id[SB_SESSION_ID_MAX + 1]);
 
 /* arrays.c: the shared blocks of a session's bridge; session NULL: the thread's current one. */
 struct sb__blocks;

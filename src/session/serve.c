@@ -75,6 +75,7 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 		                          .key = sb__call_key(call->lane, call->word),
 		                          .slot = call->caller_slot,
 		                          .generation = call->caller_generation,
+		                          .deadline_ns = call->deadline_ns,
 		                          .stands = stands,
 		                          .stands_arg = &asked,
 		                          .kept = &call->kept };

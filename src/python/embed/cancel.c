@@ -56,6 +56,16 @@ bool sb__running_begin(struct sb__running *running)
 	return running->begun;
 }
 
+bool sb__running_cancelled(const struct sb__running *running)
+{
+	bool cancelled;
+
+	pthread_mutex_lock(&running_lock);
+	cancelled = running->cancelled;
+	pthread_mutex_unlock(&running_lock);
+	return cancelled;
+}
+
 static bool outer_cancelled_locked(unsigned long thread)
 {
 	struct sb__running *r = all_running;

@@ -48,6 +48,15 @@ struct sb__arguments {
 	PyObject *inline_items[9];
 };
 
+/* What earlier items of the batch gave; NULL: nothing. */
+struct sb__items {
+	PyObject **results;
+	uint64_t count;  /* of those before the one that runs */
+	uint64_t number; /* of the calls that its items are, all the same, for withdraw(); 0: none was begun */
+};
+/* A new reference, or NULL and the reason in why. */
+PyObject *sb__item_result(const struct sb__call *call, uint64_t item, struct sb__why *why);
+
 /* Reads the two argument containers of a request. 0, or the reason in why and nothing to free. */
 int sb__arguments_decode(struct sb__call *call, struct sb__cursor *cursor, struct sb__arguments *ret,
                          struct sb__why *why);

@@ -179,6 +179,38 @@ static PyObject *decode_dict(struct decoding *d, uint64_t pairs, unsigned depth)
 	return dict;
 }
 
+PyObject *sb__item_result(const struct sb__call *call, uint64_t item, struct sb__why *why)
+{
+	if (!call->items) {
+		sb__because(why, SB_EINVAL, "a call that is no item of a batch names an item's result");
+		return NULL;
+	}
+	if (item >= call->items->count) {
+		sb__because(why, SB_EINVAL, "item %llu uses the result of item %llu, which does not come before it",
+		            (unsigned long long)call->items->count, (unsigned long long)item);
+		return NULL;
+	}
+	if (!call->items->results[item]) {
+		sb__because(why, SB_EINVAL, "item %llu uses the result of item %llu, which gave none",
+		            (unsigned long long)call->items->count, (unsigned long long)item);
+		return NULL;
+	}
+	return Py_NewRef(call->items->results[item]);
+}
+
+static PyObject *decode_item(struct decoding *d)
+{
+	struct sb__item item;
+
+	if (!next(d, &item))
+		return NULL;
+	if (item.type != SB__ITEM_INT || item.u.integer < 0) {
+		sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: the number of a batch's item is none");
+		return NULL;
+	}
+	return sb__item_result(d->call, (uint64_t)item.u.integer, d->why);
+}
+
 static PyObject *decode_ref(struct decoding *d)
 {
 	PyObject *object = NULL;
@@ -220,6 +252,7 @@ static PyObject *decode_tagged(struct decoding *d, uint64_t tag)
 
 	switch (tag) {
 	case SB__TAG_REF: return decode_ref(d);
+	case SB__TAG_ITEM_RESULT: return decode_item(d);
 	case SB__TAG_ARRAY: return sb__array_decode(d->call, d->cursor, d->why);
 	case SB__TAG_WTF8:
 	case SB__TAG_BYTEARRAY:

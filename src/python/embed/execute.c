@@ -12,10 +12,13 @@
 #include "convert.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "arrays.h"
 #include "cancel.h"
+#include "clock.h"
 #include "gil.h"
+#include "snakebridge/async.h"
 #include "snakebridge/error.h"
 
 #define BATCH_MAX 1000000 /* items of one batch */
@@ -28,6 +31,7 @@ struct run {
 	struct sb__why why;
 	int code;  /* what an exception means */
 	bool last; /* next: the batch is the last */
+	PyObject **keep; /* where a batch wants its item's result, too */
 };
 
 /* ── verbs: a new reference; or NULL, with why set or an exception ── */
@@ -327,6 +331,17 @@ static int check_shape(struct run *run, const struct verb *verb)
 	return 0;
 }
 
+/* The target is what an earlier item gave, which may be no ref. */
+static int prepare_item(struct run *run)
+{
+	if (run->head.verb == SB_VERB_RELEASE || run->head.verb == SB_VERB_PIN || run->head.verb == SB_VERB_UNPIN)
+		return sb__because(&run->why, SB_EINVAL,
+		                   "the result of a batch's item cannot be released or pinned within the batch: it "
+		                   "takes a ref");
+	run->target = sb__item_result(&run->call, run->head.target.slot, &run->why);
+	return run->target ? 0 : run->why.code;
+}
+
 /* Everything that can be refused: 0 and the verb, with target and arguments held. */
 static int prepare(struct run *run, struct sb__cursor *cursor, const struct verb **ret_verb)
 {
@@ -345,6 +360,8 @@ static int prepare(struct run *run, struct sb__cursor *cursor, const struct verb
 	if (!err)
 		err = check_shape(run, *ret_verb);
 	/* A release looks its target up by itself: there a stale one is no error. */
+	if (!err && run->head.target_is_item)
+		return prepare_item(run);
 	if (!err && run->head.has_target && run->head.verb != SB_VERB_RELEASE) {
 		err = sb__table_find(&run->call, &run->head.target, &run->target);
 		if (err)
@@ -411,6 +428,8 @@ static bool execute(struct run *run, struct sb__cursor *cursor, struct sb__buf *
 		sb__reply_refuse(reply, run->why.code, run->why.message);
 	else
 		reply_exception(run, reply);
+	if (delivered && run->keep)
+		*run->keep = Py_NewRef(result);
 	Py_XDECREF(result);
 	return delivered;
 }
@@ -429,6 +448,142 @@ static const char *unusable(const struct sb__table *table, int *ret_code)
 	return why;
 }
 
+/* Runs a request whose head is in run. Returns as engine.h's execute does. running, unless NULL: ends when it has run. */
+static uint64_t one(struct run *run, struct sb__table *table, const struct sb__call_origin *origin,
+                    struct sb__items *items, struct sb__cursor *cursor, struct sb__running *running,
+                    struct sb__buf *reply)
+{
+	uint64_t number;
+	bool delivered;
+
+	sb__call_begin(&run->call, table, origin);
+	run->call.items = items;
+	if (items && items->number)
+		run->call.number = items->number;
+	else if (items)
+		items->number = run->call.number;
+	delivered = execute(run, cursor, reply);
+	if (running)
+		sb__running_remove(running);
+	if (!delivered && run->call.origin.kept)
+		sb__kept_drop(run->call.origin.kept);
+	sb__arguments_drop(&run->arguments);
+	Py_XDECREF(run->target);
+	number = run->call.number;
+	if (!sb__call_end(&run->call, delivered))
+		number = 0;
+	if (PyErr_Occurred()) /* nothing of this call may meet the next one on this thread */
+		PyErr_Clear();
+	return number;
+}
+
+static void run_init(struct run *run)
+{
+	run->target = NULL;
+	run->arguments.count = 0;
+	run->arguments.keywords = NULL;
+	run->arguments.memory = NULL;
+	run->why.code = 0;
+	run->keep = NULL;
+}
+
+/* ── batches ── */
+
+/* Why no further item is to run: 0, or the code. */
+static int stopped(const struct sb__running *running, const struct sb__call_origin *origin, bool failed)
+{
+	if (failed)
+		return SB_ECANCELLED;
+	if (sb__running_cancelled(running))
+		return SB_ECANCELLED;
+	return origin && origin->deadline_ns && sb__now_ns() >= origin->deadline_ns ? SB_ETIMEOUT : 0;
+}
+
+/* One item of a batch from its request's bytes. True if refs stay that it created. */
+static bool item(struct sb__table *table, const struct sb__call_origin *origin, struct sb__items *items,
+                 const struct sb__item *bytes, struct sb__buf *reply)
+{
+	struct sb__cursor cursor = { .data = bytes->u.bytes.data, .len = bytes->u.bytes.len };
+	struct run run;
+	int code;
+
+	run_init(&run);
+	if (bytes->type != SB__ITEM_BYTES)
+		code = sb__because(&run.why, SB_EPROTOCOL, "an item of a batch is no request");
+	else if ((code = sb__request_decode(&cursor, &run.head)) != 0)
+		sb__because_protocol(&run.why, code);
+	else if (run.head.verb == SB_VERB_BATCH)
+		code = sb__because(&run.why, SB_EINVAL, "a batch cannot be an item of a batch; add its items instead");
+	if (code) {
+		sb__reply_refuse(reply, run.why.code, run.why.message);
+		return false;
+	}
+	run.keep = &items->results[items->count];
+	return one(&run, table, origin, items, &cursor, NULL, reply) != 0;
+}
+
+static void refuse_item(struct sb__buf *reply, int code, bool failed)
+{
+	sb__reply_refuse(reply, code,
+	                 failed ? "not run: an earlier item failed, and the batch stops at errors" :
+	                 code == SB_ETIMEOUT ? "not run: the batch's deadline passed" :
+	                                       "not run: the batch was cancelled");
+}
+
+static uint64_t batch(struct sb__table *table, const struct sb__call_origin *origin, struct sb__running *running,
+                      const struct sb__request_head *head, struct sb__cursor *cursor, struct sb__buf *reply)
+{
+	struct sb__call_origin by = origin ? *origin : (struct sb__call_origin){ .pid = 0 };
+	struct sb__items items = { .number = 0 };
+	struct sb__item count, bytes;
+	bool created = false, failed = false;
+	int err = sb__next(cursor, &count);
+
+	by.kept = NULL; /* arrays in shared memory belong to one reply: not to the replies in a reply */
+	if (err || count.type != SB__ITEM_ARRAY || count.u.count > SB_BATCH_MAX) {
+		sb__reply_refuse(reply, SB_EPROTOCOL, "a batch without items, or with too many");
+		return 0;
+	}
+	items.results = calloc(count.u.count + 1, sizeof(*items.results));
+	if (!items.results) {
+		sb__reply_refuse(reply, SB_ENOMEM, "no memory for a batch's results");
+		return 0;
+	}
+	sb__put_array(reply, 2);
+	sb__put_uint(reply, SB__REPLY_VALUE);
+	sb__put_array(reply, count.u.count);
+	for (; items.count < count.u.count && !err; items.count++) {
+		struct sb__buf part;
+		int stop;
+
+		sb__buf_init(&part, NULL, 0);
+		err = sb__next(cursor, &bytes);
+		stop = stopped(running, origin, failed && (head->flags & SB_BATCH_STOP_ON_ERROR));
+		if (err || stop)
+			refuse_item(&part, err ? err : stop, failed && (head->flags & SB_BATCH_STOP_ON_ERROR));
+		else
+			created |= item(table, &by, &items, &bytes, &part);
+		failed |= sb__reply_kind(&part) != SB__REPLY_VALUE;
+		sb__put_bytes(reply, part.data, part.len);
+		if (part.error && !reply->error)
+			reply->error = part.error;
+		sb__buf_free(&part);
+		sb__gil_breathe();
+	}
+	sb__running_remove(running);
+	for (uint64_t i = 0; i < items.count; i++)
+		Py_XDECREF(items.results[i]);
+	free(items.results);
+	if (err || reply->error) {
+		sb__reply_fail(reply, err ? err : reply->error, "a batch's results could not be sent: they are too big "
+		                                                "together, or memory is short");
+		if (created)
+			sb__table_withdraw(table, items.number);
+		return 0;
+	}
+	return created ? items.number : 0;
+}
+
 uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
                      size_t request_len, struct sb__buf *reply)
 {
@@ -437,7 +592,6 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 	struct run run;
 	struct sb__gil gil;
 	uint64_t number;
-	bool delivered;
 	int code;
 	const char *why = unusable(table, &code);
 
@@ -445,11 +599,7 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 		sb__reply_refuse(reply, code, why);
 		return 0;
 	}
-	run.target = NULL;
-	run.arguments.count = 0;
-	run.arguments.keywords = NULL;
-	run.arguments.memory = NULL;
-	run.why.code = 0;
+	run_init(&run);
 	code = sb__request_decode(&cursor, &run.head);
 	if (code) {
 		sb__because_protocol(&run.why, code);
@@ -458,22 +608,16 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 	}
 	sb__running_add(&running, table, origin);
 	gil = sb__gil_enter();
-	sb__call_begin(&run.call, table, origin);
-	if (sb__running_begin(&running)) {
-		delivered = execute(&run, &cursor, reply);
-	} else {
+	if (!sb__running_begin(&running)) {
+		sb__running_remove(&running);
 		sb__reply_refuse(reply, SB_ECANCELLED, "the call was cancelled before it began");
-		delivered = false;
-	}
-	sb__running_remove(&running);
-	if (!delivered && run.call.origin.kept)
-		sb__kept_drop(run.call.origin.kept);
-	sb__arguments_drop(&run.arguments);
-	Py_XDECREF(run.target);
-	number = run.call.number;
-	if (!sb__call_end(&run.call, delivered))
 		number = 0;
-	if (PyErr_Occurred()) /* nothing of this call may meet the next one on this thread */
+	} else if (run.head.verb == SB_VERB_BATCH) {
+		number = batch(table, origin, &running, &run.head, &cursor, reply);
+	} else {
+		number = one(&run, table, origin, NULL, &cursor, &running, reply);
+	}
+	if (PyErr_Occurred())
 		PyErr_Clear();
 	sb__gil_leave(gil);
 	return number;

@@ -65,6 +65,14 @@ int sb__gil_prepare(void)
 	return pthread_key_create(&kept_key, forget_thread);
 }
 
+void sb__gil_breathe(void)
+{
+	if (sb__now_coarse_ms() - batch.since_ms < BATCH_YIELD_MS)
+		return;
+	PyEval_RestoreThread(PyEval_SaveThread()); /* lets those in who asked for it */
+	batch.since_ms = sb__now_coarse_ms();
+}
+
 struct sb__gil sb__gil_enter(void)
 {
 	struct sb__gil gil;
@@ -77,10 +85,8 @@ struct sb__gil sb__gil_enter(void)
 		(void)PyGILState_Ensure();
 		(void)pthread_setspecific(kept_key, PyGILState_GetThisThreadState());
 	}
-	if (batch.active && sb__now_coarse_ms() - batch.since_ms >= BATCH_YIELD_MS) {
-		PyEval_RestoreThread(PyEval_SaveThread()); /* lets those in who asked for it */
-		batch.since_ms = sb__now_coarse_ms();
-	}
+	if (batch.active)
+		sb__gil_breathe();
 	return gil;
 }
 

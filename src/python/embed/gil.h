@@ -19,6 +19,8 @@ struct sb__gil {
 /* Takes the GIL, also where this thread holds it already. The interpreter must be usable. */
 struct sb__gil sb__gil_enter(void);
 void sb__gil_leave(struct sb__gil gil);
+/* Between two items of work: gives it up for a moment if this thread has had it for some milliseconds. */
+void sb__gil_breathe(void);
 
 /* engine.h: batch_begin, batch_end. */
 void sb__gil_batch_begin(void);

@@ -36,6 +36,7 @@ struct sb__call {
 	size_t drop_count, drop_cap;
 	struct sb__pin inline_pins[SB__CALL_PINS];
 	bool shares; /* keeps arrays in shared memory that its arguments name */
+	const struct sb__items *items; /* of the batch that it is an item of; execute.c */
 	bool over_quota; /* SB_EREFSFULL came from the quota of its process, not from max_refs */
 };
 
