@@ -84,10 +84,10 @@ static int write_request(struct sb__flight *f, const struct sb__buf *buf, const 
 	                                                             : f->notes->request_high;
 	sb__store(&l->deadline_ns, post->deadline_ns);
 	l->trace_id = post->trace_id;
-	l->flags = post->flags;
+	sb__store32(&l->flags, post->flags);
 	if (post->flags) {
-		l->after_word = post->after_word;
-		l->after_lane = post->after_lane;
+		sb__store(&l->after_word, post->after_word);
+		sb__store32(&l->after_lane, post->after_lane);
 	}
 	if (sb__load32(&l->followed)) /* of an earlier one */
 		sb__store32(&l->followed, 0);

@@ -147,7 +147,7 @@ static void refuse(struct sb__mailbox *m, struct sb__accepted *call, int code)
  * again. */
 static bool must_wait(struct sb__mailbox *m, const struct sb__lane_shm *l)
 {
-	return !sb__lane_call_over(m, SB__ONCE(l->after_lane), SB__ONCE(l->after_word));
+	return !sb__lane_call_over(m, sb__load32(&l->after_lane), sb__load(&l->after_word));
 }
 
 /* Takes what lies in the lane if there is a request that can be run. */
@@ -167,7 +167,7 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 	if (SB__WORD_STATE(word) != SB__LANE_READY)
 		return false;
 	deadline_ns = sb__load(&l->deadline_ns); /* if they are of another request, the CAS fails */
-	flags = SB__ONCE(l->flags);
+	flags = sb__load32(&l->flags);
 	if (deadline_ns <= now_ns && !(flags & SB__REQUEST_ONEWAY))
 		return false;
 	if (((flags & SB__REQUEST_AFTER) && must_wait(m, l)) ||

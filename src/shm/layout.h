@@ -125,11 +125,11 @@ struct sb__lane_shm {
 	struct sb__spill_shm request_spill;
 	uint64_t published_ns; /* of a coarse clock: within 4 ms */
 	int32_t caller_pid;
-	uint32_t flags; /* SB__REQUEST_… */
+	sb__word32 flags; /* SB__REQUEST_… */
 
 	char label[SB__LABEL_MAX]; /* line 2: caller; "method predict": what inspect shows; may lack a NUL */
-	uint64_t after_word;       /* with SB__REQUEST_AFTER: the call (word) that comes first */
-	uint32_t after_lane;
+	sb__word after_word;       /* with SB__REQUEST_AFTER: the call (word) that comes first */
+	sb__word32 after_lane;
 	uint8_t pad2[64 - SB__LABEL_MAX - 12];
 
 	uint32_t reply_len; /* line 3: owner writes, caller reads */

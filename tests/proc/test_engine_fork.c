@@ -145,7 +145,7 @@ static void test_generations(void **state)
 
 static void test_inherited_tables_are_left_alone(void **state)
 {
-	struct sb__table *table = probe_table(&(struct sb__table_options){ .max_refs = 10, .ttl_ms = 1 });
+	struct sb__table *table = probe_table(&(struct sb__table_options){ .max_refs = 10, .ttl_ms = 60000 });
 	struct sb__table *look = probe_table(NULL);
 	char alive[32];
 	sb_ref box;
