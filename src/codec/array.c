@@ -324,6 +324,9 @@ static int next_data(struct sb__cursor *cursor, struct sb__array_item *ret)
 	if (item.type == SB__ITEM_BYTES) {
 		ret->data = item.u.bytes.data;
 		len = item.u.bytes.len;
+		/* All of it is in the message: a few bytes must not stand for gigabytes. */
+		if (ret->nbytes > len)
+			return malformed("data");
 	} else if (item.type == SB__ITEM_TAG && item.u.count == SB__TAG_BLOCK) {
 		err = next_block(cursor, ret);
 		if (err)

@@ -295,6 +295,8 @@ static void pairs(struct parser *p, unsigned depth)
 		wrong(p, SB_EINVAL, what);
 		return;
 	}
+	if (depth >= SB__DEPTH_MAX)
+		wrong(p, SB_ETOODEEP, "more than 128 containers in each other");
 	sb_builder_begin(p->to, SB_KIND_DICT);
 	for (bool more = !take(p, ']'); more && !p->error;) {
 		if (!take(p, '['))

@@ -206,7 +206,7 @@ struct decimal {
 static bool read_exponent(const char *text, size_t len, int64_t *ret)
 {
 	bool negative = len > 0 && text[0] == '-';
-	int64_t v = 0;
+	uint64_t v = 0; /* holds any 19 digits */
 
 	if (len > 0 && (text[0] == '-' || text[0] == '+')) {
 		text++;
@@ -215,11 +215,11 @@ static bool read_exponent(const char *text, size_t len, int64_t *ret)
 	if (len == 0 || len > 19 || count_digits(text, len) != len)
 		return false;
 	for (size_t i = 0; i < len; i++) {
-		v = v * 10 + (text[i] - '0');
-		if (v > 4 * EXPONENT_MAX)
+		v = v * 10 + (uint64_t)(text[i] - '0');
+		if (v > 4 * (uint64_t)EXPONENT_MAX)
 			return false;
 	}
-	*ret = negative ? -v : v;
+	*ret = negative ? -(int64_t)v : (int64_t)v;
 	return true;
 }
 

@@ -437,17 +437,20 @@ static void abandon_sessions(struct sb__host *host)
 
 	for (uint32_t i = 0; i < host->top; i++) {
 		struct sb__hosted *h = sb__hosted_at(host, i);
+		int rc;
 
 		if (!h)
 			continue;
-		if (sb__store_session_orphan(core->store, h->rec.session_id, h->rec.incarnation) == 1) {
+		rc = sb__store_session_orphan(core->store, h->rec.session_id, h->rec.incarnation);
+		if (rc == 1) {
 			sb__mailbox_end(h->mailbox, SB__MAILBOX_ORPHANED);
 			sb__mailbox_unlink(core->dir.mailbox, h->rec.incarnation);
 			sb__session_note(core, SB__EVENT_ORPHAN, &h->rec, core->self.pid,
 			                 "its designated owner stopped serving");
 		} else {
-			/* Whoever ended it may have been killed before it told the callers. */
-			sb__mailbox_end(h->mailbox, SB__MAILBOX_RELEASED);
+			/* Whoever ended it may have been killed before it told the callers. Where the store failed, the
+			 * record is there and will be orphaned. */
+			sb__mailbox_end(h->mailbox, rc < 0 ? SB__MAILBOX_ORPHANED : SB__MAILBOX_RELEASED);
 		}
 		sb__hosted_end(h);
 		sb__hosted_put(h);

@@ -83,6 +83,9 @@ static bool watch_one(struct round *r, struct sb__watch *w)
 
 	if (w->fd >= 0) {
 		wait.word = sb__flight_word(&w->flight, &wait.expected); /* before the look */
+		/* The one waiter that the kernel woke for the owner's death may be us: the others must hear of it. */
+		if (sb__bell_owner_died(w->flight.bell))
+			sb__bell_pass_on(w->flight.bell);
 		if (sb__flight_ended(&w->flight)) {
 			sb__os_eventfd_set(w->fd);
 			return true;

@@ -353,6 +353,8 @@ static void cool_down_locked(struct sb__arena *arena, struct sb__extent *e)
 	uint64_t from = (e->offset + SB__PAGE - 1) / SB__PAGE * SB__PAGE;
 	uint64_t to = (e->offset + e->len) / SB__PAGE * SB__PAGE;
 
+	if (arena->closed)
+		return; /* nobody asked who else has it mapped; the file goes with its last mapping */
 	if (e->len < PUNCH_MIN || (warm <= arena->warm_bytes && e->len <= arena->warm_bytes - warm))
 		return;
 	if (sb__os_punch(arena->fd, (off_t)from, (off_t)(to - from)) == 0)
@@ -436,7 +438,8 @@ static bool inherited_locked(const struct sb__arena *arena, const struct sb__ext
 {
 	if (e->birth < arena->lost_forks)
 		return true;
-	return e->birth < arena->forks && sb__os_ofd_test_from(arena->fd, FORK_BYTE + (off_t)e->birth) == 1;
+	return e->birth < arena->forks && /* an error is no proof */
+	       sb__os_ofd_test_from(arena->fd, FORK_BYTE + (off_t)e->birth) != 0;
 }
 
 static void wait_locked(struct sb__arena *arena, struct sb__extent *e)

@@ -108,6 +108,16 @@ static void test_34_hostile_descriptions_are_refused(void **state)
 	}
 }
 
+/* A few bytes in the message that strides of 0 repeat would cost the reader gigabytes. */
+static void test_34_bytes_in_the_message_are_all_there(void **state)
+{
+	static const struct claim repeated = { 0, "<f8", 1, { UINT64_C(1) << 36 }, true, { 0 }, 0, 8, 0, 0 };
+	struct sb__array_item item;
+
+	(void)state;
+	assert_int_equal(read_back(&repeated, &item), SB_EPROTOCOL);
+}
+
 static void test_29_what_strides_reach_is_inside(void **state)
 {
 	static const struct claim good[] = {
@@ -200,6 +210,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_34_hostile_descriptions_are_refused),
+		cmocka_unit_test(test_34_bytes_in_the_message_are_all_there),
 		cmocka_unit_test(test_29_what_strides_reach_is_inside),
 		cmocka_unit_test(test_dtype_names),
 		cmocka_unit_test(test_gathering_elements_of_any_strides),

@@ -198,6 +198,24 @@ static void test_too_deep(void **state)
 	sb_value_free(v);
 }
 
+/* Also where each level is a form of ours: no stack is used for what is refused. */
+static void test_dicts_too_deep(void **state)
+{
+	static const char level[] = "{\"$dict\":[[";
+	const size_t size = sizeof(level) - 1, levels = 200000;
+	char *text = malloc(levels * size + 1), error[TOOL_JSON_ERROR_MAX];
+	sb_value *v = NULL;
+
+	(void)state;
+	assert_non_null(text);
+	for (size_t i = 0; i < levels; i++)
+		memcpy(text + i * size, level, size);
+	text[levels * size] = '\0';
+	assert_int_equal(tool_json_read(text, &v, error), SB_ETOODEEP);
+	assert_null(v);
+	free(text);
+}
+
 static void test_base64_all_lengths(void **state)
 {
 	unsigned char bytes[64], back[64];
@@ -229,6 +247,7 @@ int main(void)
 		cmocka_unit_test(test_user_data_cannot_pose),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_too_deep),
+		cmocka_unit_test(test_dicts_too_deep),
 		cmocka_unit_test(test_base64_all_lengths),
 	};
 

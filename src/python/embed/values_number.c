@@ -99,7 +99,8 @@ static size_t bytes_of(PyObject *n)
 static int put_big(struct sb__buf *buf, PyObject *object, bool negative)
 {
 	uint8_t few[256], *bytes = few;
-	PyObject *n = negative ? PyNumber_Invert(object) : Py_NewRef(object); /* -1 - object */
+	/* -1 - object; int's own, for a subclass may give anything */
+	PyObject *n = negative ? PyLong_Type.tp_as_number->nb_invert(object) : Py_NewRef(object);
 	size_t size = n ? bytes_of(n) : 0;
 	int rc = 0;
 
