@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How long a sweep takes: many sessions, of whose owners ten died. Not part of the build:
+ * How long a sweep takes: many sessions, of whose owners ten died.
  *
- *   cc -O2 -std=gnu17 -D_GNU_SOURCE= -Iinclude -Isrc/base -Isrc/codec -Isrc/shm -Isrc/store -Isrc/reaper -Itests/support \
- *      bench/reaper_scale.c tests/support/many.c tests/support/hand.c BUILD/lib/libsnakebridge_static.a \
- *      -lcbor -latomic_ops -llmdb -lpthread -ldl -o reaper_scale
- *   mkdir DIR && ./reaper_scale DIR [SESSIONS [PROCESSES]]     (DIR on tmpfs, removed by you)
+ *   cmake --build build/release --target bench-reaper_scale
+ *   mkdir DIR && build/release/bin/bench-reaper_scale DIR [SESSIONS [PROCESSES]]     (DIR on tmpfs, removed by you)
  *
  * 10,000 sessions of 1,000 processes on 2 cores that six others kept busy; a process that dies takes ten sessions
  * with it and was an owner of ten more:

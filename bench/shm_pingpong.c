@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What an echo call through a lane costs beside a raw ping-pong between two processes, spinning and parked,
- * on one CPU and across two. Not part of the build:
+ * on one CPU and across two.
  *
- *   cc -O2 -std=gnu17 -D_GNU_SOURCE= -Iinclude -Isrc/base -Isrc/codec -Isrc/shm -Itests/support \
- *      bench/shm_pingpong.c tests/support/shm_world.c BUILD/lib/libsnakebridge_static.a \
- *      -lcbor -latomic_ops -llmdb -lpthread -o shm_pingpong
+ *   cmake --build build/release --target bench-shm_pingpong && build/release/bin/bench-shm_pingpong
  *
  * Prints medians and the best of rounds, interleaved, in nanoseconds per round trip. On a busy machine believe the best.
  */
