@@ -15,6 +15,10 @@ if(SNAKEBRIDGE_WERROR)
   add_compile_options(-Werror)
 endif()
 
+if(SNAKEBRIDGE_POINTS)
+  add_compile_definitions(SNAKEBRIDGE_POINTS)
+endif()
+
 add_link_options(-Wl,--as-needed -Wl,-z,relro -Wl,-z,now)
 
 if(SNAKEBRIDGE_SANITIZE)

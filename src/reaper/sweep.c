@@ -28,6 +28,7 @@
 #include "holds_sweep.h"
 #include "mailbox.h"
 #include "os_linux.h"
+#include "point.h"
 #include "visit.h"
 
 struct sweep {
@@ -100,6 +101,7 @@ static void report(struct sweep *s, const struct sb__verdict *v)
 static int finish(struct sweep *s, uint64_t incarnation, enum sb__mailbox_state state)
 {
 	sb__visit_end(s->dir->mailbox, s->dir->bell, incarnation, state);
+	SB_POINT("sweep.told");
 	return sb__mailbox_unlink(s->dir->mailbox, incarnation);
 }
 
@@ -146,6 +148,7 @@ static int remove_owner(struct sweep *s, struct sb__verdict *v)
 
 	if (r != 2)
 		return r;
+	SB_POINT("sweep.last_owner");
 	finish(s, rec.incarnation, SB__MAILBOX_RELEASED); /* what is left of the files is an orphan */
 	report(s, v);
 	released = *v;
@@ -170,6 +173,7 @@ static int release_ownerless(struct sweep *s, const struct sb__verdict *v)
 	if (rec.incarnation != v->incarnation || rec.owner_count != 0 || rec.persistent != 0)
 		return 0;
 	r = sb__store_session_end(s->store, rec.session_id, rec.uid, SB__END_OWNERS_GONE, &rec);
+	SB_POINT("sweep.ownerless");
 	if (r == 1)
 		finish(s, rec.incarnation, SB__MAILBOX_RELEASED);
 	return r;
@@ -184,8 +188,10 @@ static int orphan_session(struct sweep *s, const struct sb__verdict *v)
 
 	if (r != 1)
 		return r;
+	SB_POINT("sweep.orphaned");
 	if (used_ms != 0)
 		sb__store_session_expire(s->store, v->session_id, v->uid, used_ms, 0, NULL);
+	SB_POINT("sweep.refiled");
 	sb__mailbox_unlink(s->dir->mailbox, v->incarnation);
 	return 1;
 }
@@ -197,6 +203,7 @@ static int expire_session(struct sweep *s, const struct sb__verdict *v)
 	int r = sb__store_session_expire(s->store, v->session_id, v->uid,
 	                                 used_ms ? used_ms : v->last_access_ms, sb__now_ms(), &rec);
 
+	SB_POINT("sweep.expired");
 	if (r == 1)
 		finish(s, rec.incarnation, SB__MAILBOX_EXPIRED);
 	return r;
@@ -236,6 +243,7 @@ static int remove_file(struct sweep *s, const struct sb__verdict *v)
 
 	if (file->kind == SB__FILE_MAILBOX)
 		tell_by_grave(s, file->incarnation);
+	SB_POINT("sweep.file_told");
 	r = sb__os_unlinkat(sb__folder_fd(s->dir, file->folder), file->name, 0);
 	if (r == -ENOENT)
 		return 0;
@@ -274,7 +282,9 @@ static int remove_process(struct sweep *s, const struct sb__verdict *v)
 	if (r != 1)
 		return r;
 	sb__bell_unlink(s->dir->bell, v->slot, v->generation);
+	SB_POINT("sweep.bell_unlinked");
 	sb__arena_unlink(s->dir->arena, v->slot, v->generation);
+	SB_POINT("sweep.arena_unlinked");
 	return sb__store_process_remove(s->store, v->slot, v->generation);
 }
 
@@ -331,6 +341,7 @@ static void execute_plan(struct sweep *s, struct sb__plan *plan)
 			return;
 		}
 		r = execute(s, v);
+		SB_POINT("sweep.executed");
 		if (r < 0)
 			v->code = r;
 		if (r != 0)
@@ -408,14 +419,17 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
 	}
 	if (options->files && !options->dry_run)
 		settle(&s);
+	SB_POINT("sweep.settled");
 	r = sb__reaper_collect(store, dir, &collect, &snapshot, &ret->complete);
 	if (r == 0)
 		r = sb__reaper_plan(&snapshot, &plan);
 	/* Where much died, looking takes the whole budget: half of it is kept for doing. */
 	if (s.deadline_ms != 0 && s.deadline_ms < sb__now_ms() + options->budget_ms / 2)
 		s.deadline_ms = sb__now_ms() + options->budget_ms / 2;
+	SB_POINT("sweep.planned");
 	if (r == 0)
 		drop_holds(&s, &plan);
+	SB_POINT("sweep.holds_dropped");
 	if (r == 0 && options->dry_run) {
 		for (size_t i = 0; i < plan.count; i++)
 			report(&s, &plan.verdicts[i]);

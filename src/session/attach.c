@@ -17,6 +17,7 @@
 #include "core.h"
 #include "fail.h"
 #include "os_linux.h"
+#include "point.h"
 
 #define IDLE_LANES_MAX 64 /* of one session, kept for further calls */
 
@@ -147,6 +148,7 @@ static int claim_locked(struct sb__attachment *a, uint32_t *ret_lane)
 
 	if (!err)
 		err = sb__lane_claim(a->mailbox, core->self.slot, core->self.generation, ret_lane);
+	SB_POINT("attach.lane_claimed");
 	if (!err)
 		a->lanes_claimed[*ret_lane / 64] |= UINT64_C(1) << (*ret_lane % 64);
 	return err;

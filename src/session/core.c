@@ -20,6 +20,7 @@
 #include "fail.h"
 #include "notify.h"
 #include "os_linux.h"
+#include "point.h"
 #include "sweep.h"
 
 #define ATTACH_SWEEP_MS 1000 /* how long attaching may tidy where every process slot is taken */
@@ -171,6 +172,7 @@ static int attach_locked(struct sb__core *core)
 	err = take_slot(core);
 	if (err)
 		return err;
+	SB_POINT("attach.recorded");
 	err = open_space(core);
 	if (err) {
 		sb__store_process_remove(core->store, core->self.slot, core->self.generation);
@@ -403,10 +405,13 @@ static bool detach(struct sb__core *core)
 		return false;
 	}
 	close_space(core, true);
+	SB_POINT("detach.space_closed");
 	/* Record first, token last: a record whose token is free means a death. */
 	sb__store_process_remove(core->store, core->self.slot, core->self.generation);
+	SB_POINT("detach.record_removed");
 	sb__store_close(core->store);
 	sb__life_drop(core->life_pin);
+	SB_POINT("detach.token_dropped");
 	return true;
 }
 

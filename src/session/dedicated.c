@@ -24,6 +24,7 @@
 #include "engine.h"
 #include "fail.h"
 #include "os_linux.h"
+#include "point.h"
 
 #ifndef SB_OWNER_INSTALL_PATH
 #define SB_OWNER_INSTALL_PATH "/usr/bin/sb-owner"
@@ -236,6 +237,7 @@ int sb__dedicated_start(struct sb__core *core, const struct sb__session_rec *rec
 		return sb__fail_errno(SB_ESTART, errno, "a pipe to sb-owner");
 	err = spawn(program, a.argv, fds[1], &pid);
 	close(fds[1]);
+	SB_POINT("dedicated.spawned");
 	if (!err) {
 		heard = listen_to(fds[0], sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS), text,
 		                  sizeof(text));
@@ -243,6 +245,7 @@ int sb__dedicated_start(struct sb__core *core, const struct sb__session_rec *rec
 			kill(pid, SIGTERM);
 		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 			; /* ECHILD: the host program reaps all children itself; what was said counts */
+		SB_POINT("dedicated.heard");
 		err = verdict(core, program, rec->session_id, heard, text);
 	}
 	close(fds[0]);

@@ -15,6 +15,7 @@
 #include "fail.h"
 #include "ids.h"
 #include "note.h"
+#include "point.h"
 #include "visit.h"
 
 /* ── explaining ── */
@@ -125,6 +126,7 @@ void sb__session_finish_locked(struct sb__core *core, const struct sb__session_r
 	} else {
 		sb__visit_end(core->dir.mailbox, core->dir.bell, rec->incarnation, state);
 	}
+	SB_POINT("release.told");
 	sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
 }
 
@@ -140,6 +142,7 @@ int sb__session_release(sb_bridge *bridge, const char *id, int *ret_released)
 	err = sb__core_enter_locked(core);
 	if (!err)
 		err = sb__store_session_end(core->store, id, 0, SB__END_RELEASED, &rec);
+	SB_POINT("release.ended");
 	if (err > 0) {
 		sb__session_finish_locked(core, &rec, SB__MAILBOX_RELEASED);
 		sb__session_note(core, SB__EVENT_RELEASE, &rec, 0, "released");
@@ -167,6 +170,7 @@ int sb__session_expire_idle(struct sb__core *core, const struct sb__session_rec 
 	if (!last) /* nobody knows better than the record */
 		last = rec->expires_ms - rec->ttl_ms;
 	err = sb__store_session_expire(core->store, rec->session_id, rec->uid, last, now, &ended);
+	SB_POINT("expire.ended");
 	if (err != 1)
 		return err;
 	pthread_mutex_lock(&core->lock);

@@ -21,6 +21,7 @@
 #include "message.h"
 #include "note.h"
 #include "os_linux.h"
+#include "point.h"
 
 /* ── hosted sessions ── */
 
@@ -297,11 +298,13 @@ int sb__host_session(struct sb__core *core, const struct sb__session_rec *rec)
 		free(h);
 		return err;
 	}
+	SB_POINT("host.slot_taken");
 	err = make_rows(core, h);
 	if (!err)
 		err = make_table(core, h);
 	if (!err)
 		err = make_mailbox(core, h); /* last: it can be attached from now on */
+	SB_POINT("host.mailbox_made");
 	if (err) {
 		pthread_mutex_lock(&h->host->lock);
 		h->host->slots[h->bell_index] = NULL;
@@ -354,6 +357,7 @@ static int host_start(struct sb__host *host)
 	while (!host->keeper_ready)
 		pthread_cond_wait(&host->changed, &host->lock);
 	pthread_mutex_unlock(&host->lock);
+	SB_POINT("host.kept");
 	return sb__serve_start(host);
 }
 
@@ -442,8 +446,10 @@ static void abandon_sessions(struct sb__host *host)
 		if (!h)
 			continue;
 		rc = sb__store_session_orphan(core->store, h->rec.session_id, h->rec.incarnation);
+		SB_POINT("stop.orphaned");
 		if (rc == 1) {
 			sb__mailbox_end(h->mailbox, SB__MAILBOX_ORPHANED);
+			SB_POINT("stop.told");
 			sb__mailbox_unlink(core->dir.mailbox, h->rec.incarnation);
 			sb__session_note(core, SB__EVENT_ORPHAN, &h->rec, core->self.pid,
 			                 "its designated owner stopped serving");
@@ -475,6 +481,7 @@ bool sb__host_stop(struct sb__core *core)
 	pthread_cond_broadcast(&host->changed);
 	pthread_mutex_unlock(&host->lock);
 	pthread_join(host->keeper, NULL);
+	SB_POINT("stop.keeper_ended");
 	sb__bell_unlink(core->dir.bell, core->self.slot, core->self.generation);
 	if (ended) {
 		sb__keeper_bury(host);

@@ -19,6 +19,7 @@
 #include "host_impl.h"
 #include "note.h"
 #include "os_linux.h"
+#include "point.h"
 #include "sweep.h"
 
 #define MIRROR_MS       100 /* live ref counts reach the store this soon */
@@ -198,7 +199,9 @@ static bool end_expired(struct sb__hosted *h, uint64_t last_ms, uint64_t now)
 
 	if (sb__store_session_expire(core->store, h->rec.session_id, h->rec.uid, last_ms, now, NULL) != 1)
 		return false;
+	SB_POINT("keeper.expired");
 	sb__mailbox_end(h->mailbox, SB__MAILBOX_EXPIRED);
+	SB_POINT("keeper.told");
 	sb__hosted_end(h);
 	sb__mailbox_unlink(core->dir.mailbox, h->rec.incarnation);
 	sb__session_note(core, SB__EVENT_EXPIRE, &h->rec, 0, "idle for its TTL");

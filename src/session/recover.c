@@ -13,6 +13,7 @@
 #include "fail.h"
 #include "note.h"
 #include "os_linux.h"
+#include "point.h"
 
 /* ── in a forked child ── */
 
@@ -74,6 +75,7 @@ static int move_to(sb_session *s, const struct sb__session_rec *rec)
 
 	pthread_mutex_lock(&core->lock);
 	err = sb__attach_locked(core, rec, &a);
+	SB_POINT("recover.attached");
 	if (!err && atomic_load(&s->attached) == a)
 		sb__attachment_put_locked(a); /* another thread was quicker */
 	else if (!err)
@@ -133,8 +135,10 @@ static int orphan(struct sb__core *core, const struct sb__session_rec *rec)
 {
 	int err = sb__store_session_orphan(core->store, rec->session_id, rec->incarnation);
 
+	SB_POINT("recover.orphaned");
 	if (err == 1) {
 		sb__session_refresh(core, rec);
+		SB_POINT("recover.refreshed");
 		sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
 		sb__session_note(core, SB__EVENT_ORPHAN, rec, rec->designated.pid,
 		                 "a caller saw its designated owner dead");

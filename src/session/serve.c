@@ -20,6 +20,7 @@
 #include "host_impl.h"
 #include "message.h"
 #include "os_linux.h"
+#include "point.h"
 
 #define BATCH   32    /* calls of one session before the next session's turn */
 #define SPIN_NS 20000 /* before the leader parks; not on one CPU */
@@ -88,6 +89,7 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 	reply_in_lane = &reply;
 	made = host->engine->execute(h->table, &origin, call->request.data, call->request.len, &reply);
 	reply_in_lane = NULL;
+	SB_POINT("serve.executed");
 	if (sb__fork_epoch() != epoch)
 		_exit(0); /* the child came back: of this process's threads only this one exists */
 	kind = sb__reply_kind(&reply);

@@ -23,6 +23,7 @@
 #include "ids.h"
 #include "note.h"
 #include "os_linux.h"
+#include "point.h"
 #include "way.h"
 
 #define UNWANTED_MS 10000 /* how long a dedicated session waits for its first owner */
@@ -47,6 +48,7 @@ static void disown_locked(sb_session *session)
 	if (err > 0)
 		sb__events_note(core->dir.boot, SB__EVENT_LEAVE, session->uid, session->id,
 		                session->last_incarnation, sb__call_trace(), 0, 0, "handle closed");
+	SB_POINT("leave.owner_removed");
 	if (err == 2) {
 		sb__session_finish_locked(core, &rec, SB__MAILBOX_RELEASED);
 		sb__session_note(core, SB__EVENT_RELEASE, &rec, 0, "its last owner left");
@@ -75,6 +77,7 @@ void sb__session_close_locked(sb_session *session)
 		*at = session->next;
 	sb__futures_drop_locked(session);
 	drop_attachments_locked(session); /* first: the reaper looks for the lanes of owners only */
+	SB_POINT("leave.lanes_given");
 	disown_locked(session);
 	free(session);
 }
@@ -129,7 +132,9 @@ static int serve_here(struct sb__core *core, const struct sb__session_rec *rec, 
 			sb__store_session_end(core->store, rec->session_id, rec->uid, SB__END_RELEASED, NULL);
 		return sb__fail(err, "%s", reason);
 	}
+	SB_POINT("open.hosted");
 	err = sb__store_session_activate(core->store, rec->session_id, rec->incarnation);
+	SB_POINT("open.active");
 	if (err == 1)
 		return 0;
 	pthread_mutex_lock(&core->lock);
@@ -151,7 +156,9 @@ static int elect_here(struct sb__core *core, const struct sb__session_rec *rec, 
 		                              ret);
 	if (err <= 0)
 		return err;
+	SB_POINT("elect.won");
 	sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
+	SB_POINT("elect.old_unlinked");
 	err = serve_here(core, ret, true);
 	if (err)
 		return err;
@@ -211,8 +218,10 @@ static int join_locked(sb_session *s, const struct sb__session_rec *rec)
 		if (err && err != SB_EOWNERDIED)
 			return err;
 	}
+	SB_POINT("join.attached");
 	owner.handle = ++core->next_handle;
 	err = sb__store_owner_add(core->store, rec->session_id, &owner);
+	SB_POINT("join.owner_added");
 	if (err <= 0) {
 		sb__attachment_put_locked(a);
 		return err ? err : SB_ERELEASED;
@@ -287,6 +296,7 @@ static int create_here(sb_session *s, struct sb__wish *wish, bool as_owner)
 	pthread_mutex_unlock(&core->lock);
 	wish->rec.designated = core->self;
 	err = sb__store_session_create(core->store, &wish->rec, as_owner ? &owner : NULL);
+	SB_POINT("open.starting");
 	if (err != 1)
 		return err < 0 ? err : 1;
 	err = serve_here(core, &wish->rec, false);

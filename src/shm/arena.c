@@ -31,6 +31,7 @@
 #include "file.h"
 #include "holds.h"
 #include "os_linux.h"
+#include "point.h"
 
 #define WHAT      "the arena"
 #define CHUNK_MIN ((uint64_t)1 << 20)
@@ -103,6 +104,7 @@ int sb__arena_unlink(int arena_dir, uint32_t slot, uint32_t generation)
 	char name[SB__FILE_NAME_MAX];
 	int err = sb__holds_unlink(arena_dir, slot, generation), err2;
 
+	SB_POINT("arena.holds_unlinked");
 	arena_name(name, slot, generation);
 	err2 = sb__os_unlinkat(arena_dir, name, 0);
 	return err2 < 0 && err2 != -ENOENT ? sb__file_fail(err2, "removed", WHAT) : err;
@@ -168,6 +170,7 @@ void sb__arena_destroy(struct sb__arena *arena, bool unlink)
 	}
 	if (unlink && arena->fd >= 0)
 		(void)sb__arena_unlink(arena->dir, arena->slot, arena->generation);
+	SB_POINT("arena.unlinked");
 	pthread_mutex_lock(&arena->lock);
 	drop_waiting_locked(arena);
 	arena->closed = true;
@@ -189,6 +192,7 @@ static int open_locked(struct sb__arena *arena)
 	if (fd < 0)
 		return sb__file_fail(fd, "created", WHAT);
 	arena->fd = fd;
+	SB_POINT("arena.created");
 	return 0;
 }
 
@@ -249,6 +253,7 @@ static int extend_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t s
 		(void)sb__os_unmap(map, size);
 		return sb__fail_memory("the arena's list of blocks");
 	}
+	SB_POINT("arena.extended");
 	chunk.map = map;
 	chunk_add_locked(arena, &chunk);
 	arena->file_size += size;
@@ -359,6 +364,7 @@ static void cool_down_locked(struct sb__arena *arena, struct sb__extent *e)
 		return;
 	if (sb__os_punch(arena->fd, (off_t)from, (off_t)(to - from)) == 0)
 		e->cold = true;
+	SB_POINT("arena.punched");
 }
 
 static void give_locked(struct sb__arena *arena, struct sb__extent *e)
@@ -397,6 +403,7 @@ int sb__arena_alloc(struct sb__arena *arena, size_t len, struct sb__spill_shm *r
 		*ret_addr = address_locked(arena, e);
 	}
 	pthread_mutex_unlock(&arena->lock);
+	SB_POINT("arena.allocated");
 	return err;
 }
 
@@ -411,6 +418,7 @@ void sb__arena_free(struct sb__arena *arena, const struct sb__spill_shm *block)
 	if (e && e->pool == SB__POOL_MESSAGE)
 		give_locked(arena, e);
 	pthread_mutex_unlock(&arena->lock);
+	SB_POINT("arena.freed");
 }
 
 /* ── arrays ── */
@@ -451,6 +459,7 @@ static void wait_locked(struct sb__arena *arena, struct sb__extent *e)
 		e->next->prev = e;
 	arena->waiting = e;
 	arena->waiting_count++;
+	SB_POINT("arena.block_waits");
 }
 
 static void unwait_locked(struct sb__arena *arena, struct sb__extent *e)
@@ -471,6 +480,7 @@ static void retire_locked(struct sb__arena *arena, struct sb__extent *e)
 	arena->blocks--;
 	arena->block_bytes -= e->len;
 	give_locked(arena, e);
+	SB_POINT("arena.block_retired");
 }
 
 struct asked {
@@ -543,6 +553,7 @@ static int make_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t len
 	arena->blocks++;
 	arena->block_bytes += (*ret)->len;
 	mirror_locked(arena);
+	SB_POINT("arena.block_made");
 	return 0;
 }
 

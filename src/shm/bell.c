@@ -24,6 +24,7 @@
 #include "fail.h"
 #include "file.h"
 #include "os_linux.h"
+#include "point.h"
 
 #define WHAT             "the doorbell"
 #define BELL_SIZE        ((sizeof(struct sb__bell_shm) + SB__PAGE - 1) / SB__PAGE * SB__PAGE)
@@ -80,9 +81,11 @@ int sb__bell_create(int bell_dir, const struct sb__identity *self, struct sb__be
 	sb__store32(&shm->ringer_cpu, UINT_MAX);
 	(void)init_alive(&shm->alive); /* without it sb__bell_alive_hold() fails, and callers ask instead */
 	bell_name(name, self->slot, self->generation);
+	SB_POINT("bell.made");
 	err = sb__file_publish(&file, name, WHAT);
 	if (err)
 		return err;
+	SB_POINT("bell.published");
 	bell_init(ret, shm, self, true);
 	return 0;
 }
@@ -183,6 +186,7 @@ int sb__bell_alive_hold(struct sb__bell *bell)
 			"of this process's death by asking");
 	}
 	bell->held = true;
+	SB_POINT("bell.held");
 	return 0;
 }
 
@@ -192,6 +196,7 @@ void sb__bell_alive_release(struct sb__bell *bell)
 		return;
 	bell->held = false;
 	pthread_mutex_unlock(&bell->shm->alive);
+	SB_POINT("bell.let_go");
 	sb__bell_pass_on(bell);
 }
 
@@ -231,13 +236,16 @@ bool sb__bell_ring(struct sb__bell *bell, uint32_t session_index)
 	unsigned int cpu = (unsigned int)sb__os_cpu();
 
 	set_bit(&shm->sessions[word], UINT64_C(1) << (session_index % 64));
+	SB_POINT("bell.bit");
 	set_bit(&shm->summary[word / 64], UINT64_C(1) << (word % 64));
+	SB_POINT("bell.summary");
 	if (sb__load32(&shm->ringer_cpu) != cpu)
 		sb__store32(&shm->ringer_cpu, cpu);
 	if (!sb__load32(&shm->parked))
 		return false;
 	sb__store(&shm->rung_ns, sb__now_ns());
 	sb__add32(&shm->bell, 1);
+	SB_POINT("bell.rung");
 	(void)sb__os_futex_wake((unsigned int *)&shm->bell, 1);
 	return true;
 }
@@ -245,6 +253,7 @@ bool sb__bell_ring(struct sb__bell *bell, uint32_t session_index)
 void sb__bell_nudge(struct sb__bell *bell)
 {
 	sb__add32(&bell->shm->standby, 1);
+	SB_POINT("bell.nudged");
 	(void)sb__os_futex_wake((unsigned int *)&bell->shm->standby, 1);
 }
 
@@ -263,6 +272,7 @@ static void clear_stale(struct sb__bell_shm *shm, unsigned word)
 	uint64_t bit = UINT64_C(1) << (word % 64);
 
 	sb__and(&shm->summary[word / 64], ~bit);
+	SB_POINT("bell.cleared");
 	if (sb__load_acquire(&shm->sessions[word]))
 		sb__or(&shm->summary[word / 64], bit);
 }
@@ -312,6 +322,7 @@ int sb__bell_take(struct sb__bell *bell, uint32_t *cursor)
 			return -1;
 	}
 	sb__and(&shm->sessions[word], ~(UINT64_C(1) << bit));
+	SB_POINT("bell.taken");
 	at = (uint32_t)word * 64 + (uint32_t)bit;
 	*cursor = at + 1;
 	return (int)at;
@@ -377,6 +388,7 @@ static bool park(struct sb__bell *bell, uint64_t timeout_ns)
 	bool work;
 
 	sb__store32(&shm->parked, 1);
+	SB_POINT("bell.parked");
 	sb__barrier();
 	for (unsigned i = 0; i < SUMMARY_WORDS; i++)
 		for (uint64_t bits = sb__load_acquire(&shm->summary[i]); bits; bits &= bits - 1)
@@ -387,6 +399,7 @@ static bool park(struct sb__bell *bell, uint64_t timeout_ns)
 		work = pending(bell) || sb__load32(&shm->bell) != seen;
 	}
 	sb__store32(&shm->parked, 0);
+	SB_POINT("bell.awake");
 	return work;
 }
 

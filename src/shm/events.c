@@ -19,6 +19,7 @@
 #include "fail.h"
 #include "file.h"
 #include "os_linux.h"
+#include "point.h"
 #include "utf8.h"
 
 #define FILE_NAME "events"
@@ -79,6 +80,7 @@ static int open_file(int boot, bool create, int *ret_fd)
 	err = sb__os_fstat(fd, &st);
 	if (err == 0 && st.st_size < (off_t)sizeof(struct sb__events_shm)) {
 		/* fallocate itself: an emulation would write over records of others. */
+		SB_POINT("events.created");
 		err = create ? sb__os_reserve(fd, 0, sizeof(struct sb__events_shm)) : 1;
 	}
 	if (err == 0) {
@@ -95,6 +97,7 @@ static int check_word(sb__word *word, uint64_t expected, bool writable)
 
 	if (seen == 0 && writable) {
 		sb__cas(word, 0, expected);
+		SB_POINT("events.marked");
 		seen = sb__load_acquire(word);
 	}
 	return seen == expected ? 0 : seen == 0 ? 1 : -1;
@@ -198,8 +201,10 @@ uint64_t sb__events_post(struct sb__events *events, const struct sb__event *even
 				sb__cas(&shm->head, head, sequence);
 			continue;
 		}
+		SB_POINT("events.claimed");
 		sb__cas(&shm->head, head, sequence); /* fails where somebody helped */
 		fill(record, event);
+		SB_POINT("events.filled");
 		sb__cas(&record->word, word_make(sequence, pid, STATE_WRITING),
 		        word_make(sequence, pid, STATE_DONE));
 		return sequence;

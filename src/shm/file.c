@@ -16,6 +16,7 @@
 #include "fail.h"
 #include "ids.h"
 #include "os_linux.h"
+#include "point.h"
 
 int sb__file_fail(int err, const char *verb, const char *what)
 {
@@ -62,7 +63,9 @@ int sb__file_make(int dir, uint32_t slot, uint32_t generation, size_t size, cons
 	file.fd = sb__os_openat(dir, file.name, O_RDWR | O_CREAT | O_EXCL, 0600);
 	if (file.fd < 0)
 		return sb__file_fail(file.fd, "created", what);
+	SB_POINT("file.created");
 	err = sb__file_extend(file.fd, 0, size, what);
+	SB_POINT("file.extended");
 	if (!err)
 		err = sb__file_map(file.fd, 0, size, true, what, &file.map);
 	if (err) {
@@ -81,6 +84,7 @@ int sb__file_publish(struct sb__new_file *file, const char *name, const char *wh
 		discard(file);
 		return sb__file_fail(err, "published", what);
 	}
+	SB_POINT("file.renamed");
 	(void)sb__os_close(file->fd);
 	file->fd = -1;
 	return 0;

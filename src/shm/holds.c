@@ -18,6 +18,7 @@
 #include "fail.h"
 #include "file.h"
 #include "os_linux.h"
+#include "point.h"
 
 #define WHAT "the arena's table of holds"
 
@@ -42,6 +43,7 @@ int sb__holds_create(int arena_dir, uint32_t slot, uint32_t generation, struct s
 	holds->version = SB__LAYOUT_VERSION;
 	holds->fingerprint = sb__layout_fingerprint();
 	holds_name(name, slot, generation);
+	SB_POINT("holds.made");
 	err = sb__file_publish(&file, name, WHAT);
 	if (!err)
 		*ret = holds;
@@ -116,6 +118,7 @@ static bool try_take(struct sb__holds_shm *holds, uint32_t i, uint64_t word)
 	if (sb__load_acquire(&holds->entries[i]) != 0)
 		return false;
 	raise_top(holds, i + 1); /* first: the writer looks no further than that */
+	SB_POINT("holds.raised");
 	return sb__cas(&holds->entries[i], 0, word);
 }
 
@@ -129,7 +132,9 @@ int sb__holds_take(struct sb__holds_shm *holds, uint64_t word, uint32_t *hint, u
 
 		if (!try_take(holds, i, word))
 			continue;
+		SB_POINT("holds.taken");
 		(void)sb__add(&holds->takes, 1);
+		SB_POINT("holds.counted");
 		*hint = i + 1;
 		*ret_entry = i;
 		return 0;
@@ -142,8 +147,11 @@ int sb__holds_take(struct sb__holds_shm *holds, uint64_t word, uint32_t *hint, u
 
 void sb__holds_give(struct sb__holds_shm *holds, uint32_t entry, uint64_t word)
 {
-	if (entry < SB__HOLDS_MAX && sb__cas(&holds->entries[entry], word, 0))
-		(void)sb__add(&holds->gives, 1);
+	if (entry >= SB__HOLDS_MAX || !sb__cas(&holds->entries[entry], word, 0))
+		return;
+	SB_POINT("holds.given");
+	(void)sb__add(&holds->gives, 1);
+	SB_POINT("holds.told");
 }
 
 bool sb__holds_each(struct sb__holds_shm *holds, void (*visit)(void *arg, uint64_t word), void *arg)
@@ -176,6 +184,7 @@ uint32_t sb__holds_clear(struct sb__holds_shm *holds, uint32_t slot, uint32_t ge
 		if (word && SB__HOLD_SLOT(word) == slot && SB__HOLD_GENERATION(word) == (generation & 0xffffu) &&
 		    sb__cas(&holds->entries[i], word, 0))
 			cleared++;
+		SB_POINT("holds.cleared");
 	}
 	if (cleared)
 		(void)sb__add(&holds->gives, 1);

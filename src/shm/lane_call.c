@@ -21,6 +21,7 @@
 #include "fail.h"
 #include "mailbox_impl.h"
 #include "os_linux.h"
+#include "point.h"
 
 #define MS             UINT64_C(1000000)
 #define FIRST_SLICE_NS (2 * MS) /* then the owner is asked whether its leader hangs */
@@ -55,6 +56,7 @@ static int spill_request(struct sb__flight *f, const struct sb__buf *buf, struct
 	f->l->request_spill = f->block;
 	f->l->request_spilled = 1;
 	f->l->request_len = 0;
+	SB_POINT("lane.spilled");
 	return 0;
 }
 
@@ -93,6 +95,7 @@ static int write_request(struct sb__flight *f, const struct sb__buf *buf, const 
 		sb__store32(&l->followed, 0);
 	l->published_ns = sb__now_coarse_ms() * MS;
 	strncpy(l->label, post->label ? post->label : "", sizeof(l->label));
+	SB_POINT("lane.written");
 	return 0;
 }
 
@@ -119,6 +122,7 @@ static void announce_in_turn(struct sb__flight *f, const struct sb__lane_post *p
 
 	if (first) {
 		sb__store32(&first->followed, f->lane + 1);
+		SB_POINT("lane.followed");
 		sb__barrier();
 		if (!sb__lane_call_over(f->m, post->after_lane, post->after_word)) {
 			f->woke = false;
@@ -148,12 +152,14 @@ static enum sb__lane_result settle(struct sb__flight *f, enum why why)
 		switch (SB__WORD_STATE(word)) {
 		case SB__LANE_DONE: return SB__LANE_REPLIED;
 		case SB__LANE_READY:
-			if (sb__cas(&f->l->word, word, SB__WORD_WITH(word, SB__LANE_IDLE)))
-				return not_started[why];
-			continue;
+			if (!sb__cas(&f->l->word, word, SB__WORD_WITH(word, SB__LANE_IDLE)))
+				continue;
+			SB_POINT("lane.withdrawn");
+			return not_started[why];
 		case SB__LANE_BUSY:
 			if (!sb__cas(&f->l->word, word, SB__WORD_WITH(word, SB__LANE_ABANDONED)))
 				continue;
+			SB_POINT("lane.abandoned");
 			if (why != DIED)
 				sb__mailbox_attention(f->m, f->bell); /* nobody waits for it any more */
 			break;
@@ -323,6 +329,7 @@ static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
 	if (until_ns > f->deadline_ns)
 		until_ns = f->deadline_ns;
 	sb__store32(&f->l->caller_parked, 1);
+	SB_POINT("lane.parked");
 	for (;;) {
 		unsigned int seen = sb__load32(&f->l->reply_bell);
 		uint64_t now = sb__now_ns();
@@ -332,6 +339,7 @@ static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
 		if (now >= until_ns)
 			return false;
 		sleep_slice(f, seen, now, until_ns);
+		SB_POINT("lane.woken");
 		/* The kernel wakes one waiter for the owner's death, perhaps us though our reply was published just
 		 * before: the others must hear of it whatever we find (tests/model/lane.pml, BUG_ALIVE). */
 		if (sb__bell_owner_died(f->bell))
@@ -369,6 +377,7 @@ int sb__flight_post(struct sb__flight *f, struct sb__mailbox *mailbox, struct sb
 	} else if (sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING) {
 		over(f, SB__LANE_ENDED);
 	} else if (sb__cas(&f->l->word, word, f->ready)) {
+		SB_POINT("lane.ready");
 		announce_in_turn(f, post); /* the CAS to READY was the full barrier */
 	} else {
 		sb__flight_forget(f);
@@ -512,6 +521,7 @@ int sb__lane_reply(struct sb__mailbox *mailbox, uint32_t lane, struct sb__arena_
 		struct sb__spill_shm block = SB__ONCE(l->reply_spill);
 
 		err = sb__arena_copy(peers, &block, ret);
+		SB_POINT("lane.reply_copied");
 		sb__barrier();
 		if (sb__load_acquire(&l->word) != word)
 			return sb__mailbox_ended_error(
@@ -539,4 +549,5 @@ void sb__lane_consume(struct sb__mailbox *mailbox, uint32_t lane)
 
 	if (l && SB__WORD_STATE(word) == SB__LANE_DONE && sb__lane_is_ours(sb__lane_notes(mailbox, lane), word))
 		(void)sb__cas(&l->word, word, SB__WORD_WITH(word, SB__LANE_IDLE));
+	SB_POINT("lane.consumed");
 }

@@ -12,6 +12,7 @@
 #include "mailbox.h"
 
 #include "mailbox_impl.h"
+#include "point.h"
 
 enum found { OTHER, REMOVED, ASKED };
 
@@ -34,9 +35,11 @@ static enum found cancel_lane(struct sb__mailbox *m, struct sb__lane_shm *l, uin
 			return OTHER;
 		if (state == SB__LANE_BUSY) {
 			sb__store(&l->cancel, SB__WORD_CALL(word));
+			SB_POINT("cancel.asked");
 			return ASKED;
 		}
 		if (sb__cas(&l->word, word, SB__WORD_WITH(word, SB__LANE_CANCELLED))) {
+			SB_POINT("cancel.removed");
 			sb__lane_wake(l); /* the CAS is the full barrier before reading caller_parked */
 			*ret_follower |= sb__lane_follow(m, l);
 			return REMOVED;
@@ -80,6 +83,7 @@ int sb__flight_cancel(struct sb__flight *f)
 void sb__mailbox_attention(struct sb__mailbox *mailbox, struct sb__bell *bell)
 {
 	sb__add(&mailbox->control->attention, 1);
+	SB_POINT("cancel.attention");
 	if (!bell)
 		return;
 	/* The leader may be in the very call that is meant: then the one standing by takes the lead. */

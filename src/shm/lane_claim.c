@@ -13,6 +13,7 @@
 #include "fail.h"
 #include "mailbox_impl.h"
 #include "os_linux.h"
+#include "point.h"
 
 static bool try_claim(struct sb__mailbox *m, uint32_t lane, struct sb__lane_shm *l, uint64_t claim)
 {
@@ -22,6 +23,7 @@ static bool try_claim(struct sb__mailbox *m, uint32_t lane, struct sb__lane_shm 
 	if (SB__WORD_STATE(word) != SB__LANE_FREE ||
 	    !sb__cas(&l->word, word, SB__WORD(SB__LANE_IDLE, SB__WORD_SEQ(word), 0, 0) | claim))
 		return false;
+	SB_POINT("lane.claimed");
 	notes = sb__lane_notes(m, lane);
 	notes->claim = claim | SB__CLAIMED;
 	notes->request_high = notes->reply_high = 0;
@@ -87,11 +89,13 @@ void sb__lane_unclaim(struct sb__mailbox *mailbox, uint32_t lane)
 			next = SB__WORD_WITH(word, SB__LANE_ABANDONED);
 		} else if (SB__WORD_STATE(word) == SB__LANE_IDLE) {
 			wipe(l, notes);
+			SB_POINT("lane.wiped");
 			next = sb__word_freed(word);
 		}
 		if (sb__cas(&l->word, word, next) && SB__WORD_STATE(next) != SB__LANE_IDLE)
 			break; /* from here on the notes are the next claimer's */
 	}
+	SB_POINT("lane.unclaimed");
 }
 
 int sb__lane_recover(struct sb__mailbox *mailbox, uint32_t lane)

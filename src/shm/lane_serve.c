@@ -19,6 +19,7 @@
 #include "mailbox_impl.h"
 #include "message.h"
 #include "os_linux.h"
+#include "point.h"
 
 #define MS UINT64_C(1000000)
 
@@ -173,6 +174,7 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 	if (((flags & SB__REQUEST_AFTER) && must_wait(m, l)) ||
 	    !sb__cas(&l->word, word, SB__WORD_WITH(word, SB__LANE_BUSY)))
 		return false;
+	SB_POINT("serve.busy");
 	l->accepted_ns = now_ns;
 	drop_reply(m, sb__lane_notes(m, lane)); /* that its caller has published another says that it is done with the last */
 	*ret = (struct sb__accepted){
@@ -186,6 +188,7 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 		.oneway = flags & SB__REQUEST_ONEWAY,
 	};
 	err = copy_request(m, l, peers, scratch, &ret->request);
+	SB_POINT("serve.copied");
 	/* Abandoned meanwhile? Then the block may have been used anew while we copied it (layout.h), and
 	 * nobody wants the reply. If the word still stands, the copy is whole: the caller touches the block
 	 * only after it moved the word. */
@@ -223,6 +226,7 @@ int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peer
 			return 0;
 		*cursor = (uint32_t)lane + 1;
 		sb__and(&mailbox->control->ready[lane / 64], ~(UINT64_C(1) << (lane % 64)));
+		SB_POINT("serve.taken");
 		if ((uint32_t)lane < lanes && accept_lane(mailbox, peers, (uint32_t)lane, scratch, ret))
 			return 1;
 	}
@@ -254,6 +258,7 @@ static int spill_reply(struct sb__mailbox *m, const struct sb__accepted *call, s
 	l->reply_spill = block;
 	l->reply_spilled = 1;
 	l->reply_len = 0;
+	SB_POINT("serve.spilled");
 	pthread_mutex_lock(&m->replies_lock);
 	notes->reply_arena = arena;
 	notes->reply_block = block;
@@ -313,13 +318,16 @@ bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *cal
 	delivered = write_reply(mailbox, call, l, buf, arena) && !call->oneway;
 	if (delivered && call->kept.count > 0)
 		keep_arrays(mailbox, call, notes);
+	SB_POINT("serve.written");
 	wanted = sb__cas(&l->word, call->word, SB__WORD_WITH(call->word, SB__LANE_DONE));
+	SB_POINT("serve.done");
 	if (wanted) {
 		sb__lane_wake(l); /* the CAS is the full barrier between DONE and reading caller_parked */
 	} else {
 		/* Before the lane is free: after it the notes are those of whoever serves its next call. */
 		drop_reply(mailbox, notes);
 		free_abandoned(l, call->word);
+		SB_POINT("serve.freed");
 	}
 	if (call->oneway)
 		(void)sb__lane_follow(mailbox, l); /* whoever completes calls goes on looking for more */
@@ -358,6 +366,7 @@ static void sweep_reply(struct sb__mailbox *m, struct sb__lane_shm *l, struct sb
 {
 	if (!may_be_read(sb__load_acquire(&l->word), notes))
 		drop_reply_locked(m, notes);
+	SB_POINT("serve.swept");
 }
 
 void sb__mailbox_sweep_replies(struct sb__mailbox *mailbox, struct sb__arena *arena)
@@ -371,6 +380,7 @@ static void revoke_reply(struct sb__mailbox *m, struct sb__lane_shm *l, struct s
 	uint64_t done = notes->reply_word | (uint64_t)SB__LANE_DONE << 60;
 
 	(void)sb__cas(&l->word, done, sb__word_freed(done));
+	SB_POINT("serve.revoked");
 	drop_reply_locked(m, notes);
 }
 

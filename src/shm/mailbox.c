@@ -26,6 +26,7 @@
 #include "file.h"
 #include "mailbox_impl.h"
 #include "os_linux.h"
+#include "point.h"
 
 #define WHAT       "the mailbox"
 #define LANES_AT   ((size_t)2 * SB__PAGE)         /* after header and control */
@@ -114,9 +115,11 @@ int sb__mailbox_create(int mailbox_dir, const struct sb__mailbox_params *params,
 	sb__store(&control->lane_count, SB__LANES_FIRST);
 	sb__store(&control->last_access_ms, sb__now_coarse_ms());
 	mailbox_name(name, params->incarnation);
+	SB_POINT("mailbox.made");
 	err = sb__file_publish(&file, name, WHAT);
 	if (err)
 		return err;
+	SB_POINT("mailbox.published");
 	err = mailbox_new(mailbox_dir, file.map, &header, ret);
 	if (err)
 		(void)sb__os_unlinkat(mailbox_dir, name, 0);
@@ -208,6 +211,7 @@ int sb__mailbox_unlink(int mailbox_dir, uint64_t incarnation)
 	mailbox_name(name, incarnation);
 	snprintf(refs, sizeof(refs), "%s.refs", name);
 	err = sb__os_unlinkat(mailbox_dir, name, 0);
+	SB_POINT("mailbox.unlinked");
 	err_refs = sb__os_unlinkat(mailbox_dir, refs, 0);
 	if (err >= 0 || err == -ENOENT)
 		err = err_refs;
@@ -298,8 +302,10 @@ int sb__mailbox_grow(struct sb__mailbox *mailbox, uint32_t lanes_now)
 	(void)sb__os_close(fd);
 	if (err)
 		return err;
+	SB_POINT("mailbox.extended");
 	if (seen < lanes_then)
 		(void)sb__cas(&mailbox->control->lane_count, seen, lanes_then);
+	SB_POINT("mailbox.grown");
 	return 0;
 }
 
@@ -327,6 +333,7 @@ void sb__lane_wake(struct sb__lane_shm *lane)
 	if (!sb__load32(&lane->caller_parked))
 		return;
 	sb__add32(&lane->reply_bell, 1);
+	SB_POINT("lane.belled");
 	/* All: a waiting thread, and one that watches for many. */
 	(void)sb__os_futex_wake((unsigned int *)&lane->reply_bell, INT_MAX);
 }
@@ -340,6 +347,7 @@ void sb__lane_announce(struct sb__mailbox *mailbox, uint32_t lane)
 	/* For those that are skipped see layout.h, law of the bits. */
 	if (!(sb__load_acquire(&control->ready[w]) & bit))
 		sb__or(&control->ready[w], bit);
+	SB_POINT("lane.bit");
 	bit = UINT64_C(1) << w;
 	if (w > 0 && !(sb__load_acquire(&control->ready_summary) & bit))
 		sb__or(&control->ready_summary, bit);
@@ -362,6 +370,7 @@ bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state)
 
 	if (!sb__cas(&mailbox->control->state, SB__MAILBOX_SERVING, state))
 		return false;
+	SB_POINT("mailbox.ended");
 	/* Pairs with the caller's park: it sets parked, full barrier, reads the state; the CAS above is our
 	 * barrier. */
 	count = sb__mailbox_lanes(mailbox);
@@ -372,6 +381,7 @@ bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state)
 			break; /* no memory: its callers look at the state after their slice */
 		sb__lane_wake(lane);
 	}
+	SB_POINT("mailbox.told");
 	return true;
 }
 
@@ -425,8 +435,10 @@ uint32_t sb__mailbox_reclaim(struct sb__mailbox *mailbox, uint32_t slot, uint32_
 
 		if (!lane)
 			break;
-		if (reclaim_lane(lane, claim, owner_dead))
+		if (reclaim_lane(lane, claim, owner_dead)) {
+			SB_POINT("mailbox.reclaimed");
 			reclaims++;
+		}
 	}
 	if (reclaims > 0 && !owner_dead)
 		sb__mailbox_attention(mailbox, NULL); /* some may have been running */

@@ -25,6 +25,7 @@
 #include "file.h"
 #include "mailbox_impl.h"
 #include "os_linux.h"
+#include "point.h"
 
 #define WHAT       "the ref rows"
 #define ROW        sizeof(struct sb__ref_row_shm)
@@ -104,7 +105,9 @@ static int map_block_locked(struct sb__refrows *rows, uint32_t k)
 	fd = sb__os_openat(rows->dir, name, O_RDWR | O_CREAT, 0600);
 	if (fd < 0)
 		return sb__file_fail(fd, "opened", WHAT);
+	SB_POINT("rows.opened");
 	err = sb__file_extend(fd, 0, offset + block_size(k), WHAT);
+	SB_POINT("rows.extended");
 	if (!err)
 		err = sb__file_map(fd, offset, block_size(k), true, WHAT, &map);
 	(void)sb__os_close(fd);
@@ -149,6 +152,7 @@ void sb__refrows_set(void *rows, uint32_t slot, uint32_t generation, const char 
 		return;
 	/* Guard of the row; readers do the mirror image: generation, barrier, fields, barrier, generation. */
 	sb__store32(&row->generation, 0);
+	SB_POINT("rows.writing");
 	sb__barrier();
 	row->creator_pid = creator_pid;
 	row->created_ms = sb__now_ms();

@@ -35,6 +35,7 @@
 #include "identity.h"
 #include "ids.h"
 #include "os_linux.h"
+#include "point.h"
 #include "store_impl.h"
 #include "store_test.h"
 
@@ -206,6 +207,7 @@ static int make_lock_file(int dir)
 
 	if (fd < 0)
 		return fd;
+	SB_POINT("env.lock_created");
 	rc = sb__os_fallocate(fd, 0, LOCK_FILE_BYTES);
 	(void)sb__os_close(fd); /* before LMDB opens it: there is no lock yet to lose */
 	return rc;
@@ -273,9 +275,12 @@ static int make_store(int root, uint32_t fingerprint)
 	rc = sb__os_mkdirat(root, name, 0700);
 	if (rc < 0)
 		return fail_making(root, rc);
+	SB_POINT("env.directory_made");
 	rc = fill_temporary(root, name, fingerprint);
 	if (rc == 0) {
+		SB_POINT("env.made");
 		rc = sb__os_renameat(root, name, root, FINAL_NAME);
+		SB_POINT("env.renamed");
 		if (rc == 0)
 			return 0;
 		if (rc == -EEXIST || rc == -ENOTEMPTY || rc == -ENOENT)
@@ -414,6 +419,7 @@ static int hold_guard(int root, struct sb__store *store)
 			(void)sb__os_close(fd); /* drops LMDB's locks too: the caller closes it */
 		return sb__fail_errno(SB_ESTORE, -rc, "cannot guard the session store's lock file");
 	}
+	SB_POINT("env.guarded");
 	store->guard = fd;
 	sb__gates_init(store);
 	return 0;

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "fail.h"
+#include "point.h"
 #include "store_impl.h"
 
 /* The slot's record; all zero where there is none yet. */
@@ -188,6 +189,7 @@ int sb__store_process_add(struct sb__store *store, struct sb__identity *self,
 		if (rc < 0)
 			return sb__fail_errno(SB_ESYSTEM, -rc, "cannot take the life token of slot %u",
 			                      take.slot);
+		SB_POINT("process.token_held");
 		rc = sb__txn_write_more(store, take_slot, &take);
 		if (rc == 1) {
 			*self = take.self;

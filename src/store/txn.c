@@ -25,6 +25,7 @@
 
 #include "fail.h"
 #include "os_linux.h"
+#include "point.h"
 #include "store_impl.h"
 #include "store_test.h"
 
@@ -253,6 +254,7 @@ static int keep_reserve(struct sb__store *store)
 	rc = sb__os_reserve(fd, (off_t)end, (off_t)RESERVE);
 	if (rc == 0)
 		atomic_store(&store->reserved_to, end + RESERVE);
+	SB_POINT("txn.reserved");
 	return rc == -ENOSPC || rc == -EDQUOT ? -rc : 0; /* others: a file system that cannot */
 }
 
@@ -266,6 +268,7 @@ static int run_once(struct sb__txn *txn, enum mode mode, sb__txn_fn fn, void *ar
 		                      : sb__mdb_begin_write(txn->store, &txn->mdb);
 	if (mdb_rc != 0)
 		return sb__txn_fail(txn, mdb_rc, "begin a transaction of the session store");
+	SB_POINT("txn.begun");
 	rc = fn(txn, arg);
 	if (mode == READ) {
 		mdb_txn_abort(txn->mdb); /* takes no mutex */
@@ -275,7 +278,9 @@ static int run_once(struct sb__txn *txn, enum mode mode, sb__txn_fn fn, void *ar
 		sb__mdb_abort_write(txn->store, txn->mdb);
 		return rc;
 	}
+	SB_POINT("txn.changed");
 	mdb_rc = sb__mdb_commit_write(txn->store, txn->mdb);
+	SB_POINT("txn.committed");
 	return mdb_rc == 0 ? rc : sb__txn_fail(txn, mdb_rc, "commit to the session store");
 }
 
