@@ -127,8 +127,8 @@ SB_API int sb_batch_new(uint32_t flags, sb_batch **ret_batch);
 SB_API int sb_batch_add(sb_batch *batch, const sb_request *request, size_t *ret_item);
 
 /*
- * Stands for the result of an item, within its batch: as target, or in arguments, sb_args("r", &ref). It is the object
- * itself, also where the result comes back as a value.
+ * Stands for the result of an item, within its batch: as target, or anywhere in arguments, sb_args("r", &ref). It is the
+ * object itself, also where the result comes back as a value. Anywhere else but in a batch it is refused (SB_EINVAL).
  *
  * Errors: none.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
  */

@@ -52,12 +52,7 @@ int sb_batch_new(uint32_t flags, sb_batch **ret_batch)
 
 sb_ref sb_batch_ref(size_t item)
 {
-	sb_ref ref;
-
-	memset(&ref, 0, sizeof(ref));
-	strcpy(ref.session_id, SB__ITEM_SESSION);
-	ref.slot = item < UINT32_MAX ? (uint32_t)item : UINT32_MAX;
-	return ref;
+	return sb__item_ref(item < UINT32_MAX ? (uint32_t)item : UINT32_MAX);
 }
 
 static bool is_item(const char *session_id)
@@ -72,12 +67,13 @@ static int note_refs(sb_batch *batch, const sb_request *r)
 	int err = 0;
 
 	if (r->target && is_item(r->target->session_id) && r->target->slot >= batch->args->positional_count)
-		return refuse(SB_EINVAL, "sb_batch_add: the target is the result of an item that does not come before");
+		return refuse(SB_EINVAL,
+		              "sb_batch_add: the target is the result of an item that does not come before");
 	for (size_t i = 0; i < count; i++)
 		if (is_item(r->args->refs[i].session_id) &&
 		    r->args->refs[i].incarnation >= batch->args->positional_count)
-			return refuse(SB_EINVAL,
-			              "sb_batch_add: an argument is the result of an item that does not come before");
+			return refuse(SB_EINVAL, "sb_batch_add: an argument is the result of an item that "
+			                         "does not come before");
 	if (r->target && !is_item(r->target->session_id)) {
 		err = sb__args_note(batch->args, r->target);
 		if (!err && !batch->has_target)
@@ -105,13 +101,17 @@ static int add(sb_batch *batch, const sb_request *r)
 	int err;
 
 	if (batch->args->positional_count >= SB_BATCH_MAX)
-		return refuse(SB_ETOOBIG, "sb_batch_add: the batch has 10000 items (SB_BATCH_MAX): run it, and begin "
-		                          "another");
+		return refuse(SB_ETOOBIG,
+		              "sb_batch_add: the batch has 10000 items (SB_BATCH_MAX): run it, and begin "
+		              "another");
 	if (r->flags & SB_CALL_ONEWAY)
-		return refuse(SB_EINVAL, "sb_batch_add: a batch's items have results: leave SB_CALL_ONEWAY out");
+		return refuse(SB_EINVAL,
+		              "sb_batch_add: a batch's items have results: leave SB_CALL_ONEWAY out");
 	if (r->args && r->args->arrays.count > 0)
-		return refuse(SB_EINVAL, "sb_batch_add: an array in shared memory cannot be an argument in a batch: send "
-		                         "it by a call of its own, with SB_CALL_AS_REF, and pass the ref");
+		return refuse(
+			SB_EINVAL,
+			"sb_batch_add: an array in shared memory cannot be an argument in a batch: send "
+			"it by a call of its own, with SB_CALL_AS_REF, and pass the ref");
 	err = sb__args_error(r->args);
 	if (!err)
 		err = note_refs(batch, r);
@@ -126,7 +126,8 @@ static int add(sb_batch *batch, const sb_request *r)
 	if (err) {
 		batch->args->positional.error = 0;
 		sb__buf_truncate(&batch->args->positional, before);
-		return refuse(err, "sb_batch_add: the item's arguments, or all items together, are too big, or memory is "
+		return refuse(err, "sb_batch_add: the item's arguments, or all items together, are too big, "
+		                   "or memory is "
 		                   "short");
 	}
 	batch->args->positional_count++;
@@ -176,7 +177,8 @@ int sb_batch_result(const sb_batch *batch, size_t item, sb_value **ret_value)
 	size_t len = 0;
 
 	if (!reply)
-		return sb__fail(SB_EINVAL, "sb_batch_result: there is no item %zu, or the batch was not run", item);
+		return sb__fail(SB_EINVAL, "sb_batch_result: there is no item %zu, or the batch was not run",
+		                item);
 	bytes = sb_value_bytes(reply, &len);
 	return sb__reply_decode(bytes ? bytes : "", len, batch->session_id, ret_value);
 }

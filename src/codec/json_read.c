@@ -144,7 +144,8 @@ static void string(struct parser *p)
 	sb__buf_append(&p->string, "", 1);
 	if (p->string.error) {
 		if (!p->error)
-			p->error = sb__fail(p->string.error, "a string of JSON is too long or memory is short");
+			p->error = sb__fail(p->string.error,
+			                    "a string of JSON is too long or memory is short");
 	} else if (p->string.len > 0) {
 		p->string.len--;
 	}
@@ -408,11 +409,26 @@ static void ref(struct parser *p)
 	if (take(p, ',')) {
 		string(p);
 		if (!p->error && strcmp(held(p), "type") != 0)
-			wrong(p, SB_EINVAL, "a key that begins with '$' has a meaning here, and beside \"$ref\" only "
-			                    "\"type\" may stand");
+			wrong(p, SB_EINVAL,
+			      "a key that begins with '$' has a meaning here, and beside \"$ref\" only "
+			      "\"type\" may stand");
 		need(p, ':');
 		string(p);
 	}
+}
+
+/* The result of an earlier item of a batch. */
+static void item_ref(struct parser *p)
+{
+	int64_t item = integer(p, "\"$item\" needs the number of an item of the batch");
+	sb_ref r;
+
+	if (!p->error && (item < 0 || item > UINT32_MAX))
+		wrong(p, SB_EINVAL, "\"$item\" needs the number of an item of the batch");
+	if (p->error)
+		return;
+	r = sb__item_ref((uint32_t)item);
+	sb_builder_ref(p->to, &r);
 }
 
 static void uuid(struct parser *p)
@@ -540,8 +556,9 @@ static void when(struct parser *p, sb_kind kind)
 				memcpy(zone, held(p), p->string.len + 1);
 			w.zone_len = p->string.len;
 		} else {
-			wrong(p, SB_EINVAL, "a key that begins with '$' has a meaning here, and such a key beside it "
-			                    "none");
+			wrong(p, SB_EINVAL,
+			      "a key that begins with '$' has a meaning here, and such a key beside it "
+			      "none");
 		}
 	}
 	w.zone = zone;
@@ -610,6 +627,8 @@ static void special(struct parser *p, unsigned depth)
 		complex_number(p);
 	} else if (strcmp(key, "$ref") == 0) {
 		ref(p);
+	} else if (strcmp(key, "$item") == 0) {
+		item_ref(p);
 	} else if (strcmp(key, "$uuid") == 0) {
 		uuid(p);
 	} else if (strcmp(key, "$int") == 0) {
@@ -630,7 +649,8 @@ static void special(struct parser *p, unsigned depth)
 		sb_builder_ellipsis(p->to);
 	} else {
 		wrong(p, SB_EINVAL,
-		      "a key that begins with '$' has a meaning here; write such a dict as {\"$dict\": [[key, "
+		      "a key that begins with '$' has a meaning here; write such a dict as {\"$dict\": "
+		      "[[key, "
 		      "value]]}");
 	}
 	if (!p->error && peek(p) != '}')
@@ -659,7 +679,8 @@ static void object(struct parser *p, unsigned depth)
 		if (!first)
 			string(p);
 		if (!p->error && held(p)[0] == '$')
-			wrong(p, SB_EINVAL, "a key that begins with '$' has a meaning here, and only as the first");
+			wrong(p, SB_EINVAL,
+			      "a key that begins with '$' has a meaning here, and only as the first");
 		if (!p->error)
 			sb_builder_str_len(p->to, held(p), p->string.len);
 		need(p, ':');

@@ -78,7 +78,8 @@ static void say_base64(struct sb__buf *buf, const char *key, const sb_value *val
 static bool has_pair(const uint8_t *p, size_t len)
 {
 	for (size_t i = 0; i + 5 < len; i++)
-		if (p[i] == 0xed && p[i + 1] >= 0xa0 && p[i + 1] < 0xb0 && p[i + 3] == 0xed && p[i + 4] >= 0xb0)
+		if (p[i] == 0xed && p[i + 1] >= 0xa0 && p[i + 1] < 0xb0 && p[i + 3] == 0xed &&
+		    p[i + 4] >= 0xb0)
 			return true;
 	return false;
 }
@@ -129,6 +130,10 @@ static void say_ref(struct sb__buf *buf, const sb_ref *ref)
 {
 	char text[SB_REF_TEXT_MAX] = "";
 
+	if (sb__is_item_ref(ref)) {
+		sb__sayf(buf, "{\"$item\": %" PRIu32 "}", ref->slot);
+		return;
+	}
 	sb_ref_format(ref, text, sizeof(text));
 	sb__say(buf, "{\"$ref\": \"");
 	sb__say(buf, text);
@@ -206,7 +211,8 @@ static void say_json(struct sb__buf *buf, const sb_value *value)
 	case SB_KIND_DATE:
 	case SB_KIND_TIME: say_when(buf, value); return;
 	case SB_KIND_TIMEDELTA:
-		sb__sayf(buf, "{\"$timedelta\": [%" PRId64 ", %" PRId64 "]}", value->u.integer, value->microseconds);
+		sb__sayf(buf, "{\"$timedelta\": [%" PRId64 ", %" PRId64 "]}", value->u.integer,
+		         value->microseconds);
 		return;
 	case SB_KIND_DECIMAL:
 		sb__say(buf, "{\"$decimal\": ");

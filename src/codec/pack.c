@@ -84,10 +84,6 @@ static void pack_ref(struct packer *p, const char *at, const sb_ref *ref)
 		fail_at(p, at, SB_EINVAL, "%s for 'r'", ref ? "a ref without session id" : "a NULL ref");
 		return;
 	}
-	if (strcmp(ref->session_id, SB__ITEM_SESSION) == 0 && p->on_ref != sb__args_note) {
-		fail_at(p, at, SB_EINVAL, "the result of a batch's item, which only sb_args() takes,");
-		return;
-	}
 	sb__put_ref(p->out, ref, NULL);
 	err = p->on_ref(p->arg, ref);
 	if (err)
@@ -328,8 +324,7 @@ int sb__args_note(void *arg, const sb_ref *ref)
 {
 	struct sb_args *args = arg;
 	struct sb__arg_ref *refs;
-	bool item = strcmp(ref->session_id, SB__ITEM_SESSION) == 0;
-	uint64_t incarnation = item ? ref->slot : ref->incarnation;
+	uint64_t incarnation = sb__is_item_ref(ref) ? ref->slot : ref->incarnation;
 
 	for (size_t i = 0; i < args->ref_count; i++)
 		if (args->refs[i].incarnation == incarnation &&

@@ -69,8 +69,8 @@ void sb__float_text(double v, char out[SB__FLOAT_TEXT])
 	}
 	n = shortest(v, digits, &exponent);
 	if (exponent < -4 || exponent >= 16)
-		snprintf(out, SB__FLOAT_TEXT, "%s%c%s%.17se%c%02d", sign, digits[0], n > 1 ? "." : "", digits + 1,
-		         exponent < 0 ? '-' : '+', abs(exponent));
+		snprintf(out, SB__FLOAT_TEXT, "%s%c%s%.17se%c%02d", sign, digits[0], n > 1 ? "." : "",
+		         digits + 1, exponent < 0 ? '-' : '+', abs(exponent));
 	else if (exponent < 0)
 		snprintf(out, SB__FLOAT_TEXT, "%s0.%.*s%.17s", sign, -exponent - 1, "000", digits);
 	else if (n <= exponent + 1)
@@ -279,6 +279,10 @@ static void say_range(struct sb__buf *buf, const sb_value *value)
 
 static void say_ref(struct sb__buf *buf, const sb_ref *ref)
 {
+	if (sb__is_item_ref(ref)) {
+		sb__sayf(buf, "<result of item %u>", ref->slot);
+		return;
+	}
 	sb__sayf(buf, "<%s ref %u.%u of session ", ref->type_name[0] ? ref->type_name : "object", ref->slot,
 	         ref->generation);
 	sb__say(buf, ref->session_id);
@@ -357,8 +361,8 @@ int sb__text_finish(struct sb__buf *buf, char **ret_text)
 	err = buf->error;
 	if (err) {
 		sb__buf_free(buf);
-		return err == SB_ENOMEM ? sb__fail_memory("a value's text") :
-		                          sb__fail(err, "a value's text has more than %zu bytes", buf->limit);
+		return err == SB_ENOMEM ? sb__fail_memory("a value's text")
+		                        : sb__fail(err, "a value's text has more than %zu bytes", buf->limit);
 	}
 	*ret_text = (char *)buf->data; /* on the heap: it began without memory */
 	return 0;

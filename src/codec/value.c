@@ -47,9 +47,12 @@ static const struct shape {
 	sb_kind kind;
 	bool ints; /* of nothing but ints, so that it nests no deeper */
 } shapes[] = {
-	{ SB__TAG_TUPLE, ANY, SB_KIND_TUPLE, false }, { SB__TAG_SET, ANY, SB_KIND_SET, false },
-	{ SB__TAG_FROZENSET, ANY, SB_KIND_FROZENSET, false }, { SB__TAG_SLICE, 3, SB_KIND_SLICE, false },
-	{ SB__TAG_RANGE, 3, SB_KIND_RANGE, true }, { SB__TAG_FRACTION, 2, SB_KIND_FRACTION, true },
+	{ SB__TAG_TUPLE, ANY, SB_KIND_TUPLE, false },
+	{ SB__TAG_SET, ANY, SB_KIND_SET, false },
+	{ SB__TAG_FROZENSET, ANY, SB_KIND_FROZENSET, false },
+	{ SB__TAG_SLICE, 3, SB_KIND_SLICE, false },
+	{ SB__TAG_RANGE, 3, SB_KIND_RANGE, true },
+	{ SB__TAG_FRACTION, 2, SB_KIND_FRACTION, true },
 };
 
 static const struct shape *shape_of(uint64_t tag)
@@ -145,7 +148,8 @@ static int measure_decimal(struct sb__cursor *cursor, struct measure *m, uint64_
 static int measure_bytes(int err, struct measure *m, const struct sb__item *item)
 {
 	if (!err)
-		m->bytes += item->u.bytes.len + 2; /* a big int's magnitude may need one more than it has here */
+		m->bytes += item->u.bytes.len +
+		            2; /* a big int's magnitude may need one more than it has here */
 	return err;
 }
 
@@ -177,6 +181,7 @@ static int measure_tagged(struct sb__cursor *cursor, struct measure *m, uint64_t
 	}
 	switch (tag) {
 	case SB__TAG_REF: m->refs++; return sb__next_ref(cursor, &ref);
+	case SB__TAG_ITEM_RESULT: m->refs++; return sb__next_item_ref(cursor, &ref);
 	case SB__TAG_ARRAY: return measure_array(cursor, m);
 	case SB__TAG_BIGNUM:
 	case SB__TAG_BIGNUM_NEGATIVE: return measure_bytes(sb__next_bignum(cursor, &item), m, &item);
@@ -281,15 +286,16 @@ static int fill_bignum(struct sb__cursor *cursor, sb_value *node, bool negative,
 	return 0;
 }
 
-static int fill_ref(struct sb__cursor *cursor, sb_value *node, struct block *block)
+static int fill_ref(struct sb__cursor *cursor, sb_value *node, bool item, struct block *block)
 {
 	sb_ref *ref = block->ref++;
-	int err = sb__next_ref(cursor, ref);
+	int err = item ? sb__next_item_ref(cursor, ref) : sb__next_ref(cursor, ref);
 
 	if (err)
 		return err;
 	node->kind = SB_KIND_REF;
-	strncpy(ref->session_id, block->session_id, SB_SESSION_ID_MAX);
+	if (!item)
+		strncpy(ref->session_id, block->session_id, SB_SESSION_ID_MAX);
 	node->u.ref = ref;
 	return 0;
 }
@@ -328,8 +334,9 @@ static int fill_when(struct sb__cursor *cursor, sb_value *node, uint64_t tag, st
 
 	if (err)
 		return err;
-	node->kind = tag == SB__TAG_DATE ? SB_KIND_DATE : tag == SB__TAG_TIME ? SB_KIND_TIME :
-	                                                                       SB_KIND_DATETIME;
+	node->kind = tag == SB__TAG_DATE   ? SB_KIND_DATE
+	             : tag == SB__TAG_TIME ? SB_KIND_TIME
+	                                   : SB_KIND_DATETIME;
 	node->u.when = (uint64_t)w.year << 46 | (uint64_t)w.month << 42 | (uint64_t)w.day << 37 |
 	               (uint64_t)w.hour << 32 | (uint64_t)w.minute << 26 | (uint64_t)w.second << 20 |
 	               (uint64_t)w.microsecond;
@@ -353,9 +360,14 @@ void sb__tree_when(const sb_value *value, sb_datetime *ret)
 	struct zone zone;
 
 	*ret = (sb_datetime){
-		.year = (int)(w >> 46), .month = w >> 42 & 15, .day = w >> 37 & 31,
-		.hour = w >> 32 & 31, .minute = w >> 26 & 63, .second = w >> 20 & 63,
-		.microsecond = w & 0xfffff, .fold = value->boolean,
+		.year = (int)(w >> 46),
+		.month = w >> 42 & 15,
+		.day = w >> 37 & 31,
+		.hour = w >> 32 & 31,
+		.minute = w >> 26 & 63,
+		.second = w >> 20 & 63,
+		.microsecond = w & 0xfffff,
+		.fold = value->boolean,
 	};
 	if (!value->zone)
 		return;
@@ -385,12 +397,13 @@ static int fill_tagged(struct sb__cursor *cursor, sb_value *node, uint64_t tag, 
 		return fill_items(cursor, node, count, block);
 	}
 	switch (tag) {
-	case SB__TAG_REF: return fill_ref(cursor, node, block);
+	case SB__TAG_REF:
+	case SB__TAG_ITEM_RESULT: return fill_ref(cursor, node, tag == SB__TAG_ITEM_RESULT, block);
 	case SB__TAG_ARRAY: return fill_array(cursor, node, block);
 	case SB__TAG_BIGNUM:
-	case SB__TAG_BIGNUM_NEGATIVE:
-		return fill_bignum(cursor, node, tag == SB__TAG_BIGNUM_NEGATIVE, block);
-	case SB__TAG_BYTEARRAY: return fill_item(sb__next(cursor, &item), node, SB_KIND_BYTEARRAY, &item, block);
+	case SB__TAG_BIGNUM_NEGATIVE: return fill_bignum(cursor, node, tag == SB__TAG_BIGNUM_NEGATIVE, block);
+	case SB__TAG_BYTEARRAY:
+		return fill_item(sb__next(cursor, &item), node, SB_KIND_BYTEARRAY, &item, block);
 	case SB__TAG_UUID: return fill_item(sb__next(cursor, &item), node, SB_KIND_UUID, &item, block);
 	case SB__TAG_WTF8:
 		node->boolean = true;
@@ -449,8 +462,8 @@ static int fill(struct sb__cursor *cursor, sb_value *node, struct block *block)
 
 /* memory: where the tree goes if it fits, else it is allocated. *ret_refs: the tree's refs, for
  * sb__value_decode_own(). */
-static int decode(struct sb__cursor *cursor, const char *session_id, void *memory, size_t size, sb_value **ret,
-                  sb_ref **ret_refs, size_t *ret_count)
+static int decode(struct sb__cursor *cursor, const char *session_id, void *memory, size_t size,
+                  sb_value **ret, sb_ref **ret_refs, size_t *ret_count)
 {
 	struct sb__cursor first = *cursor;
 	struct measure m = { .nodes = 1 };

@@ -101,9 +101,24 @@ void sb__put_tag(struct sb__buf *buf, uint64_t tag)
 	put_head(buf, cbor_encode_tag, tag);
 }
 
+sb_ref sb__item_ref(uint32_t item)
+{
+	sb_ref ref;
+
+	memset(&ref, 0, sizeof(ref));
+	strcpy(ref.session_id, SB__ITEM_SESSION);
+	ref.slot = item;
+	return ref;
+}
+
+bool sb__is_item_ref(const sb_ref *ref)
+{
+	return strcmp(ref->session_id, SB__ITEM_SESSION) == 0;
+}
+
 void sb__put_ref(struct sb__buf *buf, const sb_ref *ref, const char *type_name)
 {
-	if (strcmp(ref->session_id, SB__ITEM_SESSION) == 0) {
+	if (sb__is_item_ref(ref)) {
 		sb__put_tag(buf, SB__TAG_ITEM_RESULT);
 		sb__put_uint(buf, ref->slot);
 		return;
@@ -363,6 +378,16 @@ int sb__next_ref(struct sb__cursor *cursor, sb_ref *ret)
 	ref.generation = (uint32_t)generation;
 	*ret = ref;
 	return 0;
+}
+
+int sb__next_item_ref(struct sb__cursor *cursor, sb_ref *ret)
+{
+	uint64_t item;
+	int err = next_uint(cursor, UINT32_MAX, &item);
+
+	if (!err)
+		*ret = sb__item_ref((uint32_t)item);
+	return err;
 }
 
 int sb__skip(struct sb__cursor *cursor)

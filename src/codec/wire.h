@@ -57,8 +57,10 @@ void sb__put_bytes(struct sb__buf *buf, const void *bytes, size_t len);
 void sb__put_array(struct sb__buf *buf, uint64_t count); /* head only */
 void sb__put_map(struct sb__buf *buf, uint64_t pairs);   /* head only */
 void sb__put_tag(struct sb__buf *buf, uint64_t tag);     /* head only */
-/* Pseudo-refs, in requests only: slot says which earlier item of the batch has the result that is meant. */
+/* Pseudo-refs, of use in batches only: slot says which earlier item of the batch has the result that is meant. */
 #define SB__ITEM_SESSION "\001batch"
+sb_ref sb__item_ref(uint32_t item);
+bool sb__is_item_ref(const sb_ref *ref);
 /* A ref; type_name NULL in requests. */
 void sb__put_ref(struct sb__buf *buf, const sb_ref *ref, const char *type_name);
 /* A head whose count is known later: 5 bytes, patched by sb__patch_count(buf, position). */
@@ -107,6 +109,8 @@ struct sb__item {
  * simple values; floats shorter than 8 bytes; a count larger than the bytes left). The cursor moves only
  * on success. */
 int sb__next(struct sb__cursor *cursor, struct sb__item *ret);
+/* After a TAG item with SB__TAG_ITEM_RESULT. */
+int sb__next_item_ref(struct sb__cursor *cursor, sb_ref *ret);
 /* After a TAG item with SB__TAG_REF: reads the array. Type name optional; session_id is left empty. */
 int sb__next_ref(struct sb__cursor *cursor, sb_ref *ret);
 /* Skips one whole item, however deep (bounded). */

@@ -13,7 +13,8 @@
 
 #include "fixture.h"
 
-static size_t add(sb_batch *b, sb_verb verb, const sb_ref *target, const char *name, sb_args *args, uint32_t flags)
+static size_t add(sb_batch *b, sb_verb verb, const sb_ref *target, const char *name, sb_args *args,
+                  uint32_t flags)
 {
 	sb_request r = SB_REQUEST_INIT;
 	size_t item = SIZE_MAX;
@@ -113,6 +114,44 @@ static void test_22_a_thousand_with_references(void **state)
 	sb_session_close(s);
 }
 
+/* In values made beforehand, at any depth, by hand or from JSON. */
+static void test_22_results_of_items_in_values(void **state)
+{
+	struct fixture *f = *state;
+	sb_session *s = fixture_session(f->bridge, NULL, SB_DESIGNATED_DEDICATED);
+	sb_ref first = sb_batch_ref(0), second = sb_batch_ref(1);
+	sb_value *built = NULL, *copied = NULL, *read = NULL, *value = NULL;
+	char *json = NULL;
+	sb_batch *b = NULL;
+
+	assert_ok(sb_value_pack(&built, "[r{s(r)}]", &first, "k", &second));
+	assert_ok(sb_value_copy(built, &copied));
+	assert_ok(sb_value_to_json(copied, &json));
+	assert_string_equal(json, "[{\"$item\": 0}, {\"k\": {\"$tuple\": [{\"$item\": 1}]}}]");
+	assert_ok(sb_value_from_json(json, &read));
+	assert_true(sb_value_equal(read, built));
+	assert_int_equal(sb_value_from_json("{\"$item\": -1}", &value), SB_EINVAL);
+	assert_int_equal(sb_value_from_json("{\"$item\": \"0\"}", &value), SB_EINVAL);
+	assert_int_equal(sb_value_from_json("{\"$item\": 4294967296}", &value), SB_EINVAL);
+	assert_ok(sb_batch_new(0, &b));
+	add(b, SB_VERB_CALL, NULL, "builtins:abs", sb_args("i", -5), 0);
+	add(b, SB_VERB_CALL, NULL, "builtins:str", sb_args("i", 6), 0);
+	add(b, SB_VERB_CALL, NULL, "builtins:repr", sb_args("o", built), 0);
+	add(b, SB_VERB_CALL, NULL, "builtins:repr", sb_args("o", read), 0);
+	assert_ok(sb_batch_run(s, b, 0));
+	for (size_t i = 2; i < 4; i++) {
+		assert_ok(sb_batch_result(b, i, &value));
+		assert_string_equal(sb_value_str(value, NULL), "[5, {'k': ('6',)}]");
+		sb_value_free(value);
+	}
+	sb_batch_free(b);
+	sb_value_free(built);
+	sb_value_free(copied);
+	sb_value_free(read);
+	free(json);
+	sb_session_close(s);
+}
+
 static void test_24_stop_on_error(void **state)
 {
 	struct fixture *f = *state;
@@ -185,7 +224,10 @@ static void test_22_what_is_refused(void **state)
 	/* Such a result means nothing elsewhere. */
 	assert_int_equal(sb_call(s, "builtins:abs", sb_args("r", &first), NULL), SB_EINVAL);
 	assert_int_equal(sb_len(s, &first, NULL), SB_EINVAL);
-	assert_int_equal(sb_value_pack(&value, "r", &first), SB_EINVAL);
+	assert_ok(sb_value_pack(&value, "[r]", &first));
+	assert_int_equal(sb_call(s, "builtins:len", sb_args("o", value), NULL), SB_EINVAL);
+	assert_int_equal(sb_last_error()->outcome, SB_OUTCOME_REFUSED);
+	sb_value_free(value);
 	/* A ref of another session. */
 	assert_ok(sb_call(other, "builtins:object", NULL, &value));
 	add(b, SB_VERB_CALL, NULL, "builtins:repr", sb_args("o", value), 0);
@@ -236,8 +278,13 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_24_outcomes_there), TEST(test_24_outcomes_here), TEST(test_22_a_thousand_with_references),
-		TEST(test_24_stop_on_error),  TEST(test_23_deadline),	  TEST(test_22_what_is_refused),
+		TEST(test_24_outcomes_there),
+		TEST(test_24_outcomes_here),
+		TEST(test_22_a_thousand_with_references),
+		TEST(test_22_results_of_items_in_values),
+		TEST(test_24_stop_on_error),
+		TEST(test_23_deadline),
+		TEST(test_22_what_is_refused),
 		TEST(test_22_policy),
 	};
 

@@ -146,6 +146,12 @@ static void replay_value(const struct wire_example *example)
 	sb__buf_free(&again);
 }
 
+/* One in shared memory is of some process, which there is none of here. */
+static bool is_array_in_message(const struct wire_example *example)
+{
+	return strncmp(example->text, "21325(", 6) == 0 && !strstr(example->text, "21326(");
+}
+
 static void replay(const struct wire_example *example, bool same_bytes)
 {
 	struct shown s = { .cursor = { .data = example->bytes, .len = example->len } };
@@ -163,7 +169,7 @@ static void replay(const struct wire_example *example, bool same_bytes)
 	sb__buf_free(&s.again);
 	assert_int_equal(sb__skip(&skipped), 0);
 	assert_int_equal(skipped.pos, example->len);
-	if (example->python[0])
+	if (example->python[0] || is_array_in_message(example))
 		replay_value(example);
 }
 
@@ -194,7 +200,7 @@ static void replay_refused(const struct wire_example *example, void *arg)
 static void test_examples(void **state)
 {
 	(void)state;
-	assert_int_equal(wire_each("wire", replay_exact, NULL), 70);
+	assert_int_equal(wire_each("wire", replay_exact, NULL), 74);
 }
 
 static void test_long_heads(void **state)
