@@ -81,7 +81,7 @@ gives null delitem "$numbers" 0
 gives null setitem "$table" '{"$tuple":[1,2]}' '{"$ref":"'"$numbers"'"}'
 gives true contains "$table" '{"$tuple":[1,2]}'
 gives "$(printf '20\n31')" iter "$numbers"
-gives "$(printf '20\n31')" --batch 1 iter "$numbers"
+gives "$(printf '20\n31')" --fetch 1 iter "$numbers"
 gives '' -q iter "$numbers"
 gives '' iter "$(ref -s demo --as-ref call builtins:list '[]')"
 fails 1 "IndexError" getitem "$numbers" 9
@@ -198,7 +198,7 @@ fails 6 ended method "$list" copy
 
 checks=$((checks + 1))
 run --help
-for word in --session --as-ref --plain --batch getitem iter --max-refs --not-persistent "Exit status" SNAKEBRIDGE_DIR release-session; do
+for word in --session --as-ref --plain --batch --fetch --out --stop-on-error request getitem iter --max-refs --not-persistent "Exit status" SNAKEBRIDGE_DIR release-session; do
 	grep -qF -e "$word" "$work/out" || wrong "--help should mention $word"
 done
 checks=$((checks + 1))

@@ -76,7 +76,7 @@ static void write_json(json_t *error)
 	json_decref(root);
 }
 
-static void report_json(const sb_error *e)
+static json_t *error_object(const sb_error *e)
 {
 	json_t *error = json_object();
 	char trace[24];
@@ -101,7 +101,16 @@ static void report_json(const sb_error *e)
 		add_text(python, "traceback", e->python_traceback);
 		json_object_set_new(error, "python", python);
 	}
-	write_json(error);
+	return error;
+}
+
+void tool_error_write(FILE *to, const sb_error *error)
+{
+	json_t *object = error_object(error);
+
+	if (!object || json_dumpf(object, to, 0))
+		fputs("{\"code\": \"SB_ENOMEM\"}", to);
+	json_decref(object);
 }
 
 static void report_text(const struct tool *tool, const sb_error *e)
@@ -116,7 +125,7 @@ static void report_text(const struct tool *tool, const sb_error *e)
 int tool_report(const struct tool *tool, const sb_error *error)
 {
 	if (tool->common->json)
-		report_json(error);
+		write_json(error_object(error));
 	else
 		report_text(tool, error);
 	return tool_exit_status(error);

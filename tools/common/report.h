@@ -3,6 +3,8 @@
 #ifndef SB_TOOLS_REPORT_H
 #define SB_TOOLS_REPORT_H
 
+#include <stdio.h>
+
 #include "options.h"
 #include "snakebridge/error.h"
 
@@ -17,6 +19,9 @@
  * session, other_session, trace_id and python are left out where there is nothing to say.
  */
 int tool_report(const struct tool *tool, const sb_error *error);
+
+/* Writes only the object that stands for the error there, without a newline. */
+void tool_error_write(FILE *to, const sb_error *error);
 
 /* Writes a usage error; see tool_usage(). The JSON has the code "usage" and no number. */
 void tool_report_usage(const struct tool *tool, const char *message);
