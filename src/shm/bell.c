@@ -3,7 +3,7 @@
  * The doorbell of a designated owner process. It says which sessions may have work and wakes the leader;
  * what the work is, it does not know.
  *
- * Locks: the alive mutex only, held by the keeper thread for its life and never waited for.
+ * Locks: the alive mutex, held by the keeper thread for its life and never waited for; sleepers_lock, private, over no wait.
  *
  * Crash: a caller killed between two steps of ringing leaves at most a set bit, which the leader finds
  * empty, or a missing one, which hides only a request whose caller is dead (layout.h, law of the bits). A
@@ -60,7 +60,9 @@ static int init_alive(pthread_mutex_t *mutex)
 static void bell_init(struct sb__bell *bell, struct sb__bell_shm *shm, const struct sb__identity *owner,
                       bool mine)
 {
-	*bell = (struct sb__bell){ .shm = shm, .owner = *owner, .mine = mine };
+	*bell = (struct sb__bell){
+		.shm = shm, .owner = *owner, .mine = mine, .sleepers_lock = PTHREAD_MUTEX_INITIALIZER
+	};
 }
 
 int sb__bell_create(int bell_dir, const struct sb__identity *self, struct sb__bell *ret)
@@ -246,7 +248,7 @@ bool sb__bell_ring(struct sb__bell *bell, uint32_t session_index)
 	sb__store(&shm->rung_ns, sb__now_ns());
 	sb__add32(&shm->bell, 1);
 	SB_POINT("bell.rung");
-	(void)sb__os_futex_wake((unsigned int *)&shm->bell, 1);
+	(void)sb__os_futex_wake((unsigned int *)&shm->bell, INT_MAX);
 	return true;
 }
 
@@ -378,6 +380,16 @@ static bool stay_awake(struct sb__bell *bell, uint64_t spin_ns)
 	                                                 : spin_for_work(bell, spin_ns);
 }
 
+/* A leader that lost the lead in its sleep and the one that took it may sleep at once: parked stands until both are awake,
+ * and a ring wakes both, so that the old one's waking hides nothing from callers and takes no ring from the new one. */
+static void count_sleeper(struct sb__bell *bell, int more)
+{
+	pthread_mutex_lock(&bell->sleepers_lock);
+	bell->sleepers += more;
+	sb__store32(&bell->shm->parked, bell->sleepers > 0);
+	pthread_mutex_unlock(&bell->sleepers_lock);
+}
+
 /* Waits on the futex. Pairs with sb__bell_ring(): it sets bits, then reads parked; here parked is set, then
  * the bits are read, each with a full barrier between. So either we see its bit, or it sees us parked and
  * changes bell, which we read before. */
@@ -387,7 +399,7 @@ static bool park(struct sb__bell *bell, uint64_t timeout_ns)
 	unsigned int seen = sb__load32(&shm->bell);
 	bool work;
 
-	sb__store32(&shm->parked, 1);
+	count_sleeper(bell, 1);
 	SB_POINT("bell.parked");
 	sb__barrier();
 	for (unsigned i = 0; i < SUMMARY_WORDS; i++)
@@ -398,7 +410,7 @@ static bool park(struct sb__bell *bell, uint64_t timeout_ns)
 		(void)sb__os_futex_wait((unsigned int *)&shm->bell, seen, timeout_ns);
 		work = pending(bell) || sb__load32(&shm->bell) != seen;
 	}
-	sb__store32(&shm->parked, 0);
+	count_sleeper(bell, -1);
 	SB_POINT("bell.awake");
 	return work;
 }

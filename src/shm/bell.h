@@ -17,6 +17,8 @@ struct sb__bell {
 	bool ending;               /* sb__bell_wake_all() was called */
 	unsigned int nudges_seen;  /* standby threads: nudges already answered */
 	struct sb__spin spin;      /* the leader's */
+	pthread_mutex_t sleepers_lock;
+	int sleepers; /* of this process, in sb__bell_sleep() */
 };
 
 /* Owner. bell_dir: directory fd. Made whole, then renamed to "<slot>.<generation>". */

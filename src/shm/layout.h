@@ -259,6 +259,8 @@ _Static_assert(sizeof(struct sb__mailbox_control_shm) <= SB__PAGE, "layout");
  * Law of the doorbell.   Publisher: lane READY; ready bits (full); session bits (full); read parked;
  *                        if parked: bell += 1, wake.
  *                        Sleeper: s = bell; parked = 1; full barrier; rescan; wait while bell == s.
+ *                        parked goes back to 0 when the last sleeper of the owner is awake, and a ring wakes all of
+ *                        them: one that lost the lead in its sleep must not take the wake-up of the one that has it.
  * field      | writer                | reader  | ordering           | if the writer dies here
  * bell       | publisher: add        | leader  | full               | leader's wait is bounded and rescans
  * parked     | leader                | callers | full barrier after | owner dead: nobody to wake

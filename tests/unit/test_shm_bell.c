@@ -106,6 +106,31 @@ static void a_ring_wakes_the_parked_leader(void **state)
 	world_leave(&other);
 }
 
+/* A standby took the lead from one that sleeps, and sleeps, too: neither's waking hides the other, and one ring wakes both. */
+static void a_ring_reaches_the_leader_behind_a_former_one(void **state)
+{
+	struct shm_world *world = *state;
+	pthread_t former, leader;
+	uint32_t cursor = 0;
+	void *work;
+
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(pthread_create(&former, NULL, sleep_long, world), 0);
+		assert_int_equal(pthread_create(&leader, NULL, sleep_long, world), 0);
+		while (__atomic_load_n(&world->bell.sleepers, __ATOMIC_SEQ_CST) < 2)
+			usleep(100);
+		assert_false(sb__bell_sleep(&world->bell, 1000, 0)); /* a third wakes by itself */
+		assert_int_equal(sb__load32(&world->bell.shm->parked), 1);
+		sb__bell_ring(&world->bell, 77);
+		pthread_join(former, &work);
+		assert_non_null(work);
+		pthread_join(leader, &work);
+		assert_non_null(work);
+		assert_int_equal(sb__load32(&world->bell.shm->parked), 0);
+		assert_int_equal(sb__bell_take(&world->bell, &cursor), 77);
+	}
+}
+
 static void sleep_ends_at_once_or_in_time(void **state)
 {
 	struct shm_world *world = *state;
@@ -225,6 +250,7 @@ int main(void)
 		TEST(a_busy_session_does_not_keep_others_waiting),
 		TEST(many_sessions_that_came_to_rest_are_forgotten),
 		TEST(a_ring_wakes_the_parked_leader),
+		TEST(a_ring_reaches_the_leader_behind_a_former_one),
 		TEST(sleep_ends_at_once_or_in_time),
 		TEST(a_nudge_is_answered_once_and_not_lost),
 		TEST(a_nudge_wakes_a_standby_thread),
