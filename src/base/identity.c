@@ -215,9 +215,12 @@ struct sb__evidence sb__liveness_check(int life_fd, const struct sb__identity *i
 
 struct sb__evidence sb__liveness_quick(int life_fd, const struct sb__identity *identity)
 {
-	if (identity->slot < SB__SLOTS_MAX && sb__os_ofd_test(life_fd, (off_t)identity->slot) == 1)
-		return evidence(SB__ALIVE, "life token held");
-	return sb__liveness_check(life_fd, identity);
+	bool named = identity->pid > 0 && identity->slot < SB__SLOTS_MAX;
+	int rc = named ? sb__os_ofd_test(life_fd, (off_t)identity->slot) : -EINVAL;
+
+	if (rc < 0)
+		return sb__liveness_check(life_fd, identity);
+	return rc ? evidence(SB__ALIVE, "life token held") : evidence(SB__DEAD, "life token free");
 }
 
 /* ── life token ── */

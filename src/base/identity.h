@@ -55,7 +55,7 @@ struct sb__evidence {
  * caller compares generations). Errors of the question itself -> unsure.
  */
 struct sb__evidence sb__liveness_check(int life_fd, const struct sb__identity *identity);
-/* The same for those who only care whether it is dead: one system call for a process that lives, not nine. Says
+/* The same for those who only care whether it is dead: one system call, not nine, for the token alone decides. Says
  * alive where sb__liveness_check() would be unsure whether another process has taken the slot meanwhile. */
 struct sb__evidence sb__liveness_quick(int life_fd, const struct sb__identity *identity);
 

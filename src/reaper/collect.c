@@ -3,8 +3,8 @@
  * Collects what a plan needs: who is dead and what hangs on them, due sessions, files, earlier boots. Changes
  * nothing.
  *
- * The process scan asks the life token for every record, and of those that have lost it all the rest. From a dead process the store's indexes
- * lead to its owner records and sessions. Files are listed before the records are read that could claim them:
+ * The process scan asks the life token for every record, and of those that have lost it all the rest. From a dead
+ * process the store's indexes lead to its owner records and sessions. Files are listed before the records are read that could claim them:
  * a file is made after its record, so what was listed and has no record then is an orphan.
  *
  * Locks: none of its own; each store call is one short read transaction.
@@ -182,6 +182,15 @@ static void merge_sessions(struct collecting *c)
 
 /* ── what hangs on a dead process ── */
 
+/* Did somebody take the slot since the processes were listed? Asked after the owner record was read, which is made after
+ * the process's. */
+static bool successor_owns(struct collecting *c, const struct sb__owner_rec *owner)
+{
+	struct sb__identity now;
+
+	return sb__store_process_get(c->store, owner->slot, &now) == 1 && now.generation == owner->generation;
+}
+
 static int gather_owners(struct collecting *c, const struct sb__seen_process *process)
 {
 	uint32_t slot = process->identity.slot;
@@ -192,16 +201,19 @@ static int gather_owners(struct collecting *c, const struct sb__seen_process *pr
 	r = sb__store_owners_of_process(c->store, slot, &recs, &count);
 	c->s->visited += count;
 	for (size_t i = 0; r >= 0 && i < count; i++) {
+		bool own = recs[i].generation == process->identity.generation;
 		struct sb__session_rec rec;
-		struct sb__seen_owner *owner = push(&c->owners);
+		struct sb__seen_owner *owner;
 
+		if (!own && successor_owns(c, &recs[i]))
+			continue;
+		owner = push(&c->owners);
 		if (!owner) {
 			r = SB_ENOMEM;
 			break;
 		}
 		owner->rec = recs[i];
-		owner->how = recs[i].generation == process->identity.generation ? process->evidence.how
-		                                                                : "its slot was taken again";
+		owner->how = own ? process->evidence.how : "its slot was taken again";
 		r = sb__store_session_by_uid(c->store, recs[i].session_uid, &rec);
 		if (r == 1)
 			r = see_sessions(c, &rec, 1, false);
@@ -228,28 +240,43 @@ static bool out_of_time(const struct collecting *c)
 	return c->options->deadline_ms != 0 && sb__now_ms() >= c->options->deadline_ms;
 }
 
-/* At least one dead process is gathered, however small the budget: every sweep gets further. */
-static int gather_dead(struct collecting *c)
+static int gather_process(struct collecting *c, struct sb__seen_process *process)
 {
-	bool first = true;
 	int r;
 
-	for (size_t i = 0; i < c->s->process_count; i++) {
-		struct sb__seen_process *process = &c->s->processes[i];
+	/* The whole question only now: it takes some twenty times longer, and thousands may be dead. */
+	process->evidence = sb__liveness_check(c->dir->life_fd, &process->identity);
+	if (process->evidence.verdict != SB__DEAD)
+		return 0;
+	r = gather_owners(c, process);
+	if (r == 0)
+		r = gather_served(c, &process->identity);
+	if (r == 0)
+		process->gathered = true;
+	else if (trouble(c, r, "what a dead process left cannot be read") < 0)
+		return SB_ENOMEM;
+	return 0;
+}
+
+/* At least one dead process is gathered, however small the budget: every sweep gets further. Where only a few are
+ * wanted, several processes may be doing the same at this moment: each begins somewhere else. */
+static int gather_dead(struct collecting *c)
+{
+	size_t count = c->s->process_count;
+	size_t start = c->options->dead_max && count ? (size_t)(sb__now_ns() / 1000 % count) : 0;
+	uint32_t gathered = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		struct sb__seen_process *process = &c->s->processes[(start + i) % count];
 
 		if (process->evidence.verdict != SB__DEAD)
 			continue;
-		if (!first && out_of_time(c)) {
+		if (gathered > 0 && (out_of_time(c) || gathered == c->options->dead_max)) {
 			c->complete = false;
 			return 0;
 		}
-		first = false;
-		r = gather_owners(c, process);
-		if (r == 0)
-			r = gather_served(c, &process->identity);
-		if (r == 0)
-			process->gathered = true;
-		else if (trouble(c, r, "what a dead process left cannot be read") < 0)
+		gathered++;
+		if (gather_process(c, process) < 0)
 			return SB_ENOMEM;
 	}
 	return 0;

@@ -9,6 +9,7 @@
 struct sb__collect_options {
 	bool files;           /* list files too, which costs by how many there are, not by what died */
 	uint64_t deadline_ms; /* sb__now_ms() after which no further dead process is gathered; 0: none */
+	uint32_t dead_max;    /* gather so many dead processes, from anywhere among them; 0: all */
 };
 
 /*

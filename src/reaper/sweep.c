@@ -406,7 +406,7 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
                      const struct sb__sweep_options *options, struct sb__sweep_result *ret)
 {
 	uint64_t start_ms = sb__now_ms();
-	struct sb__collect_options collect = { .files = options->files };
+	struct sb__collect_options collect = { .files = options->files, .dead_max = options->dead_max };
 	struct sweep s = { .store = store, .dir = dir, .options = options, .result = ret };
 	struct sb__reaper_snapshot snapshot;
 	struct sb__plan plan = { .verdicts = NULL };

@@ -23,7 +23,9 @@
 #include "point.h"
 #include "sweep.h"
 
-#define ATTACH_SWEEP_MS 1000 /* how long attaching may tidy where every process slot is taken */
+/* Where every process slot is taken: */
+#define ATTACH_TIDY_DEAD 32    /* how many dead processes attaching tidies up after at a time */
+#define ATTACH_TIDY_MS   10000 /* and for how long at most, should others take the slots that it frees */
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sb__core *registry;
@@ -143,17 +145,25 @@ static void forget_inherited_locked(struct sb__core *core)
 	core->store = NULL;
 }
 
-/* Where dead processes keep all slots because no reaper runs, this one tidies before it gives up. */
+/* Where dead processes keep all slots because no reaper runs, this one tidies before it gives up: after a few of them
+ * at a time, since many may be attaching at once, and what each frees others may take. */
 static int take_slot(struct sb__core *core)
 {
-	struct sb__sweep_options options = { .budget_ms = ATTACH_SWEEP_MS };
+	struct sb__sweep_options options = { .budget_ms = ATTACH_TIDY_MS / 2, .dead_max = ATTACH_TIDY_DEAD };
 	struct sb__sweep_result result;
-	int err = sb__store_process_add(core->store, &core->self, hold_slot, drop_slot, core);
+	uint64_t until_ms = sb__now_ms() + ATTACH_TIDY_MS;
+	bool again = true;
 
-	if (err != SB_EPROCESSES)
-		return err;
-	err = sb__reaper_sweep(core->store, &core->dir, &options, &result);
-	return err ? err : sb__store_process_add(core->store, &core->self, hold_slot, drop_slot, core);
+	for (;;) {
+		int err = sb__store_process_add(core->store, &core->self, hold_slot, drop_slot, core);
+
+		if (err != SB_EPROCESSES || !again || sb__now_ms() >= until_ms)
+			return err;
+		err = sb__reaper_sweep(core->store, &core->dir, &options, &result);
+		if (err)
+			return err;
+		again = sb__sweep_actions(&result) > 0 || !result.complete;
+	}
 }
 
 static int attach_locked(struct sb__core *core)
