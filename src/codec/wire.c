@@ -382,7 +382,7 @@ int sb__next_ref(struct sb__cursor *cursor, sb_ref *ret)
 
 int sb__next_item_ref(struct sb__cursor *cursor, sb_ref *ret)
 {
-	uint64_t item;
+	uint64_t item = 0;
 	int err = next_uint(cursor, UINT32_MAX, &item);
 
 	if (!err)
