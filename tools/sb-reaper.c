@@ -27,10 +27,12 @@
 #include "sweep.h"
 #include "watch.h"
 
-#define FILES_EVERY_MS 60000        /* how often a daemon looks for orphan files too, unless told otherwise */
-#define RESCAN_MS      250          /* how soon a process that just attached is watched */
-#define AWAIT_MS       1000         /* how often --wait looks for the bridge */
-#define STAMP          "files-pass" /* in the boot directory: when files were last looked through, as its mtime */
+#define FILES_EVERY_MS 60000 /* how often a daemon looks for orphan files too, unless told otherwise */
+#define RESCAN_MS      250   /* how soon a process that just attached is watched */
+#define WATCHED_MAX \
+	512 /* pidfds: half of the usual limit of descriptors; whether others live is asked 4 times a second */
+#define AWAIT_MS 1000         /* how often --wait looks for the bridge */
+#define STAMP    "files-pass" /* in the boot directory: when files were last looked through, as its mtime */
 
 static struct tool_common common = TOOL_COMMON_INIT;
 static bool once, dry_run, await_bridge;
@@ -230,7 +232,7 @@ static void summary_text(const struct sb__sweep_result *result)
 struct reaper {
 	struct sb__bridge_dir dir;
 	struct sb__store *store; /* NULL: none open */
-	struct watch *watch;
+	struct sb__watch *watch;
 	uint64_t files_ms;    /* sb__now_ms() of the next file pass */
 	uint64_t watchdog_ms; /* how often the service manager wants to hear of us; 0: never */
 	uint64_t told_ms;     /* sb__now_ms() when it last did */
@@ -335,15 +337,16 @@ static bool wait_for_work(struct reaper *reaper, uint64_t timeout_ms)
 
 	for (;;) {
 		uint64_t now = sb__now_ms();
-		bool dead = watch_update(reaper->watch, reaper->store, &reaper->dir);
-		enum watch_result result;
+		bool dead = sb__watch_update(reaper->watch, reaper->store, &reaper->dir);
+		enum sb__watch_result result;
 
-		result = watch_wait(reaper->watch, reaper->signals,
-		                    dead || now >= until_ms ? 0 : slice_ms(reaper, until_ms - now));
+		result = sb__watch_wait(reaper->watch, reaper->signals,
+		                        dead || now >= until_ms ? 0 : slice_ms(reaper, until_ms - now), NULL,
+		                        NULL);
 		notify_alive(reaper);
-		if (result == WATCH_SIGNAL)
+		if (result == SB__WATCH_FD)
 			return false;
-		if (dead || result == WATCH_DEATH || sb__now_ms() >= until_ms)
+		if (dead || result == SB__WATCH_DEATH || sb__now_ms() >= until_ms)
 			return true;
 	}
 }
@@ -409,7 +412,7 @@ static void close_bridge(struct reaper *reaper)
 {
 	if (!reaper->store)
 		return;
-	watch_free(reaper->watch);
+	sb__watch_free(reaper->watch);
 	sb__store_close(reaper->store);
 	sb__bridge_dir_close(&reaper->dir);
 	reaper->watch = NULL;
@@ -433,7 +436,7 @@ static int tidy_bridge(struct reaper *reaper)
 		return reaper->gone && await_bridge ? status : tool_report(&tool, sb_last_error());
 	}
 	reaper->files_ms = 0;
-	reaper->watch = watch_new();
+	reaper->watch = sb__watch_new(WATCHED_MAX);
 	if (reaper->watch) {
 		notify_status(reaper, "tidying");
 		status = keep_tidy(reaper);

@@ -480,6 +480,13 @@ void sb__os_eventfd_set(int fd)
 	(void)RETRY(write(fd, &one, sizeof(one))); /* full: it is readable already */
 }
 
+void sb__os_eventfd_clear(int fd)
+{
+	uint64_t value;
+
+	(void)RETRY(read(fd, &value, sizeof(value))); /* not readable: it is clear already */
+}
+
 /* ── fork detection ── */
 
 static atomic_uint_least64_t epochs; /* given out so far; copied by a fork, so a child's are larger */

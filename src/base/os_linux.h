@@ -27,7 +27,8 @@ int sb__os_fallocate(int fd, off_t offset, off_t len); /* posix_fallocate: real 
  * others are writing. */
 int sb__os_reserve(int fd, off_t offset, off_t len);
 int sb__os_punch(int fd, off_t offset, off_t len); /* gives the blocks back; they read as zeros */
-int sb__os_reopen(const char *path); /* a further description of an open file: "/proc/self/fd/N", read and write */
+int sb__os_reopen(
+	const char *path); /* a further description of an open file: "/proc/self/fd/N", read and write */
 int sb__os_close(int fd);
 int sb__os_map(int fd, off_t offset, size_t len, bool writable, void **ret); /* MAP_SHARED, MADV_DONTDUMP */
 /* Over a MAP_SHARED mapping of the same bytes: a private one, writable. For forked children. */
@@ -83,6 +84,7 @@ int sb__os_futex_wait2(unsigned int *a, unsigned int expect_a, unsigned int *b, 
 
 int sb__os_eventfd(void);        /* non-blocking, not readable yet */
 void sb__os_eventfd_set(int fd); /* makes it readable */
+void sb__os_eventfd_clear(int fd);
 
 int sb__os_cpu_count(void); /* CPUs this process may run on */
 int sb__os_cpu(void);       /* CPU this thread runs on now */

@@ -75,6 +75,22 @@ static int trouble(struct collecting *c, int code, const char *what)
 
 /* ── processes ── */
 
+/* The one that is asked for, or all. */
+static int read_processes(struct collecting *c, struct sb__identity **ret, size_t *ret_count)
+{
+	const struct sb__identity *only = c->options->only;
+	int r;
+
+	if (!only)
+		return sb__store_processes(c->store, ret, ret_count);
+	*ret = malloc(sizeof(**ret));
+	if (!*ret)
+		return sb__fail_memory("the reaper's snapshot");
+	r = sb__store_process_get(c->store, only->slot, *ret);
+	*ret_count = r == 1 && (*ret)->generation == only->generation;
+	return r;
+}
+
 static int collect_processes(struct collecting *c)
 {
 	struct sb__reaper_snapshot *s = c->s;
@@ -83,9 +99,11 @@ static int collect_processes(struct collecting *c)
 	int r;
 
 	memset(c->slots, -1, sizeof(c->slots));
-	r = sb__store_processes(c->store, &ids, &count);
-	if (r < 0)
+	r = read_processes(c, &ids, &count);
+	if (r < 0) {
+		free(ids);
 		return r;
+	}
 	s->processes = calloc(count + 1, sizeof(*s->processes));
 	if (!s->processes) {
 		free(ids);
@@ -461,7 +479,7 @@ static int collect_all(struct collecting *c)
 
 	if (r == 0)
 		r = gather_dead(c);
-	if (r == 0)
+	if (r == 0 && !c->options->only)
 		r = collect_due(c);
 	if (r == 0 && c->options->files && c->complete)
 		r = collect_files(c);

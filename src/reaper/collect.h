@@ -7,7 +7,9 @@
 #include "plan.h"
 
 struct sb__collect_options {
-	bool files;           /* list files too, which costs by how many there are, not by what died */
+	bool files; /* list files too, which costs by how many there are, not by what died */
+	const struct sb__identity
+		*only;        /* what hangs on this process, if it is dead, and nothing else; NULL: all */
 	uint64_t deadline_ms; /* sb__now_ms() after which no further dead process is gathered; 0: none */
 	uint32_t dead_max;    /* gather so many dead processes, from anywhere among them; 0: all */
 };

@@ -313,7 +313,7 @@ static int execute(struct sweep *s, struct sb__verdict *v)
 	case SB__VERDICT_FILE_REMOVED: return remove_file(s, v);
 	case SB__VERDICT_PROCESS_DEAD: return remove_process(s, v);
 	case SB__VERDICT_BOOT_REMOVED: return remove_boot(s, v);
-	case SB__VERDICT_HOLDS_DROPPED: return 0; /* done before */
+	case SB__VERDICT_HOLDS_DROPPED: return 0;     /* done before */
 	case SB__VERDICT_RECORD_UNREADABLE: return 1; /* its report is all */
 	default: return 0;
 	}
@@ -406,7 +406,9 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
                      const struct sb__sweep_options *options, struct sb__sweep_result *ret)
 {
 	uint64_t start_ms = sb__now_ms();
-	struct sb__collect_options collect = { .files = options->files, .dead_max = options->dead_max };
+	struct sb__collect_options collect = { .files = options->files,
+		                               .only = options->only,
+		                               .dead_max = options->dead_max };
 	struct sweep s = { .store = store, .dir = dir, .options = options, .result = ret };
 	struct sb__reaper_snapshot snapshot;
 	struct sb__plan plan = { .verdicts = NULL };

@@ -9,6 +9,8 @@
 struct sb__sweep_options {
 	bool dry_run; /* report the plan, change nothing */
 	bool files; /* look for orphan files and earlier boots too: by far the dearest part, linear in sessions */
+	const struct sb__identity
+		*only;      /* tidy up after this process, if it is dead, and do nothing else; NULL: all */
 	uint32_t budget_ms; /* stop after about this long; 0: no limit */
 	uint32_t dead_max;  /* tidy up after so many dead processes, from anywhere among them; 0: after all */
 	/* Called after each action that was done or failed (verdict->code, with the error record set), in a

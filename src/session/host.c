@@ -199,9 +199,11 @@ int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb_
                        struct sb__buf *reply, struct sb__kept_list *kept)
 {
 	const struct sb__identity *self = &h->host->core->self;
-	struct sb__call_origin origin = {
-		.pid = self->pid, .trace_id = trace_id, .slot = self->slot, .generation = self->generation, .kept = kept
-	};
+	struct sb__call_origin origin = { .pid = self->pid,
+		                          .trace_id = trace_id,
+		                          .slot = self->slot,
+		                          .generation = self->generation,
+		                          .kept = kept };
 	uint64_t began_ns = sb__now_ns();
 
 	if (!sb__hosted_begin(h)) {
@@ -252,17 +254,18 @@ static int make_rows(struct sb__core *core, struct sb__hosted *h)
 
 static int make_table(struct sb__core *core, struct sb__hosted *h)
 {
-	struct sb__table_options options = { .incarnation = h->rec.incarnation,
-		                             .max_refs = h->rec.max_refs,
-		                             .max_refs_per_process = h->rec.max_refs_per_process,
-		                             .error_on_full = h->rec.on_full == SB_ON_FULL_ERROR,
-		                             .ttl_ms = h->rec.ttl_ms,
-		                             .policy = h->rec.policy,
-		                             .policy_len = h->rec.policy_len,
-		                             .blocks = sb__space_blocks(core->space),
-		                             .heap_bytes = sb__core_number(core, SB__CONFIG_NUMPY_ARENA_BYTES),
-		                             .rows = { h->rows, sb__refrows_set, sb__refrows_touch,
-		                                       sb__refrows_pins, sb__refrows_clear } };
+	struct sb__table_options options = {
+		.incarnation = h->rec.incarnation,
+		.max_refs = h->rec.max_refs,
+		.max_refs_per_process = h->rec.max_refs_per_process,
+		.error_on_full = h->rec.on_full == SB_ON_FULL_ERROR,
+		.ttl_ms = h->rec.ttl_ms,
+		.policy = h->rec.policy,
+		.policy_len = h->rec.policy_len,
+		.blocks = sb__space_blocks(core->space),
+		.heap_bytes = sb__core_number(core, SB__CONFIG_NUMPY_ARENA_BYTES),
+		.rows = { h->rows, sb__refrows_set, sb__refrows_touch, sb__refrows_pins, sb__refrows_clear }
+	};
 
 	return h->host->engine->table_create(&options, &h->table);
 }
@@ -482,9 +485,11 @@ bool sb__host_stop(struct sb__core *core)
 	pthread_mutex_unlock(&host->lock);
 	pthread_join(host->keeper, NULL);
 	SB_POINT("stop.keeper_ended");
+	sb__watcher_stop(host);
 	sb__bell_unlink(core->dir.bell, core->self.slot, core->self.generation);
 	if (ended) {
 		sb__keeper_bury(host);
+		sb__watcher_free(host);
 		sb__bell_detach(&host->bell);
 		host_free(host);
 		core->host = NULL;
@@ -499,5 +504,7 @@ bool sb__host_stop(struct sb__core *core)
 
 void sb__host_forget_locked(struct sb__core *core)
 {
+	if (core->host)
+		sb__watcher_forget(core->host);
 	core->host = NULL; /* its threads, locks and Python objects are the parent's: left alone for ever */
 }

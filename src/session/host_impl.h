@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What host.c, keeper.c, serve.c and cancel.c share: the designated owner's side of a bridge. */
+/* What host.c, keeper.c, serve.c, watcher.c and cancel.c share: the designated owner's side of a bridge. */
 #ifndef SB_SESSION_HOST_IMPL_H
 #define SB_SESSION_HOST_IMPL_H
 
@@ -27,7 +27,8 @@ struct sb__hosted {
 	uint64_t stored_live, told_evicted; /* keeper only */
 };
 
-struct sb__worker; /* a service thread; serve.c */
+struct sb__worker;  /* a service thread; serve.c */
+struct sb__watcher; /* watcher.c */
 
 struct sb__host {
 	struct sb__core *core;
@@ -50,6 +51,8 @@ struct sb__host {
 	_Atomic(struct sb__worker *) leader;
 	struct sb__worker *workers; /* all that were started and not joined */
 	unsigned worker_count, standby_count;
+	struct sb__watcher *watcher;         /* NULL until somebody else calls */
+	_Atomic uint32_t met[SB__SLOTS_MAX]; /* callers: 1 + generation of the last of that slot */
 };
 
 bool sb__hosted_begin(struct sb__hosted *hosted);  /* false: it ended */
@@ -75,6 +78,14 @@ uint64_t sb__keeper_first_look(const struct sb__hosted *hosted);
 /* With host->lock held. due_ms 0: never. */
 void sb__due_file_locked(struct sb__hosted *hosted, uint64_t due_ms);
 void sb__due_remove_locked(struct sb__hosted *hosted);
+
+/* watcher.c */
+
+/* A process calls that was not met before: from now on its death is known at once. */
+void sb__watcher_meet(struct sb__host *host, uint32_t slot, uint32_t generation);
+void sb__watcher_stop(struct sb__host *host);   /* after the service threads; waits for the thread */
+void sb__watcher_free(struct sb__host *host);   /* after that */
+void sb__watcher_forget(struct sb__host *host); /* in a forked child: closes what it inherited */
 
 /* cancel.c: interrupts running calls of the session that were cancelled or abandoned. Between begin and finish. */
 void sb__hosted_attend(struct sb__hosted *hosted);

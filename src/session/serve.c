@@ -67,6 +67,14 @@ static bool stands(void *arg)
 	return sb__accepted_stands(asked->mailbox, asked->call);
 }
 
+/* A word in a lane is a claim, so the slot may be any. */
+static void meet(struct sb__host *host, uint32_t slot, uint32_t generation)
+{
+	if (slot < SB__SLOTS_MAX &&
+	    atomic_load_explicit(&host->met[slot], memory_order_relaxed) != generation + 1)
+		sb__watcher_meet(host, slot, generation);
+}
+
 static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *call)
 {
 	struct sb__host *host = w->host;
@@ -85,6 +93,7 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 	uint64_t made;
 	unsigned kind;
 
+	meet(host, call->caller_slot, call->caller_generation);
 	sb__accepted_reply(h->mailbox, call, &reply);
 	reply_in_lane = &reply;
 	made = host->engine->execute(h->table, &origin, call->request.data, call->request.len, &reply);
