@@ -56,8 +56,11 @@ void sb__mailbox_cancel(struct sb__mailbox *mailbox, struct sb__bell *bell, uint
 	*ret_removed = *ret_asked = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		struct sb__lane_shm *l = sb__lane_at(mailbox, i);
-		enum found found = l ? cancel_lane(mailbox, l, trace_id, 0, &follower) : OTHER;
+		enum found found;
 
+		if (!l)
+			break; /* there are fewer than the count says */
+		found = cancel_lane(mailbox, l, trace_id, 0, &follower);
 		*ret_removed += found == REMOVED;
 		*ret_asked += found == ASKED;
 	}
@@ -103,9 +106,13 @@ void sb__mailbox_unwanted(struct sb__mailbox *mailbox, bool abandoned, void (*vi
 
 	for (uint32_t i = 0; i < count; i++) {
 		struct sb__lane_shm *l = sb__lane_at(mailbox, i);
-		uint64_t word = l ? sb__load_acquire(&l->word) : 0;
-		unsigned state = SB__WORD_STATE(word);
+		uint64_t word;
+		unsigned state;
 
+		if (!l)
+			break;
+		word = sb__load_acquire(&l->word);
+		state = SB__WORD_STATE(word);
 		if ((state == SB__LANE_BUSY && sb__load_acquire(&l->cancel) == SB__WORD_CALL(word)) ||
 		    (state == SB__LANE_ABANDONED && abandoned))
 			visit(arg, sb__call_key(i, word));

@@ -260,11 +260,12 @@ static int spill_reply(struct sb__mailbox *m, const struct sb__accepted *call, s
 	l->reply_len = 0;
 	SB_POINT("serve.spilled");
 	pthread_mutex_lock(&m->replies_lock);
+	drop_reply_locked(m, notes); /* of another thread's call on this lane, where somebody wrote over its word */
 	notes->reply_arena = arena;
 	notes->reply_block = block;
 	notes->reply_word = SB__WORD_CALL(call->word);
-	pthread_mutex_unlock(&m->replies_lock);
 	atomic_fetch_add_explicit(&m->replies_out, 1, memory_order_relaxed);
+	pthread_mutex_unlock(&m->replies_lock);
 	return 0;
 }
 
@@ -272,8 +273,9 @@ static int spill_reply(struct sb__mailbox *m, const struct sb__accepted *call, s
 static void keep_arrays(struct sb__mailbox *m, struct sb__accepted *call, struct sb__lane_notes *notes)
 {
 	pthread_mutex_lock(&m->replies_lock);
-	if (!notes->reply_arena)
+	if (!notes->reply_arena && notes->reply_kept.count == 0)
 		atomic_fetch_add_explicit(&m->replies_out, 1, memory_order_relaxed);
+	sb__kept_drop(&notes->reply_kept); /* as in spill_reply() */
 	notes->reply_kept = call->kept;
 	notes->reply_word = SB__WORD_CALL(call->word);
 	pthread_mutex_unlock(&m->replies_lock);

@@ -51,4 +51,5 @@ void tool_session_free(struct tool_session *s)
 	free(s->tags.items);
 	free(s->allow.items);
 	free(s->deny.items);
+	s->tags = s->allow = s->deny = (struct tool_list){ .items = NULL };
 }
