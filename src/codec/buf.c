@@ -61,7 +61,7 @@ void sb__buf_append(struct sb__buf *buf, const void *bytes, size_t n)
 
 	if (n == 0)
 		return;
-	to = sb__buf_reserve(buf, n);
+	to = sb__buf_room(buf, n);
 	if (!to)
 		return;
 	memcpy(to, bytes, n);

@@ -24,6 +24,13 @@ struct sb__buf {
 void sb__buf_init(struct sb__buf *buf, void *memory, size_t cap); /* memory may be NULL with cap 0 */
 uint8_t *sb__buf_reserve(struct sb__buf *buf,
                          size_t n); /* room for n more bytes at data + len; NULL on error */
+/* The same, without a call where there is room. */
+static inline uint8_t *sb__buf_room(struct sb__buf *buf, size_t n)
+{
+	if (!buf->error && buf->data && buf->len + n <= buf->cap && buf->cap <= buf->limit)
+		return buf->data + buf->len;
+	return sb__buf_reserve(buf, n);
+}
 void sb__buf_append(struct sb__buf *buf, const void *bytes, size_t n);
 void sb__buf_truncate(struct sb__buf *buf, size_t len); /* keeps an error */
 void sb__buf_free(struct sb__buf *buf);                 /* frees a heap part and resets to empty */

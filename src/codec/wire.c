@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Single CBOR items: writing them into a buffer, reading them from a cursor. This is the only file that
- * includes libcbor, and it uses nothing of it but the streaming functions, which allocate nothing.
+ * includes libcbor, and it uses nothing of it but the streaming decoder, which allocates nothing, for what is not
+ * common or not right.
  * What items mean together is not known here (value.c, message.c).
  *
  * Whatever is read was written by another process and may be anything: lengths and counts are checked
@@ -21,84 +22,119 @@
 
 /* ── writing ── */
 
-typedef size_t (*encode_fn)(uint64_t v, unsigned char *to, size_t size);
+/* CBOR's major types, as the upper three bits of an item's first byte. */
+enum major {
+	MAJOR_UINT = 0x00,
+	MAJOR_NEGINT = 0x20,
+	MAJOR_BYTES = 0x40,
+	MAJOR_STR = 0x60,
+	MAJOR_ARRAY = 0x80,
+	MAJOR_MAP = 0xa0,
+	MAJOR_TAG = 0xc0,
+	MAJOR_SIMPLE = 0xe0
+};
 
-static void put_head(struct sb__buf *buf, encode_fn encode, uint64_t v)
+#define FALSE_BYTE 0xf4
+#define TRUE_BYTE  0xf5
+#define NULL_BYTE  0xf6
+
+/* The shortest head. By hand, because a call is made of little else. */
+static size_t write_head(uint8_t *to, enum major major, uint64_t v)
 {
-	uint8_t *to = sb__buf_reserve(buf, HEAD_MAX);
+	unsigned extra = v < 24 ? 0 : v <= UINT8_MAX ? 1 : v <= UINT16_MAX ? 2 : v <= UINT32_MAX ? 4 : 8;
+
+	if (extra == 0) {
+		to[0] = (uint8_t)(major | v);
+		return 1;
+	}
+	to[0] = (uint8_t)(major | (extra == 1 ? 24 : extra == 2 ? 25 : extra == 4 ? 26 : 27));
+	for (unsigned i = 0; i < extra; i++)
+		to[1 + i] = (uint8_t)(v >> (8 * (extra - 1 - i)));
+	return 1 + extra;
+}
+
+static void put_head(struct sb__buf *buf, enum major major, uint64_t v)
+{
+	uint8_t *to = sb__buf_room(buf, HEAD_MAX);
 
 	if (to)
-		buf->len += encode(v, to, HEAD_MAX);
+		buf->len += write_head(to, major, v);
 }
 
 static void put_byte(struct sb__buf *buf, uint8_t byte)
 {
-	sb__buf_append(buf, &byte, 1);
+	uint8_t *to = sb__buf_room(buf, 1);
+
+	if (!to)
+		return;
+	*to = byte;
+	buf->len++;
 }
 
 void sb__put_null(struct sb__buf *buf)
 {
-	put_byte(buf, 0xf6);
+	put_byte(buf, NULL_BYTE);
 }
 
 void sb__put_bool(struct sb__buf *buf, bool v)
 {
-	put_byte(buf, v ? 0xf5 : 0xf4);
+	put_byte(buf, v ? TRUE_BYTE : FALSE_BYTE);
 }
 
 void sb__put_uint(struct sb__buf *buf, uint64_t v)
 {
-	put_head(buf, cbor_encode_uint, v);
+	put_head(buf, MAJOR_UINT, v);
 }
 
 void sb__put_int(struct sb__buf *buf, int64_t v)
 {
 	/* CBOR writes a negative n as -1 - n, which in two's complement is the inversion. */
 	if (v < 0)
-		put_head(buf, cbor_encode_negint, ~(uint64_t)v);
+		put_head(buf, MAJOR_NEGINT, ~(uint64_t)v);
 	else
-		put_head(buf, cbor_encode_uint, (uint64_t)v);
+		put_head(buf, MAJOR_UINT, (uint64_t)v);
 }
 
 void sb__put_float(struct sb__buf *buf, double v)
 {
-	uint8_t *to = sb__buf_reserve(buf, HEAD_MAX);
+	uint8_t *to = sb__buf_room(buf, HEAD_MAX);
 	uint64_t bits;
 
 	if (!to)
 		return;
-	/* Not cbor_encode_double(): versions differ in what they make of a nan's payload. The bits are those of a
-	 * 64-bit integer with another first byte. */
+	/* The bits as they are, so that a nan's payload is kept. */
 	memcpy(&bits, &v, sizeof(bits));
-	buf->len += cbor_encode_uint64(bits, to, HEAD_MAX);
 	to[0] = 0xfb;
+	for (unsigned i = 0; i < 8; i++)
+		to[1 + i] = (uint8_t)(bits >> (56 - 8 * i));
+	buf->len += HEAD_MAX;
 }
 
 void sb__put_str(struct sb__buf *buf, const char *utf8, size_t len)
 {
-	put_head(buf, cbor_encode_string_start, len);
+	put_head(buf, MAJOR_STR, len);
 	sb__buf_append(buf, utf8, len);
 }
 
 void sb__put_bytes(struct sb__buf *buf, const void *bytes, size_t len)
 {
-	put_head(buf, cbor_encode_bytestring_start, len);
+	put_head(buf, MAJOR_BYTES, len);
 	sb__buf_append(buf, bytes, len);
 }
 
 void sb__put_array(struct sb__buf *buf, uint64_t count)
 {
-	put_head(buf, cbor_encode_array_start, count);
+	put_head(buf, MAJOR_ARRAY, count);
 }
 
 void sb__put_map(struct sb__buf *buf, uint64_t pairs)
 {
-	put_head(buf, cbor_encode_map_start, pairs);
+	put_head(buf, MAJOR_MAP, pairs);
 }
 
 void sb__put_tag(struct sb__buf *buf, uint64_t tag)
 {
-	put_head(buf, cbor_encode_tag, tag);
+	put_head(buf, MAJOR_TAG, tag);
 }
 
 sb_ref sb__item_ref(uint32_t item)
@@ -285,7 +321,73 @@ static const char *unfit(const struct sb__item *item, size_t left)
 	}
 }
 
-int sb__next(struct sb__cursor *cursor, struct sb__item *ret)
+/* The argument of a head whose first byte is p[0], read from left bytes: its size with the first byte, or 0 where it is
+ * not whole, or of another kind than a number in 0, 1, 2, 4 or 8 bytes. */
+static size_t read_head(const uint8_t *p, size_t left, uint64_t *ret)
+{
+	unsigned info = p[0] & 0x1f, extra;
+	uint64_t v = 0;
+
+	if (info < 24) {
+		*ret = info;
+		return 1;
+	}
+	if (info > 27)
+		return 0;
+	extra = 1u << (info - 24);
+	if (left <= extra)
+		return 0;
+	for (unsigned i = 1; i <= extra; i++)
+		v = v << 8 | p[i];
+	*ret = v;
+	return 1 + extra;
+}
+
+/* The items that nearly all messages are made of, read without libcbor: their size in bytes; 0: it must look itself. */
+static size_t read_common(const uint8_t *p, size_t left, struct sb__item *ret)
+{
+	uint64_t v;
+	size_t head;
+
+	if (p[0] == NULL_BYTE) {
+		ret->type = SB__ITEM_NULL;
+		return 1;
+	}
+	if (p[0] == TRUE_BYTE || p[0] == FALSE_BYTE) {
+		ret->type = SB__ITEM_BOOL;
+		ret->u.boolean = p[0] == TRUE_BYTE;
+		return 1;
+	}
+	head = read_head(p, left, &v);
+	if (!head)
+		return 0;
+	switch (p[0] & 0xe0) {
+	case MAJOR_UINT:
+	case MAJOR_NEGINT:
+		if (v > INT64_MAX)
+			return 0;
+		ret->type = SB__ITEM_INT;
+		ret->u.integer = (p[0] & 0xe0) == MAJOR_UINT ? (int64_t)v : -1 - (int64_t)v;
+		return head;
+	case MAJOR_BYTES:
+	case MAJOR_STR:
+		if (v > left - head)
+			return 0;
+		ret->type = (p[0] & 0xe0) == MAJOR_STR ? SB__ITEM_STR : SB__ITEM_BYTES;
+		ret->u.bytes.data = p + head;
+		ret->u.bytes.len = (size_t)v;
+		return head + (size_t)v;
+	case MAJOR_ARRAY: ret->type = SB__ITEM_ARRAY; break;
+	case MAJOR_MAP: ret->type = SB__ITEM_MAP; break;
+	case MAJOR_TAG: ret->type = SB__ITEM_TAG; break;
+	default: return 0;
+	}
+	ret->u.count = v;
+	return head;
+}
+
+/* Everything else, and what is to be refused. */
+static int next_uncommon(struct sb__cursor *cursor, struct sb__item *ret)
 {
 	size_t left = cursor->len - cursor->pos;
 	struct sb__item item = { .type = SB__ITEM_NULL };
@@ -307,6 +409,20 @@ int sb__next(struct sb__cursor *cursor, struct sb__item *ret)
 	if (r.refused)
 		return sb__fail(SB_EPROTOCOL, "%s at byte %zu", r.refused, cursor->pos);
 	cursor->pos += result.read;
+	*ret = item;
+	return 0;
+}
+
+int sb__next(struct sb__cursor *cursor, struct sb__item *ret)
+{
+	size_t left = cursor->len - cursor->pos, n = 0;
+	struct sb__item item = { .type = SB__ITEM_NULL };
+
+	if (left > 0)
+		n = read_common(cursor->data + cursor->pos, left, &item);
+	if (!n || unfit(&item, left - n))
+		return next_uncommon(cursor, ret);
+	cursor->pos += n;
 	*ret = item;
 	return 0;
 }
@@ -395,7 +511,7 @@ int sb__skip(struct sb__cursor *cursor)
 	uint64_t items = 1; /* still to be skipped; every one needs a byte, so it cannot overflow */
 
 	while (items > 0) {
-		struct sb__item item;
+		struct sb__item item = { .type = SB__ITEM_NULL };
 		int err = sb__next(cursor, &item);
 
 		if (err)

@@ -63,7 +63,9 @@ static int spill_request(struct sb__flight *f, const struct sb__buf *buf, struct
 /* The request fields of an IDLE lane. */
 static int write_request(struct sb__flight *f, const struct sb__buf *buf, const struct sb__lane_post *post)
 {
+	const char *label = post->label ? post->label : "";
 	struct sb__lane_shm *l = f->l;
+	size_t len;
 
 	if (buf->error)
 		return buf->error == SB_ENOMEM
@@ -94,7 +96,9 @@ static int write_request(struct sb__flight *f, const struct sb__buf *buf, const 
 	if (sb__load32(&l->followed)) /* of an earlier one */
 		sb__store32(&l->followed, 0);
 	l->published_ns = sb__now_coarse_ms() * MS;
-	strncpy(l->label, post->label ? post->label : "", sizeof(l->label));
+	len = strnlen(label, sizeof(l->label) - 1);
+	memcpy(l->label, label, len);
+	l->label[len] = '\0';
 	SB_POINT("lane.written");
 	return 0;
 }
@@ -117,8 +121,8 @@ bool sb__lane_call_over(struct sb__mailbox *mailbox, uint32_t lane, uint64_t rea
 /* Announces it, unless it has to wait for a one-way call: then whoever ends that one does. Law of the follower: layout.h. */
 static void announce_in_turn(struct sb__flight *f, const struct sb__lane_post *post)
 {
-	struct sb__lane_shm *first =
-		post->flags & SB__REQUEST_AFTER ? sb__lane_at(f->m, post->after_lane) : NULL;
+	struct sb__lane_shm *first = post->flags & SB__REQUEST_AFTER ? sb__lane_at(f->m, post->after_lane)
+	                                                             : NULL;
 
 	if (first) {
 		sb__store32(&first->followed, f->lane + 1);
@@ -311,7 +315,8 @@ static void over(struct sb__flight *f, enum sb__lane_result result)
  * with sb__mailbox_end(). */
 static bool look(struct sb__flight *f, uint64_t now)
 {
-	enum why why = DEADLINE; /* where it moved on settle() tells a reply from a lane that was taken from us */
+	enum why why =
+		DEADLINE; /* where it moved on settle() tells a reply from a lane that was taken from us */
 
 	sb__barrier();
 	if (!moved_on(f) && !given_up(f, now, &why))
@@ -348,7 +353,8 @@ static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
 }
 
 int sb__flight_post(struct sb__flight *f, struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane,
-                    struct sb__buf *buf, const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg)
+                    struct sb__buf *buf, const struct sb__lane_post *post, sb__alive_fn alive,
+                    void *alive_arg)
 {
 	uint64_t word;
 	int err;
@@ -539,7 +545,8 @@ bool sb__lane_reply_stands(struct sb__mailbox *mailbox, uint32_t lane)
 
 	sb__barrier(); /* between taking holds and the look */
 	word = l ? sb__load_acquire(&l->word) : 0;
-	return l && SB__WORD_STATE(word) == SB__LANE_DONE && sb__lane_is_ours(sb__lane_notes(mailbox, lane), word);
+	return l && SB__WORD_STATE(word) == SB__LANE_DONE &&
+	       sb__lane_is_ours(sb__lane_notes(mailbox, lane), word);
 }
 
 void sb__lane_consume(struct sb__mailbox *mailbox, uint32_t lane)
@@ -547,7 +554,8 @@ void sb__lane_consume(struct sb__mailbox *mailbox, uint32_t lane)
 	struct sb__lane_shm *l = sb__lane_at(mailbox, lane);
 	uint64_t word = l ? sb__load_acquire(&l->word) : 0;
 
-	if (l && SB__WORD_STATE(word) == SB__LANE_DONE && sb__lane_is_ours(sb__lane_notes(mailbox, lane), word))
+	if (l && SB__WORD_STATE(word) == SB__LANE_DONE &&
+	    sb__lane_is_ours(sb__lane_notes(mailbox, lane), word))
 		(void)sb__cas(&l->word, word, SB__WORD_WITH(word, SB__LANE_IDLE));
 	SB_POINT("lane.consumed");
 }

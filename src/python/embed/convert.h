@@ -71,6 +71,11 @@ int sb__encode(struct sb__call *call, PyObject *object, uint32_t flags, struct s
 int sb__encode_batch(struct sb__call *call, PyObject *list, bool last, uint32_t flags, struct sb__buf *buf,
                      struct sb__why *why);
 
+/* ── names.c ── */
+
+/* The interned str of a name's bytes: a new reference, or NULL and an exception. */
+PyObject *sb__name(const char *text, size_t len);
+
 /* ── resolve.c ── */
 
 /* Looking names up for a call, within the session's policy. */

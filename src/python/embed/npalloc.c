@@ -50,7 +50,7 @@ static _Thread_local bool installed;
 static struct retired {
 	struct retired *next;
 	const struct sb__blocks *blocks;
-} *retired;
+} * retired;
 
 static bool over(const struct sb__blocks *blocks)
 {
@@ -183,12 +183,20 @@ static struct handler handler = {
 
 static void **numpy_api(void)
 {
-	PyObject *modules = PyImport_GetModuleDict(), *module, *api;
+	static PyObject *names[2];
+	PyObject *modules = PyImport_GetModuleDict(), *module = NULL, *api;
 	void **table = NULL;
 
-	module = PyDict_GetItemString(modules, "numpy._core._multiarray_umath"); /* NumPy 2 */
-	if (!module)
-		module = PyDict_GetItemString(modules, "numpy.core._multiarray_umath");
+	/* Asked before each call until NumPy is there, so by interned names. */
+	for (unsigned i = 0; i < 2 && !module; i++) {
+		if (!names[i])
+			names[i] = PyUnicode_InternFromString(
+				i == 0 ? "numpy._core._multiarray_umath" /* NumPy 2 */
+				       : "numpy.core._multiarray_umath");
+		module = names[i] ? PyDict_GetItemWithError(modules, names[i]) : NULL;
+	}
+	if (!module && !PyErr_Occurred())
+		return NULL;
 	api = module ? PyObject_GetAttrString(module, "_ARRAY_API") : NULL;
 	if (api && PyCapsule_CheckExact(api))
 		table = PyCapsule_GetPointer(api, NULL);
@@ -210,7 +218,8 @@ static bool prepare(void **api)
 		return false;
 	memcpy(&get, &api[API_GET_HANDLER], sizeof(get));
 	capsule = get();
-	current = capsule && PyCapsule_CheckExact(capsule) ? PyCapsule_GetPointer(capsule, "mem_handler") : NULL;
+	current = capsule && PyCapsule_CheckExact(capsule) ? PyCapsule_GetPointer(capsule, "mem_handler")
+	                                                   : NULL;
 	if (!current || current->version != 1) {
 		PyErr_Clear();
 		Py_XDECREF(capsule);
@@ -224,7 +233,7 @@ static bool prepare(void **api)
 
 void sb__npalloc_install(void)
 {
-	PyObject *(*set)(PyObject *handler), *old;
+	PyObject *(*set)(PyObject * handler), *old;
 	void **api;
 
 	if (installed || unusable || atomic_load_explicit(&bridge_count, memory_order_relaxed) == 0)

@@ -80,12 +80,10 @@ static PyObject *next_piece(const char **name, size_t *len)
 {
 	const char *dot = memchr(*name, '.', *len);
 	size_t n = dot ? (size_t)(dot - *name) : *len;
-	PyObject *piece = PyUnicode_DecodeUTF8(*name, (Py_ssize_t)n, NULL);
+	PyObject *piece = sb__name(*name, n);
 
 	*name += dot ? n + 1 : n;
 	*len -= dot ? n + 1 : n;
-	if (piece)
-		PyUnicode_InternInPlace(&piece);
 	return piece;
 }
 
@@ -218,7 +216,7 @@ static int submodule(PyObject *parent, PyObject *parent_name, PyObject *piece, P
 
 static PyObject *import_named(struct sb__lookup *lookup, const char *name, size_t len)
 {
-	PyObject *str = PyUnicode_DecodeUTF8(name, (Py_ssize_t)len, NULL);
+	PyObject *str = sb__name(name, len);
 	PyObject *module = str ? import(str) : NULL;
 
 	if (!module)
