@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rows about one caller's calls: awake, parked, idle, own session, batches, the first. */
+#include "bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WARM_UP 20000
+
+static void nap_us(unsigned us)
+{
+	struct timespec t = { us / 1000000, (long)(us % 1000000) * 1000 };
+
+	nanosleep(&t, NULL);
+}
+
+/* How many calls fill a piece of time. */
+static unsigned calls_for(const struct bench *b, double ns)
+{
+	double n = b->seconds * 1e9 / 4 / ns;
+
+	return n < 100 ? 100 : n > 1e6 ? 1000000 : (unsigned)n;
+}
+
+static double noop_ns(struct bench *b, unsigned n)
+{
+	double begun = now_ns();
+
+	bench_noops(b->session, &b->nothing, n);
+	return (now_ns() - begun) / n;
+}
+
+/* ── awake ── */
+
+void row_noop(struct bench *b)
+{
+	struct pingpong *raw;
+	struct figure *f;
+	unsigned n;
+
+	bench_owner(b, NULL, SB_UNSET);
+	place(b, b->owner, b->cpu[1]);
+	place(b, getpid(), b->cpu[0]);
+	raw = pingpong_start(b, b->cpu[1], b->cpus > 1);
+	bench_noops(b->session, &b->nothing, WARM_UP);
+	f = figure_new("noop_awake", "sb_method() of a no-op, both awake", "µs");
+	figure_floor_label(f, b->cpus > 1 ? "ping-pong through a shared word, spinning" : "futex ping-pong");
+	figure_target(f, TARGET_AT_MOST, 0, 1);
+	figure_tried(f, "names interned per call site, heads of the wire format written by hand, no "
+	                "formatting or allocation on the "
+	                "way, the GIL kept across a batch, spinning that learns; what is left is told step "
+	                "by step in "
+	                "docs/design/call-cost.md");
+	n = calls_for(b, 1500);
+	for (unsigned i = 0; i < b->rounds; i++) {
+		series_add(&f->floor, pingpong_ns(raw, n) / 1e3);
+		series_add(&f->ours, noop_ns(b, n) / 1e3);
+	}
+	pingpong_stop(raw);
+	for (unsigned i = 0; i < 200000 * b->seconds; i++) {
+		double begun = now_ns();
+
+		bench_noops(b->session, &b->nothing, 1);
+		histogram_add(f, now_ns() - begun);
+	}
+}
+
+/* ── parked ── */
+
+#define PARKED_CALLS 40
+
+/* The owner has gone to sleep before each call, as the raw peer always does. */
+static double parked_us(struct bench *b, struct pingpong *raw)
+{
+	double took[PARKED_CALLS];
+	struct series s = { .n = 0 };
+
+	for (unsigned i = 0; i < PARKED_CALLS; i++) {
+		nap_us(500);
+		if (raw) {
+			took[i] = pingpong_ns(raw, 1);
+		} else {
+			double begun = now_ns();
+
+			bench_noops(b->session, &b->nothing, 1);
+			took[i] = now_ns() - begun;
+		}
+		series_add(&s, took[i] / 1e3);
+	}
+	return series_median(&s);
+}
+
+static void parked(struct bench *b, const char *id, const char *label, int cpu)
+{
+	struct figure *f = figure_new(id, label, "µs");
+	struct pingpong *raw;
+
+	place(b, b->owner, cpu);
+	place(b, getpid(), b->cpu[0]);
+	raw = pingpong_start(b, cpu, false);
+	figure_floor_label(f, "futex ping-pong under the same placement");
+	figure_target(f, TARGET_AT_MOST, 1.3, 0);
+	figure_tried(f, "a caller that had to wake the owner spins longer where the two are on different "
+	                "CPUs and yields where they "
+	                "share one; no system call but wake and wait");
+	parked_us(b, NULL);
+	for (unsigned i = 0; i < b->rounds; i++) {
+		series_add(&f->floor, parked_us(b, raw));
+		series_add(&f->ours, parked_us(b, NULL));
+	}
+	pingpong_stop(raw);
+}
+
+void row_parked(struct bench *b)
+{
+	bench_owner(b, NULL, SB_UNSET);
+	bench_noops(b->session, &b->nothing, 1000);
+	parked(b, "parked_same_cpu", "a no-op when the owner was parked, one CPU", b->cpu[0]);
+	if (b->cpus > 1)
+		parked(b, "parked_other_cpu", "a no-op when the owner was parked, two CPUs", b->cpu[1]);
+}
+
+/* ── idle ── */
+
+void row_idle(struct bench *b)
+{
+	static const char source[] = "def rest(s): time.sleep(s)\n";
+	struct figure *owner, *caller;
+
+	bench_owner(b, source, SB_UNSET);
+	owner = figure_new("idle_owner", "CPU time of an owner that nobody calls", "µs/s");
+	figure_target(owner, TARGET_AT_MOST, 0, 500);
+	caller = figure_new("idle_caller", "CPU time of a caller that waits for a reply", "µs/s");
+	figure_target(caller, TARGET_AT_MOST, 0, 500);
+	bench_noops(b->session, &b->nothing, 100);
+	for (unsigned i = 0; i < (b->rounds + 3) / 4; i++) {
+		double before, begun;
+
+		nap_us(10000);
+		before = cpu_time_us(b->owner);
+		begun = now_ns();
+		nap_us(1000000);
+		series_add(&owner->ours, (cpu_time_us(b->owner) - before) / ((now_ns() - begun) / 1e9));
+		before = cpu_time_us(getpid());
+		begun = now_ns();
+		sb_value_free(bench_ask(b, "rest", sb_args("d", 1.0), 0));
+		series_add(&caller->ours, (cpu_time_us(getpid()) - before) / ((now_ns() - begun) / 1e9));
+	}
+}
+
+/* ── one's own session ── */
+
+static const char bare_source[] = "def bare(n):\n"
+				  "  f = nothing.noop; t = time.perf_counter()\n"
+				  "  for _ in range(n): f()\n"
+				  "  return (time.perf_counter() - t) / n * 1e9\n";
+
+void row_own(struct bench *b)
+{
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	struct figure *f;
+	unsigned n = calls_for(b, 500);
+
+	must(sb_session_open(b->bridge, &o, &b->session), "a session of this process's own");
+	bench_names(b->session, bare_source, &b->names, &b->nothing);
+	place(b, getpid(), b->cpu[0]);
+	f = figure_new("own_session", "an owner's call in its own session", "µs");
+	figure_floor_label(f, "the method called in a Python loop");
+	figure_target(f, TARGET_AT_MOST, 1, 0.3);
+	figure_tried(f, "the request is written and read as for another process, in buffers on the stack; "
+	                "the arguments' encoding, "
+	                "locking and counting are what is left");
+	noop_ns(b, n);
+	for (unsigned i = 0; i < b->rounds; i++) {
+		series_add(&f->floor, bench_ask_number(b, "bare", sb_args("i", (int64_t)n)) / 1e3);
+		series_add(&f->ours, noop_ns(b, n) / 1e3);
+	}
+}
+
+/* ── batches ── */
+
+void row_batch(struct bench *b)
+{
+	enum { ITEMS = 1000 };
+	sb_request r = SB_REQUEST_INIT;
+	struct figure *f;
+	sb_batch *batch;
+
+	bench_owner(b, bare_source, SB_UNSET);
+	f = figure_new("batch_1000", "calls of no-ops in batches of 1,000", "/s");
+	figure_floor_label(f, "the method called in a Python loop");
+	figure_target(f, TARGET_AT_LEAST, 0, 3e6);
+	figure_tried(f, "one request, one GIL, names interned, items decoded and encoded in place; each item "
+	                "is still a whole request "
+	                "with a reply of its own");
+	r.verb = SB_VERB_METHOD;
+	r.target = &b->nothing;
+	r.name = "noop";
+	for (unsigned i = 0; i < b->rounds + 3; i++) {
+		double begun, took;
+
+		must(sb_batch_new(0, &batch), "a batch");
+		begun = now_ns();
+		for (int k = 0; k < ITEMS; k++)
+			must(sb_batch_add(batch, &r, NULL), "an item");
+		must(sb_batch_run(b->session, batch, 0), "a batch's run");
+		took = now_ns() - begun;
+		sb_batch_free(batch);
+		if (i < 3)
+			continue;
+		series_add(&f->floor, 1e9 / bench_ask_number(b, "bare", sb_args("i", (int64_t)ITEMS)));
+		series_add(&f->ours, ITEMS / took * 1e9);
+	}
+}
+
+/* ── the first call ── */
+
+void row_first(struct bench *b)
+{
+	char program[4096], text[256], answer[128];
+	char *argv[] = { program, (char[]){ "@probe" }, b->dir, text, NULL };
+	struct figure *f;
+
+	bench_owner(b, NULL, SB_UNSET);
+	sibling_path("sb-bench", program);
+	must(sb_ref_format(&b->nothing, text, sizeof(text)), "a ref's text");
+	f = figure_new("first_call", "first call in a fresh process, from main() on", "µs");
+	figure_target(f, TARGET_AT_MOST, 0, 300);
+	figure_tried(
+		f,
+		"no Python and no thread in a caller, the store opened once, files mapped as they are met");
+	for (unsigned i = 0; i < 2 * b->rounds; i++) {
+		run_ms(argv, answer, sizeof(answer));
+		series_add(&f->ours, strtod(answer, NULL));
+	}
+}
