@@ -17,6 +17,7 @@
 #include "arrays.h"
 #include "cancel.h"
 #include "clock.h"
+#include "frame.h"
 #include "gil.h"
 #include "snakebridge/async.h"
 #include "snakebridge/error.h"
@@ -49,9 +50,8 @@ static PyObject *call_object(struct run *run, PyObject *function)
 		return NULL;
 	run->code = SB_EPYTHON;
 	sb__npalloc_install();
-	result = PyObject_VectorcallDict(function, run->arguments.items,
-	                                 run->arguments.count | PY_VECTORCALL_ARGUMENTS_OFFSET,
-	                                 run->arguments.keywords);
+	result = sb__frame_call(sb__call_frame(&run->call), function, run->arguments.items, run->arguments.count,
+	                        run->arguments.keywords);
 	Py_DECREF(function);
 	return result;
 }

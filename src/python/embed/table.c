@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "frame.h"
 #include "gil.h"
 #include "ids.h"
 #include "os_linux.h"
@@ -35,6 +36,7 @@ struct sb__table {
 	struct sb__slots slots;
 	uint64_t calls; /* numbers given to calls */
 	struct sb__policy *policy;
+	PyObject *frame; /* frame.h */
 	_Atomic uint64_t count_live, count_evicted, count_expired, count_created, count_pinned;
 };
 
@@ -220,6 +222,11 @@ const struct sb__blocks *sb__call_blocks(const struct sb__call *call)
 struct sb__kept_list *sb__call_kept(const struct sb__call *call)
 {
 	return call->origin.kept;
+}
+
+PyObject **sb__call_frame(const struct sb__call *call)
+{
+	return &call->table->frame;
 }
 
 const struct sb__policy *sb__call_policy(const struct sb__call *call)
@@ -478,6 +485,7 @@ void sb__table_destroy(struct sb__table *table)
 
 		for (uint32_t slot = 0; slot < table->slots.used; slot++)
 			Py_CLEAR(table->slots.entries[slot].object);
+		sb__frame_free(&table->frame);
 		sb__gil_leave(gil);
 	}
 	sb__policy_free(table->policy);

@@ -52,6 +52,8 @@ bool sb__call_end(struct sb__call *call, bool delivered);
 const struct sb__policy *sb__call_policy(const struct sb__call *call);
 /* How its arrays in shared memory are had; NULL: not at all. */
 const struct sb__blocks *sb__call_blocks(const struct sb__call *call);
+/* The Python frame that its session's functions are called in; frame.h. */
+PyObject **sb__call_frame(const struct sb__call *call);
 /* Takes those of its reply; NULL: it cannot have any. */
 struct sb__kept_list *sb__call_kept(const struct sb__call *call);
 
