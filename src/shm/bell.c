@@ -198,7 +198,6 @@ void sb__bell_alive_release(struct sb__bell *bell)
 		return;
 	bell->held = false;
 	pthread_mutex_unlock(&bell->shm->alive);
-	SB_POINT("bell.let_go");
 	sb__bell_pass_on(bell);
 }
 
