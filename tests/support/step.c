@@ -17,7 +17,9 @@
 
 /* ── children ── */
 
-/* A child that waits to act, traced; -1: it could not be made so. */
+#define UNTRACED 98 /* status of a child that may not be traced */
+
+/* A child that waits to act, traced; -1: there may be none here; 0: it failed before. */
 static pid_t begin(const struct step_act *act)
 {
 	int status;
@@ -30,7 +32,7 @@ static pid_t begin(const struct step_act *act)
 		if (act->prepare && act->prepare(act->arg) != 0)
 			_exit(99);
 		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
-			_exit(98);
+			_exit(UNTRACED);
 		raise(SIGSTOP);
 		status = act->act(act->arg);
 		raise(SIGSTOP); /* the end of what counts */
@@ -70,6 +72,60 @@ static bool get_pc(pid_t pid, uintptr_t *ret)
 }
 
 /* ── recording ── */
+
+/* Goes on until the breakpoint. False: the child ended, stopped for the end, or died. */
+static bool run_to(pid_t pid, uintptr_t pc)
+{
+	int status;
+
+	if (ptrace(PTRACE_CONT, pid, NULL, NULL) != 0)
+		return false;
+	for (;;) {
+		struct user_regs_struct regs;
+
+		if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status) || WSTOPSIG(status) == SIGSTOP)
+			return false;
+		if (WSTOPSIG(status) == SIGTRAP && ptrace(PTRACE_GETREGS, pid, NULL, &regs) == 0 &&
+		    regs.rip == pc + 1) {
+			regs.rip = pc;
+			return ptrace(PTRACE_SETREGS, pid, NULL, &regs) == 0;
+		}
+		/* Some other signal: it has it. */
+		if (ptrace(PTRACE_CONT, pid, NULL, (void *)(intptr_t)WSTOPSIG(status)) != 0)
+			return false;
+	}
+}
+
+/* A string instruction with a repeat prefix traps after each repetition, of which there may be a hundred thousand. How long
+ * it is; 0: another instruction. */
+static unsigned repeat_length(pid_t pid, uintptr_t pc)
+{
+	long bytes = ptrace(PTRACE_PEEKTEXT, pid, (void *)pc, NULL);
+	unsigned prefix = bytes & 0xff, next = bytes >> 8 & 0xff, len;
+
+	if (prefix != 0xf3 && prefix != 0xf2)
+		return 0;
+	len = next >= 0x40 && next <= 0x4f ? 3 : 2; /* with a REX prefix */
+	next = (unsigned)(bytes >> 8 * (len - 1)) & 0xff;
+	return (next >= 0xa4 && next <= 0xa7) || (next >= 0xaa && next <= 0xaf) ? len : 0;
+}
+
+/* Runs the rest of the repetitions at pc. False: it is no such instruction, and nothing has run. */
+static bool skip_repeats(pid_t pid, uintptr_t pc)
+{
+	unsigned len = repeat_length(pid, pc);
+	long whole;
+	bool there;
+
+	if (!len)
+		return false;
+	whole = ptrace(PTRACE_PEEKTEXT, pid, (void *)(pc + len), NULL);
+	if (ptrace(PTRACE_POKETEXT, pid, (void *)(pc + len), (void *)((whole & ~0xffL) | 0xcc)) != 0)
+		return false;
+	there = run_to(pid, pc + len);
+	(void)ptrace(PTRACE_POKETEXT, pid, (void *)(pc + len), (void *)whole);
+	return there;
+}
 
 /* How often each instruction came, by open addressing. */
 struct seen {
@@ -135,12 +191,13 @@ int step_record(const struct step_act *act, unsigned long most, struct step_trac
 {
 	struct step_trace trace = { .points = NULL };
 	struct seen seen = { .slots = NULL };
+	uintptr_t last = 0;
 	size_t cap = 0;
 	pid_t pid = begin(act);
 	int status = 0;
 
-	if (pid < 0)
-		return -1;
+	if (pid <= 0)
+		return pid < 0 ? -1 : 1;
 	while (trace.instructions < most) {
 		uintptr_t pc;
 		unsigned nth;
@@ -150,10 +207,13 @@ int step_record(const struct step_act *act, unsigned long most, struct step_trac
 		nth = seen_again(&seen, pc);
 		if (nth == 0 || (nth <= ROUNDS && !add_point(&trace, &cap, pc, nth)))
 			break;
+		trace.instructions++;
+		if (pc == last && nth > ROUNDS && skip_repeats(pid, pc))
+			continue;
+		last = pc;
 		if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) != 0 || waitpid(pid, &status, 0) != pid ||
 		    !WIFSTOPPED(status))
 			break;
-		trace.instructions++;
 		if (WSTOPSIG(status) == SIGSTOP) {
 			trace.whole = true;
 			break;
@@ -173,29 +233,6 @@ int step_record(const struct step_act *act, unsigned long most, struct step_trac
 
 /* ── killing ── */
 
-/* Goes on until the breakpoint. False: the child ended, stopped for the end, or died. */
-static bool run_to(pid_t pid, uintptr_t pc)
-{
-	int status;
-
-	if (ptrace(PTRACE_CONT, pid, NULL, NULL) != 0)
-		return false;
-	for (;;) {
-		struct user_regs_struct regs;
-
-		if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status) || WSTOPSIG(status) == SIGSTOP)
-			return false;
-		if (WSTOPSIG(status) == SIGTRAP && ptrace(PTRACE_GETREGS, pid, NULL, &regs) == 0 &&
-		    regs.rip == pc + 1) {
-			regs.rip = pc;
-			return ptrace(PTRACE_SETREGS, pid, NULL, &regs) == 0;
-		}
-		/* Some other signal: it has it. */
-		if (ptrace(PTRACE_CONT, pid, NULL, (void *)(intptr_t)WSTOPSIG(status)) != 0)
-			return false;
-	}
-}
-
 static bool step_over(pid_t pid, uintptr_t pc, long whole, long broken)
 {
 	int status;
@@ -213,7 +250,7 @@ enum step_end step_kill(const struct step_act *act, const struct step_point *poi
 	unsigned left = point->nth;
 	uintptr_t pc;
 
-	if (pid < 0)
+	if (pid <= 0)
 		return STEP_FAILED;
 	if (get_pc(pid, &pc) && pc == point->pc && --left == 0) { /* where it stands now */
 		end(pid);
@@ -249,7 +286,7 @@ int step_record(const struct step_act *act, unsigned long most, struct step_trac
 enum step_end step_kill(const struct step_act *act, const struct step_point *point)
 {
 	(void)point;
-	end(begin(act));
+	(void)act;
 	return STEP_FAILED;
 }
 

@@ -34,7 +34,8 @@ struct step_trace {
 	int status;                 /* what act returned, if whole */
 };
 
-/* Runs it once, for at most so many instructions. 0, or -1: this machine does not let one process trace another. */
+/* Runs it once, for at most so many instructions. 0; 1: it failed before it acted; -1: this machine does not let one process trace
+ * another. */
 int step_record(const struct step_act *act, unsigned long most, struct step_trace *ret);
 void step_trace_free(struct step_trace *trace);
 
