@@ -464,5 +464,10 @@ bool sb__attachment_owner_alive(struct sb__attachment *a)
 		return true;
 	if (sb__bell_owner_died(&a->peer->bell))
 		return false;
-	return sb__liveness_check(a->core->dir.life_fd, &a->peer->bell.owner).verdict != SB__DEAD;
+	if (sb__liveness_check(a->core->dir.life_fd, &a->peer->bell.owner).verdict != SB__DEAD)
+		return true;
+	/* Where no alive mutex told of the death nothing else would: this call learns of it, and so do the next one and
+	 * everybody else's. */
+	(void)sb__mailbox_end(a->mailbox, SB__MAILBOX_ORPHANED);
+	return false;
 }

@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "hand.h"
 #include "rounds.h"
 
 static double now_ms(void)
@@ -228,6 +229,33 @@ static void test_10_last_owner_killed(void **state)
 	assert_int_equal(kill(owner, 0), -1); /* nobody needs it: it ended by itself */
 }
 
+static int serve_without_keeper(struct hand *hand, void *arg)
+{
+	struct sb__session_rec wish = hand_wish(hand, "asked");
+
+	(void)arg;
+	return hand_serve(hand, &wish, true, NULL);
+}
+
+/* 11, where no robust mutex tells of the death, as with a C library that keeps its owner elsewhere: the callers that ask for
+ * the life token and find it free do not ask the dead again, but elect. */
+static void test_11_elects_without_alive_mutex(void **state)
+{
+	struct fixture *f = *state;
+	struct child owner;
+	sb_session *s;
+	int err = 0;
+
+	assert_ok(child_start(&owner, f->dir, serve_without_keeper, NULL));
+	s = fixture_session(f->bridge, "asked", SB_DESIGNATED_SELF);
+	child_kill(&owner, true);
+	assert_int_equal(sb_call(s, "builtins:len", sb_args("s", "abc"), NULL), SB_EOWNERDIED);
+	for (int i = 0; i < 2; i++) /* the next one may find the record first */
+		err = sb_call(s, "builtins:len", sb_args("s", "abc"), NULL);
+	assert_ok(err);
+	sb_session_close(s);
+}
+
 /* 9: release reaches a call in flight at once. */
 static void test_09_release_reaches_callers_in_flight(void **state)
 {
@@ -255,6 +283,7 @@ int main(void)
 		T(test_11_dedicated_owner_dies),
 		T(test_11_worker_that_owned_dies),
 		T(test_11_attach_only),
+		T(test_11_elects_without_alive_mutex),
 		T(test_10_last_owner_killed),
 		T(test_09_release_reaches_callers_in_flight),
 		T(test_31_rounds_of_killed_workers),
