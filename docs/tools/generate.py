@@ -145,7 +145,7 @@ def check_contract(source):
         for name in re.findall(r"`(test_\w+)`", tests + also):
             if name not in existing:
                 yield f"point {number}: there is no test {name} any more"
-        for file in re.findall(r"`?((?:unit|proc|tsan|tools|stress|docs|headers)/[\w.-]+)", tests + also):
+        for file in re.findall(r"`?((?:unit|proc|crash|tsan|tools|stress|docs|headers)/[\w.-]+)", tests + also):
             if not (source / "tests" / file).exists():
                 yield f"point {number}: there is no tests/{file}"
         if not re.match("next issue|still open", also) and "`test_" not in tests and not re.search(r"\w/\w", also):
