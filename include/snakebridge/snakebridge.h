@@ -8,6 +8,7 @@
 #include "snakebridge/bridge.h"
 #include "snakebridge/builder.h"
 #include "snakebridge/call.h"
+#include "snakebridge/callback.h"
 #include "snakebridge/config.h"
 #include "snakebridge/error.h"
 #include "snakebridge/exchange.h"

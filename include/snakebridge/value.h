@@ -271,6 +271,7 @@ SB_API const sb_value *sb_value_lookup(const sb_value *value, const char *key);
  *   U  UUID                       const uint8_t * to 16 bytes
  *   Y  bytearray                  const void *, size_t
  *   w  str                        const char *, size_t (UTF-8, or WTF-8 if it has lone surrogates)
+ *   k  C function, sb_args() only sb_callback_fn, void * (callback.h; a NULL function gives None)
  *   .  Ellipsis                   no argument
  *   [codes]  (codes)  <codes>     list, tuple, set
  *   {codes}                       dict: key and value codes in turn

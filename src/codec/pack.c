@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "callback.h"
 #include "fail.h"
 #include "gather.h"
 #include "scalar.h"
@@ -235,10 +236,31 @@ static bool pack_other(struct packer *p, const char *at)
 	}
 }
 
+static void pack_callback(struct packer *p, const char *at, sb_callback_fn fn, void *arg)
+{
+	struct sb_args *args = p->on_ref == sb__args_note ? p->arg : NULL;
+	int err;
+
+	if (!fn) {
+		sb__put_null(p->out);
+		return;
+	}
+	if (!args) {
+		fail_at(p, at, SB_EINVAL, "a function, which only sb_args() takes,");
+		return;
+	}
+	sb__put_callback(p->out, (uint32_t)args->callback_count);
+	err = sb__args_callback(args, fn, arg);
+	if (err)
+		fail_at(p, at, err, err == SB_ENOMEM ? "out of memory for a function" : "more than %u functions",
+		        SB_CALLBACKS_MAX);
+}
+
 /* Reads one code and packs its argument. Returns how many values that made. */
 static uint32_t pack_one(struct packer *p, unsigned depth)
 {
 	const char *at = p->at++;
+	sb_callback_fn fn;
 	const void *pointer;
 	size_t len;
 
@@ -269,6 +291,10 @@ static uint32_t pack_one(struct packer *p, unsigned depth)
 	case 'o': pack_tree(p, at, va_arg(p->ap, const sb_value *), depth); return 1;
 	case 'r': pack_ref(p, at, va_arg(p->ap, const sb_ref *)); return 1;
 	case 'a': pack_array(p, at, va_arg(p->ap, sb_array *)); return 1;
+	case 'k':
+		fn = va_arg(p->ap, sb_callback_fn);
+		pack_callback(p, at, fn, va_arg(p->ap, void *));
+		return 1;
 	case '*': return pack_star(p, at, depth);
 	case '[':
 	case '(':
@@ -486,6 +512,18 @@ sb_args *sb_args_pack(const char *format, ...)
 	return args;
 }
 
+/* Begins to append an argument: a packer that stands where its value goes. */
+static void begin_argument(struct packer *p, const char *function, sb_args *args, const char *name)
+{
+	packer_init(p, function, name ? name : "", &args->positional, sb__args_note, args, &args->arrays);
+	if (name && !name[0])
+		fail_at(p, p->at, SB_EINVAL, "an empty keyword");
+	else if (name)
+		put_keyword(p, args, name, strlen(name));
+	else
+		args->positional_count++;
+}
+
 int sb_args_add(sb_args *args, const char *name, const sb_value *value)
 {
 	struct packer p;
@@ -494,16 +532,24 @@ int sb_args_add(sb_args *args, const char *name, const sb_value *value)
 		return sb__fail(SB_EINVAL, "args is NULL; take it from sb_args(\"\")");
 	if (args->error)
 		return sb__args_error(args);
-	packer_init(&p, "sb_args_add", name ? name : "", &args->positional, sb__args_note, args,
-	            &args->arrays);
-	if (name && !name[0])
-		fail_at(&p, p.at, SB_EINVAL, "an empty keyword");
-	else if (name)
-		put_keyword(&p, args, name, strlen(name));
-	else
-		args->positional_count++;
+	begin_argument(&p, "sb_args_add", args, name);
 	if (!p.error)
 		pack_tree(&p, p.at, value, 0);
+	args_finish(args, &p);
+	return sb__args_error(args);
+}
+
+int sb_args_add_callback(sb_args *args, const char *name, sb_callback_fn fn, void *arg)
+{
+	struct packer p;
+
+	if (!args || !fn)
+		return sb__fail(SB_EINVAL, args ? "the function is NULL" : "args is NULL; take it from sb_args(\"\")");
+	if (args->error)
+		return sb__args_error(args);
+	begin_argument(&p, "sb_args_add_callback", args, name);
+	if (!p.error)
+		pack_callback(&p, p.at, fn, arg);
 	args_finish(args, &p);
 	return sb__args_error(args);
 }
@@ -520,6 +566,7 @@ void sb_args_free(sb_args *args)
 	sb__buf_free(&args->positional);
 	sb__buf_free(&args->keywords);
 	free(args->refs);
+	free(args->callbacks);
 	sb__array_list_drop(&args->arrays);
 	free(args);
 }

@@ -7,6 +7,7 @@
 
 #include "array.h"
 #include "buf.h"
+#include "snakebridge/callback.h"
 #include "snakebridge/value.h"
 #include "wire.h"
 
@@ -57,6 +58,11 @@ struct sb_args {
 	} * refs; /* distinct sessions only */
 	size_t ref_count;
 	struct sb__array_list arrays; /* kept until the call is over: what was encoded names their blocks */
+	struct sb__callback {
+		sb_callback_fn fn;
+		void *arg;
+	} * callbacks; /* named by their place */
+	size_t callback_count;
 	uint8_t first[256]; /* where positional begins, so that a small call allocates once */
 };
 

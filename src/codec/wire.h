@@ -42,7 +42,7 @@
 #define SB__TAG_ARRAY        21325u /* ndarray, buffer */
 #define SB__TAG_BLOCK        21326u /* a block in an arena */
 #define SB__TAG_ITEM_RESULT  21327u /* the result of an earlier item of the batch */
-#define SB__TAG_CALLBACK     21328u
+#define SB__TAG_CALLBACK     21328u /* the place of a C function among those of its call */
 
 #define SB__DEPTH_MAX 128u /* containers within containers: a scalar or ref has depth 0, [] 1, [[]] 2 */
 
