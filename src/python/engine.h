@@ -24,7 +24,7 @@
 #include "array.h"
 #include "buf.h"
 
-#define SB__ENGINE_ABI 4u
+#define SB__ENGINE_ABI 5u
 
 struct sb__table; /* opaque to everyone but the engine */
 
@@ -61,6 +61,28 @@ struct sb__table_counts {
 	uint64_t live, evicted, expired, created, pinned;
 };
 
+/* What became of a question. */
+enum sb__asker_result {
+	SB__ASKER_ANSWERED,
+	SB__ASKER_CANCELLED,
+	SB__ASKER_LATE,  /* the call's deadline passed */
+	SB__ASKER_ENDED, /* the session did */
+	SB__ASKER_GONE   /* the caller is dead, or gave up */
+};
+
+/* How the caller of a running call is asked to run its C functions (codec/callback.h). */
+struct sb__asker {
+	/* The question's bytes go to the caller, the answer's are appended. One at a time; without the GIL. stopped: is
+	 * there a reason not to wait any more? */
+	enum sb__asker_result (*ask)(void *arg, const struct sb__buf *question, bool (*stopped)(void *arg),
+	                             void *stopped_arg, struct sb__buf *answer);
+	/* After each ask(): what the answer names was kept, or will not be. */
+	void (*done)(void *arg);
+	void *arg;
+	uint64_t call;  /* its number among its caller's, for questions */
+	int32_t thread; /* which of its caller's threads waits for it */
+};
+
 /* Who makes this call, for ref metadata and quotas. */
 struct sb__call_origin {
 	int32_t pid;
@@ -74,6 +96,7 @@ struct sb__call_origin {
 	bool (*stands)(void *arg);
 	void *stands_arg;
 	struct sb__kept_list *kept; /* takes the arrays in the reply; NULL: those in shared memory cannot be sent */
+	const struct sb__asker *asker; /* NULL: its caller cannot be asked */
 };
 
 struct sb__engine_options {

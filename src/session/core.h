@@ -230,8 +230,9 @@ struct sb__hosted *sb__host_find(struct sb__core *core, uint64_t incarnation);
 /* Its mailbox was ended: drop the objects as soon as no call runs on them. Any thread; does not wait. */
 void sb__hosted_end(struct sb__hosted *hosted);
 /* Runs one request here, without the mailbox. SB_ERELEASED where it ended. */
+struct sb__asker;
 int sb__hosted_execute(struct sb__hosted *hosted, uint64_t trace_id, const struct sb__buf *request,
-                       struct sb__buf *reply, struct sb__kept_list *kept);
+                       const struct sb__asker *asker, struct sb__buf *reply, struct sb__kept_list *kept);
 /* An attachment found by sb__host_find() goes. */
 void sb__hosted_put(struct sb__hosted *hosted);
 struct sb__mailbox *sb__hosted_mailbox(struct sb__hosted *hosted);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "arrays.h"
+#include "asked.h"
 #include "clock.h"
 #include "core.h"
 #include "engine.h"
@@ -186,7 +187,7 @@ static int finish(const struct sb__way *c, struct sb__attachment *a, const struc
 	return err;
 }
 
-static int call_here(const struct sb__way *c, struct sb__attachment *a, sb_value **ret_value)
+int sb__way_here(const struct sb__way *c, struct sb__attachment *a, const struct sb__asker *asker, sb_value **ret_value)
 {
 	uint8_t request_memory[1024], reply_memory[1024];
 	struct sb__kept_list kept = { .items = NULL };
@@ -204,7 +205,7 @@ static int call_here(const struct sb__way *c, struct sb__attachment *a, sb_value
 	} else {
 		sb__mailbox_touch(a->mailbox);
 		sb__oneways_settle(a);
-		err = sb__hosted_execute(a->hosted, c->trace_id, &request, &reply, &kept);
+		err = sb__hosted_execute(a->hosted, c->trace_id, &request, asker, &reply, &kept);
 		if (!err)
 			err = finish(c, a, &reply, ret_value);
 	}
@@ -341,6 +342,7 @@ int sb__way_failed(const struct sb__way *c, struct sb__attachment *a, enum sb__l
 	case SB__LANE_ENDED: return ended(c, a, SB_OUTCOME_REFUSED);
 	case SB__LANE_WAS_CANCELLED: return cancelled(c);
 	case SB__LANE_REPLIED:
+	case SB__LANE_FORKED:
 	case SB__LANE_MAYBE: break;
 	}
 	if (sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
@@ -372,7 +374,9 @@ static int call_there(const struct sb__way *c, struct sb__attachment *a, sb_valu
 
 static int call(struct sb__way *c, struct sb__attachment *a, void *ret_value)
 {
-	return a->hosted ? call_here(c, a, ret_value) : call_there(c, a, ret_value);
+	if (sb__way_is_asked(c))
+		return sb__way_asked(c, a, ret_value);
+	return a->hosted ? sb__way_here(c, a, NULL, ret_value) : call_there(c, a, ret_value);
 }
 
 /* ── the way ── */
@@ -415,7 +419,7 @@ static int send(struct sb__way *c)
 			err = check_idle(c, a);
 		if (!err)
 			err = c->deliver(c, a, c->arg);
-		if (a && a->hosted && err == SB_ERELEASED)
+		if (err == SB_ERELEASED && a && a->hosted)
 			err = SB__AGAIN; /* ended under us: the store knows why */
 		if (err != SB__AGAIN)
 			return err;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "asked.h"
 #include "clock.h"
 #include "engine.h"
 #include "fail.h"
@@ -52,6 +53,9 @@ static int post(struct sb__way *c, struct sb__attachment *a, void *arg)
 	struct sb__buf buf;
 	int err;
 
+	err = sb__way_no_callbacks(c, "a future");
+	if (err)
+		return err;
 	if (sb__bell_owner_died(bell) || sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
 		return SB__AGAIN;
 	err = sb__pool_lane_take(a, &f->lane);

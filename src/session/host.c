@@ -196,14 +196,15 @@ void sb__hosted_count(struct sb__hosted *h, unsigned kind, uint64_t began_ns)
 }
 
 int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb__buf *request,
-                       struct sb__buf *reply, struct sb__kept_list *kept)
+                       const struct sb__asker *asker, struct sb__buf *reply, struct sb__kept_list *kept)
 {
 	const struct sb__identity *self = &h->host->core->self;
 	struct sb__call_origin origin = { .pid = self->pid,
 		                          .trace_id = trace_id,
 		                          .slot = self->slot,
 		                          .generation = self->generation,
-		                          .kept = kept };
+		                          .kept = kept,
+		                          .asker = asker };
 	uint64_t began_ns = sb__now_ns();
 
 	if (!sb__hosted_begin(h)) {

@@ -13,6 +13,7 @@
  */
 #include <stdlib.h>
 
+#include "asked.h"
 #include "clock.h"
 #include "engine.h"
 #include "fail.h"
@@ -94,6 +95,11 @@ static int post(struct sb__way *c, struct sb__attachment *a, void *arg)
 	int err;
 
 	(void)arg;
+	err = sb__way_no_callbacks(c, "a one-way call");
+	if (err) {
+		free(o);
+		return err;
+	}
 	if (!o)
 		return sb__way_refused(c, sb__fail_memory("a one-way call"));
 	err = sb__bell_owner_died(bell) || sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING ? SB__AGAIN

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "asked.h"
 #include "clock.h"
 #include "fail.h"
 #include "host_impl.h"
@@ -75,6 +76,15 @@ static void meet(struct sb__host *host, uint32_t slot, uint32_t generation)
 		sb__watcher_meet(host, slot, generation);
 }
 
+/* A call's thread is going to sleep until its caller has answered: who leads must not. */
+static void hand_over_lead(void *arg)
+{
+	const struct sb__worker *w = arg;
+
+	if (leads(w))
+		sb__bell_nudge(&w->host->bell);
+}
+
 static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *call)
 {
 	struct sb__host *host = w->host;
@@ -88,12 +98,18 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 		                          .stands = stands,
 		                          .stands_arg = &asked,
 		                          .kept = &call->kept };
+	struct sb__asks asks = { .hosted = h, .call = call, .parking = hand_over_lead, .arg = w };
+	struct sb__asker asker;
 	uint64_t epoch = sb__fork_epoch(), began_ns = sb__now_ns();
 	struct sb__buf reply;
 	uint64_t made;
 	unsigned kind;
 
 	meet(host, call->caller_slot, call->caller_generation);
+	if (call->askable) {
+		asker = sb__asks_asker(&asks);
+		origin.asker = &asker;
+	}
 	sb__accepted_reply(h->mailbox, call, &reply);
 	reply_in_lane = &reply;
 	made = host->engine->execute(h->table, &origin, call->request.data, call->request.len, &reply);

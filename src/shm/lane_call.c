@@ -92,6 +92,9 @@ static int write_request(struct sb__flight *f, const struct sb__buf *buf, const 
 	if (post->flags) {
 		sb__store(&l->after_word, post->after_word);
 		sb__store32(&l->after_lane, post->after_lane);
+		sb__store32(&l->asked, 0); /* of an earlier one */
+		sb__store32(&l->answered, 0);
+		l->caller_thread = post->thread;
 	}
 	if (sb__load32(&l->followed)) /* of an earlier one */
 		sb__store32(&l->followed, 0);
@@ -164,6 +167,7 @@ static enum sb__lane_result settle(struct sb__flight *f, enum why why)
 			if (!sb__cas(&f->l->word, word, SB__WORD_WITH(word, SB__LANE_ABANDONED)))
 				continue;
 			SB_POINT("lane.abandoned");
+			sb__lane_wake_asker(f->l);
 			if (why != DIED)
 				sb__mailbox_attention(f->m, f->bell); /* nobody waits for it any more */
 			break;
@@ -179,11 +183,17 @@ static enum sb__lane_result settle(struct sb__flight *f, enum why why)
 }
 
 /* True once the word is neither READY nor BUSY: the reply is there, or the lane was taken from us. */
-static bool moved_on(const struct sb__flight *f)
+static bool replied(const struct sb__flight *f)
 {
 	uint64_t word = sb__load_acquire(&f->l->word);
 
 	return word != f->ready && word != SB__WORD_WITH(f->ready, SB__LANE_BUSY);
+}
+
+/* The same, or there is something to answer. */
+static bool moved_on(const struct sb__flight *f)
+{
+	return replied(f) || sb__flight_asked(f);
 }
 
 static bool spin(const struct sb__flight *f, uint64_t spin_ns)
@@ -217,7 +227,9 @@ static bool yield_for_reply(const struct sb__flight *f)
 
 static bool spin_for_reply(struct sb__flight *f)
 {
-	struct sb__spin *learnt = f->woke ? &f->notes->spin_woken : &f->notes->spin;
+	struct sb__spin *learnt = f->answered ? &f->notes->spin_asked :
+	                          f->woke     ? &f->notes->spin_woken :
+	                                        &f->notes->spin;
 	bool same_cpu = sb__load32(&f->bell->shm->leader_cpu) == (unsigned int)sb__os_cpu();
 
 	if (!sb__spin_try(learnt))
@@ -309,9 +321,10 @@ static void over(struct sb__flight *f, enum sb__lane_result result)
 		sb__store32(&f->l->caller_parked,
 		            0); /* else the lane is not ours; its next claimer clears it */
 	sb__flight_forget(f);
+	sb__flight_forget_answer(f);
 }
 
-/* Ends the flight if it is over. The barrier pairs with the owner's CAS to DONE, after which it reads caller_parked, and
+/* Ends the flight if it is over. True also if there is a question to be answered first. The barrier pairs with the owner's CAS to DONE, after which it reads caller_parked, and
  * with sb__mailbox_end(). */
 static bool look(struct sb__flight *f, uint64_t now)
 {
@@ -319,8 +332,8 @@ static bool look(struct sb__flight *f, uint64_t now)
 		DEADLINE; /* where it moved on settle() tells a reply from a lane that was taken from us */
 
 	sb__barrier();
-	if (!moved_on(f) && !given_up(f, now, &why))
-		return false;
+	if (!replied(f) && !given_up(f, now, &why))
+		return sb__flight_asked(f);
 	over(f, settle(f, why));
 	return true;
 }
@@ -365,7 +378,8 @@ int sb__flight_post(struct sb__flight *f, struct sb__mailbox *mailbox, struct sb
 		                  .lane = lane,
 		                  .deadline_ns = post->deadline_ns,
 		                  .alive = alive,
-		                  .alive_arg = alive_arg };
+		                  .alive_arg = alive_arg,
+		                  .answering = post->answering };
 	word = f->l ? sb__load_acquire(&f->l->word) : 0;
 	if (f->l)
 		f->notes = sb__lane_notes(mailbox, lane);
@@ -410,6 +424,29 @@ int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t l
 	}
 	*ret_result = f.result;
 	return 0;
+}
+
+int sb__lane_call_asked(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane, struct sb__buf *buf,
+                        const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
+                        enum sb__lane_result *ret_result, bool *ret_late)
+{
+	struct sb__flight f;
+	int err = sb__flight_post(&f, mailbox, bell, lane, buf, post, alive, alive_arg);
+
+	while (!err && !f.over) {
+		uint32_t asked;
+
+		if (!spin_for_reply(&f))
+			park_for_reply(&f, UINT64_MAX);
+		else if (replied(&f))
+			over(&f, settle(&f, DEADLINE));
+		asked = f.over ? 0 : sb__flight_asked(&f);
+		if (asked)
+			sb__flight_answer(&f, asked);
+	}
+	*ret_result = f.result;
+	*ret_late = f.late;
+	return err;
 }
 
 /* ── calls that nobody waits for all the time ── */

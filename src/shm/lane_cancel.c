@@ -36,6 +36,8 @@ static enum found cancel_lane(struct sb__mailbox *m, struct sb__lane_shm *l, uin
 		if (state == SB__LANE_BUSY) {
 			sb__store(&l->cancel, SB__WORD_CALL(word));
 			SB_POINT("cancel.asked");
+			sb__barrier(); /* pairs with a thread that is about to wait for an answer */
+			sb__lane_wake_asker(l);
 			return ASKED;
 		}
 		if (sb__cas(&l->word, word, SB__WORD_WITH(word, SB__LANE_CANCELLED))) {

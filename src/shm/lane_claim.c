@@ -92,8 +92,11 @@ void sb__lane_unclaim(struct sb__mailbox *mailbox, uint32_t lane)
 			SB_POINT("lane.wiped");
 			next = sb__word_freed(word);
 		}
-		if (sb__cas(&l->word, word, next) && SB__WORD_STATE(next) != SB__LANE_IDLE)
+		if (sb__cas(&l->word, word, next) && SB__WORD_STATE(next) != SB__LANE_IDLE) {
+			if (SB__WORD_STATE(next) == SB__LANE_ABANDONED)
+				sb__lane_wake_asker(l);
 			break; /* from here on the notes are the next claimer's */
+		}
 	}
 	SB_POINT("lane.unclaimed");
 }

@@ -186,6 +186,8 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 		.deadline_ns = deadline_ns,
 		.trace_id = SB__ONCE(l->trace_id),
 		.oneway = flags & SB__REQUEST_ONEWAY,
+		.askable = flags & SB__REQUEST_ASKABLE,
+		.caller_thread = flags & SB__REQUEST_ASKABLE ? SB__ONCE(l->caller_thread) : 0,
 	};
 	err = copy_request(m, l, peers, scratch, &ret->request);
 	SB_POINT("serve.copied");
@@ -237,7 +239,11 @@ int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peer
 
 void sb__accepted_reply(struct sb__mailbox *mailbox, const struct sb__accepted *call, struct sb__buf *buf)
 {
-	sb__buf_init(buf, sb__lane_at(mailbox, call->lane)->reply, SB__INLINE_MAX);
+	/* Where a question may come, it needs the place. */
+	if (call->askable)
+		sb__buf_init(buf, NULL, 0);
+	else
+		sb__buf_init(buf, sb__lane_at(mailbox, call->lane)->reply, SB__INLINE_MAX);
 }
 
 static int spill_reply(struct sb__mailbox *m, const struct sb__accepted *call, struct sb__lane_shm *l,

@@ -60,6 +60,10 @@
  * follower itself unless that word is READY or BUSY; else whoever ends it (owner, canceller) reads followed after its CAS
  * and announces the follower. So one of them does.
  *
+ * A call that is askable carries callbacks while it is BUSY: the owner puts a question into the reply's fields, the caller an
+ * answer into the request's, one at a time. asked is odd while a question stands, and grows when one is put and when it
+ * is done with: the question is read under it, too, as under a sequence lock. docs/design/callbacks.md.
+ *
  * When a session ends while its owner process lives on, the owner takes back (frees) a DONE whose reply
  * lies in its arena, because it needs the block: the caller sees that after its copy.
  *
@@ -74,11 +78,20 @@
  * cancel         | canceller: store        | owner          | before attention   | a word of no call: nothing
  * followed       | caller of the follower  | owner,         | full barrier after | the follower's caller is dead:
  *                | (same process); claimer | canceller      |                    | it is reclaimed, not run
- * request fields | caller in IDLE          | owner in BUSY  | published by word  | never READY: never read
+ * asked          | claimer in IDLE: 0;     | caller         | full barrier after | caller answers, and then
+ *                | owner in BUSY           |                |                    | learns of the death
+ * answered       | claimer in IDLE: 0;     | owner          | full barrier after | owner's wait is bounded, and
+ *                | caller in BUSY          |                |                    | looks at the life token
+ * answer_bell    | caller after answered;  | owner          | add (full)         | the same
+ *                | canceller, ender, who   |                |                    |
+ *                | abandons                |                |                    |
+ * asker_parked   | owner in BUSY           | these          | full barrier after | one ring too many
+ * request fields | caller in IDLE, and in  | owner in BUSY  | published by word  | never READY: never read
+ *                | BUSY where asked is odd |                | or by answered     |
  * deadline_ns    | caller in IDLE          | owner in READY | none: the CAS that | the same
  *                |                         |                | follows decides    |
- * reply fields   | owner in BUSY           | caller in DONE | published by word  | stays BUSY: caller learns
- *                |                         |                |                    | of the death: unknown
+ * reply fields   | owner in BUSY where     | caller in DONE | published by word  | stays BUSY: caller learns
+ *                | asked is even           | or asked odd   | or by asked        | of the death: unknown
  *
  * Inspect reads all of them at any time, copies, rereads word, and says "torn" if it moved.
  */
@@ -107,6 +120,7 @@ struct sb__spill_shm {
 };
 
 #define SB__REQUEST_ONEWAY 1u /* nobody waits: the owner drops the reply, and refuses it itself when its time is over */
+#define SB__REQUEST_ASKABLE 4u /* its caller answers questions; caller_thread says which thread waits */
 #define SB__REQUEST_AFTER  2u /* not before the one-way call after_word in lane after_lane has ended */
 
 struct sb__lane_shm {
@@ -116,7 +130,10 @@ struct sb__lane_shm {
 	sb__word cancel; /* the call (word without its state) that is to be interrupted */
 	sb__word32 answer_bell; /* the owner's thread that asked for a callback waits on it */
 	sb__word32 followed;    /* 1 + the lane that waits for this one-way call to end; 0 = none */
-	uint8_t pad0[64 - 32];
+	sb__word32 asked;       /* questions put and done with: odd while one stands */
+	sb__word32 answered;    /* the question that was answered last, as asked counts */
+	sb__word32 asker_parked;
+	uint8_t pad0[64 - 44];
 
 	uint32_t request_len;     /* line 1: caller writes, owner reads */
 	uint32_t request_spilled; /* 1: request_len is 0 and request_spill says where */
@@ -130,7 +147,7 @@ struct sb__lane_shm {
 	char label[SB__LABEL_MAX]; /* line 2: caller; "method predict": what inspect shows; may lack a NUL */
 	sb__word after_word;       /* with SB__REQUEST_AFTER: the call (word) that comes first */
 	sb__word32 after_lane;
-	uint8_t pad2[64 - SB__LABEL_MAX - 12];
+	int32_t caller_thread; /* with SB__REQUEST_ASKABLE: its number in the caller's pid namespace */
 
 	uint32_t reply_len; /* line 3: owner writes, caller reads */
 	uint32_t reply_spilled;

@@ -338,6 +338,14 @@ void sb__lane_wake(struct sb__lane_shm *lane)
 	(void)sb__os_futex_wake((unsigned int *)&lane->reply_bell, INT_MAX);
 }
 
+void sb__lane_wake_asker(struct sb__lane_shm *lane)
+{
+	if (!sb__load32(&lane->asker_parked))
+		return;
+	sb__add32(&lane->answer_bell, 1);
+	(void)sb__os_futex_wake((unsigned int *)&lane->answer_bell, INT_MAX);
+}
+
 void sb__lane_announce(struct sb__mailbox *mailbox, uint32_t lane)
 {
 	struct sb__mailbox_control_shm *control = mailbox->control;
@@ -380,6 +388,7 @@ bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state)
 		if (!lane)
 			break; /* no memory: its callers look at the state after their slice */
 		sb__lane_wake(lane);
+		sb__lane_wake_asker(lane);
 	}
 	SB_POINT("mailbox.told");
 	return true;
@@ -420,8 +429,10 @@ static bool reclaim_lane(struct sb__lane_shm *lane, uint64_t claim, bool owner_d
 
 		if (SB__WORD_STATE(word) == SB__LANE_FREE || SB__WORD_CLAIM(word) != claim || next == word)
 			return false;
-		if (sb__cas(&lane->word, word, next))
+		if (sb__cas(&lane->word, word, next)) {
+			sb__lane_wake_asker(lane);
 			return true;
+		}
 	}
 }
 
@@ -466,6 +477,8 @@ static bool view_lane(struct sb__lane_shm *lane, uint32_t index, struct sb__lane
 		.deadline_ns = sb__load(&lane->deadline_ns),
 	};
 	memcpy(ret->label, lane->label, SB__LABEL_MAX);
+	ret->asking = ret->state == SB__LANE_BUSY && sb__load32(&lane->flags) & SB__REQUEST_ASKABLE &&
+	              sb__load32(&lane->asked) % 2;
 	sb__barrier();
 	ret->torn = sb__load_acquire(&lane->word) != word;
 	return true;

@@ -60,6 +60,24 @@ struct sb__lane_post {
 	uint32_t flags;          /* SB__REQUEST_… */
 	uint32_t after_lane;     /* with SB__REQUEST_AFTER */
 	uint64_t after_word;
+	const struct sb__answering *answering; /* with SB__REQUEST_ASKABLE, which only sb__lane_call() takes */
+	int32_t thread;                        /* likewise: the calling thread's number */
+};
+
+struct sb__flight;
+/* How a caller that waits answers what the owner asks. */
+struct sb__answering {
+	/* question: a private copy, or error: why there is none. Appends the answer. stands: is the question still the
+	 * owner's? To be asked after the arrays in it were kept. False: this is not the process that was asked (a forked
+	 * child), so nothing is answered. */
+	bool (*answer)(void *arg, uint64_t key, const struct sb__buf *question, int error,
+	               bool (*stands)(const struct sb__flight *flight), const struct sb__flight *flight,
+	               struct sb__buf *answer);
+	/* The owner is done with the last answer: what it names need not be kept any more. */
+	void (*answered)(void *arg);
+	void *arg;
+	struct sb__arena *arena;       /* takes an answer that outgrew the lane */
+	struct sb__arena_cache *peers; /* where a question that did is read */
 };
 
 enum sb__lane_result {
@@ -70,7 +88,8 @@ enum sb__lane_result {
 	SB__LANE_DIED_NOT_STARTED, /* the owner died before it accepted the request; lane is IDLE */
 	SB__LANE_DIED_MAYBE,       /* the owner died while it ran; the lane is no longer ours */
 	SB__LANE_ENDED,            /* session ended before it was accepted: nothing ran; lane is IDLE */
-	SB__LANE_WAS_CANCELLED /* somebody cancelled it before it was accepted: nothing ran; lane is IDLE */
+	SB__LANE_WAS_CANCELLED, /* somebody cancelled it before it was accepted: nothing ran; lane is IDLE */
+	SB__LANE_FORKED         /* this is a child that was forked in an answer: lane and call are its parent's */
 };
 
 /* Called by a parked caller between slices: is the owner still alive? Slow check (life token). */
@@ -84,6 +103,10 @@ typedef bool (*sb__alive_fn)(void *arg);
 int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane, struct sb__buf *buf,
                   const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
                   enum sb__lane_result *ret_result);
+/* The same for a call that can be asked. *ret_late: its deadline passed while an answer was made. */
+int sb__lane_call_asked(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane, struct sb__buf *buf,
+                        const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
+                        enum sb__lane_result *ret_result, bool *ret_late);
 
 /*
  * The same in parts, for calls that nobody waits for all the time. One call in flight: the caller's memory, used by one
@@ -109,6 +132,10 @@ struct sb__flight {
 	uint64_t slice_ns;
 	unsigned slices;
 	enum sb__lane_result result;
+	const struct sb__answering *answering; /* NULL: it cannot be asked */
+	uint32_t answered;                     /* the question that was taken up last */
+	bool late;                             /* the deadline passed while it was answered */
+	struct sb__spill_shm answer_block;     /* len 0: none */
 };
 /* Publishes as sb__lane_call() does, and does not wait. 0, with over set if it has ended already; or an error: nothing was
  * sent. */
@@ -178,6 +205,11 @@ struct sb__accepted {
 	int32_t caller_pid;
 	uint64_t deadline_ns, trace_id;
 	bool oneway; /* nobody reads the reply */
+	bool askable;
+	int32_t caller_thread; /* askable: the thread that waits */
+	uint32_t asked;        /* as in the lane */
+	struct sb__spill_shm question; /* len 0: none */
+	struct sb__arena *question_arena;
 	struct sb__buf request;
 	struct sb__kept_list kept; /* arrays in the reply: the caller may not have them yet */
 };
@@ -197,6 +229,31 @@ void sb__accepted_reply(struct sb__mailbox *mailbox, const struct sb__accepted *
  * instead: then the refs created for it are nobody's. Spills through arena, which must outlive the mailbox. */
 bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *call, struct sb__buf *buf,
                            struct sb__arena *arena);
+
+/* ── asking the caller (lane_ask.c) ── */
+
+/* What a thread that waits for an answer asks of the layers above, all without a lock. */
+struct sb__asking {
+	void (*parking)(void *arg);  /* it is going to sleep */
+	bool (*alive)(void *arg);    /* does the caller live? Some microseconds */
+	bool (*stopped)(void *arg);  /* is there another reason to stop waiting? */
+	void *arg;
+};
+enum sb__asked {
+	SB__ASKED_ANSWERED,
+	SB__ASKED_STOPPED, /* cancelled, or stopped() */
+	SB__ASKED_LATE,    /* the call's deadline passed */
+	SB__ASKED_ENDED,   /* the session did */
+	SB__ASKED_GONE,    /* the caller is dead, or gave up */
+	SB__ASKED_FAILED   /* the question or the answer cannot be had: error record set */
+};
+/* Asks, and waits for the answer, whose bytes are appended. One at a time per call, which is askable; followed by
+ * sb__accepted_answered() whatever came of it. */
+enum sb__asked sb__accepted_ask(struct sb__mailbox *mailbox, struct sb__accepted *call, const struct sb__buf *question,
+                                struct sb__arena *arena, struct sb__arena_cache *peers, const struct sb__asking *asking,
+                                struct sb__buf *answer);
+/* The arrays in the answer were kept, or it is not to be had. */
+void sb__accepted_answered(struct sb__mailbox *mailbox, struct sb__accepted *call);
 /* Frees reply blocks whose caller has consumed them or died. Called now and then. */
 void sb__mailbox_sweep_replies(struct sb__mailbox *mailbox, struct sb__arena *arena);
 
@@ -217,6 +274,7 @@ struct sb__lane_view {
 	int32_t caller_pid;
 	uint64_t trace_id, published_ns, accepted_ns, deadline_ns;
 	char label[SB__LABEL_MAX + 1];
+	bool asking; /* its owner waits for a callback */
 	bool torn; /* the lane moved while it was read */
 };
 /* Views of all lanes that are not FREE; returns how many there are, fills up to max. */

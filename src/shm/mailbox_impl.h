@@ -16,6 +16,7 @@
 struct sb__lane_notes {
 	uint64_t claim; /* ours: slot and generation, with a bit that makes it not 0; by the lane's thread */
 	struct sb__spin spin, spin_woken;  /* what waiting for an awake, and a woken, leader has taught */
+	struct sb__spin spin_asked;        /* likewise for the next question; for an answer, in the owner */
 	uint32_t request_high, reply_high; /* bytes to wipe when it is given back */
 	/* Owner, under replies_lock: the block of the lane's last reply, until the caller is done with it. */
 	struct sb__arena *reply_arena;
@@ -68,6 +69,17 @@ int sb__mailbox_grow(struct sb__mailbox *mailbox,
                      uint32_t lanes_now);                 /* by a block; 0 also if another was quicker */
 int sb__mailbox_ended_error(struct sb__mailbox *mailbox); /* SB_ERELEASED …; record set */
 void sb__lane_wake(struct sb__lane_shm *lane);            /* if its caller is parked */
+void sb__lane_wake_asker(struct sb__lane_shm *lane);      /* if the owner's thread waits for an answer */
+/* The question that stands and was not answered, or 0. */
+static inline uint32_t sb__flight_asked(const struct sb__flight *flight)
+{
+	uint32_t asked = flight->answering ? sb__load32(&flight->l->asked) : 0;
+
+	return asked % 2 && asked != flight->answered ? asked : 0;
+}
+/* Answers it: lane_ask.c. */
+void sb__flight_answer(struct sb__flight *flight, uint32_t asked);
+void sb__flight_forget_answer(struct sb__flight *flight);
 /* A call in it has ended: announces the one that waits for that. After a full barrier; the bell is the caller's matter. True
  * if there was one. */
 bool sb__lane_follow(struct sb__mailbox *mailbox, struct sb__lane_shm *lane);

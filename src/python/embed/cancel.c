@@ -66,6 +66,22 @@ bool sb__running_cancelled(const struct sb__running *running)
 	return cancelled;
 }
 
+void sb__running_interrupt(struct sb__running *running)
+{
+	PyObject *type = type_needed();
+
+	pthread_mutex_lock(&running_lock);
+	if (running->thread == PyThread_get_thread_ident()) {
+		running->cancelled = true;
+		(void)PyThreadState_SetAsyncExc(running->thread, NULL);
+	}
+	pthread_mutex_unlock(&running_lock);
+	if (type)
+		PyErr_SetNone(type);
+	else
+		PyErr_NoMemory();
+}
+
 static bool outer_cancelled_locked(unsigned long thread)
 {
 	struct sb__running *r = all_running;

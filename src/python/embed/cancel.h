@@ -26,6 +26,8 @@ void sb__running_add(struct sb__running *running, const struct sb__table *table,
 /* With the GIL: false if it was cancelled meanwhile; then nothing may run. */
 bool sb__running_begin(struct sb__running *running);
 bool sb__running_cancelled(const struct sb__running *running); /* while it runs */
+/* With the GIL, where C code notices by itself that its call was cancelled: sets the exception now, and it comes once. */
+void sb__running_interrupt(struct sb__running *running);
 /* With the GIL: from now on it cannot be interrupted, and what was on its way meets no other call. */
 void sb__running_remove(struct sb__running *running);
 

@@ -61,6 +61,8 @@ PyObject *sb__item_result(const struct sb__call *call, uint64_t item, struct sb_
 int sb__arguments_decode(struct sb__call *call, struct sb__cursor *cursor, struct sb__arguments *ret,
                          struct sb__why *why);
 void sb__arguments_drop(struct sb__arguments *arguments);
+/* One value, treated as an argument. A new reference, or NULL and the reason in why. */
+PyObject *sb__value_make(struct sb__call *call, struct sb__cursor *cursor, struct sb__why *why);
 
 /* ── encode.c ── */
 

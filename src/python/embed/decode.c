@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "arrays.h"
+#include "callbacks.h"
 #include "scalar.h"
 #include "snakebridge/error.h"
 #include "values.h"
@@ -254,6 +255,7 @@ static PyObject *decode_tagged(struct decoding *d, uint64_t tag)
 	case SB__TAG_REF: return decode_ref(d);
 	case SB__TAG_ITEM_RESULT: return decode_item(d);
 	case SB__TAG_ARRAY: return sb__array_decode(d->call, d->cursor, d->why);
+	case SB__TAG_CALLBACK: return sb__callback_make(d->call, d->cursor, d->why);
 	case SB__TAG_WTF8:
 	case SB__TAG_BYTEARRAY:
 		err = tag == SB__TAG_WTF8 ? sb__next_wtf8(d->cursor, &item) :
@@ -326,6 +328,13 @@ static PyObject *decode(struct decoding *d, unsigned depth)
 	case SB__TAG_SLICE: return decode_slice(d, depth + 1);
 	default: return decode_set(d, item.u.count == SB__TAG_FROZENSET, depth + 1);
 	}
+}
+
+PyObject *sb__value_make(struct sb__call *call, struct sb__cursor *cursor, struct sb__why *why)
+{
+	struct decoding d = { .call = call, .cursor = cursor, .why = why };
+
+	return decode(&d, 0);
 }
 
 /* ── argument containers ── */

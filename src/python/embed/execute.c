@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "arrays.h"
+#include "callbacks.h"
 #include "cancel.h"
 #include "clock.h"
 #include "frame.h"
@@ -589,6 +590,7 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 {
 	struct sb__cursor cursor = { .data = request, .len = request_len };
 	struct sb__running running;
+	struct sb__talk *talk = NULL;
 	struct run run;
 	struct sb__gil gil;
 	uint64_t number;
@@ -612,11 +614,17 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 		sb__running_remove(&running);
 		sb__reply_refuse(reply, SB_ECANCELLED, "the call was cancelled before it began");
 		number = 0;
+	} else if (origin && origin->asker && !(talk = sb__talk_begin(table, origin, &running))) {
+		sb__running_remove(&running);
+		sb__reply_refuse(reply, SB_ENOMEM, "no memory for a call with C functions");
+		number = 0;
 	} else if (run.head.verb == SB_VERB_BATCH) {
 		number = batch(table, origin, &running, &run.head, &cursor, reply);
 	} else {
 		number = one(&run, table, origin, NULL, &cursor, &running, reply);
 	}
+	if (talk)
+		sb__talk_end(talk);
 	if (PyErr_Occurred())
 		PyErr_Clear();
 	sb__gil_leave(gil);

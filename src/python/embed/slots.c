@@ -235,6 +235,7 @@ static int new_slot(struct sb__slots *slots, uint32_t *ret_slot)
 	memcpy(e->nonce, nonce, sizeof(nonce));
 	e->pins = e->held = 0;
 	e->delivered = false;
+	e->lent = false;
 	return 0;
 }
 

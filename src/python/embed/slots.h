@@ -28,6 +28,7 @@ struct sb__entry {
 	uint64_t
 		made_by; /* number of the call that made it, while no other call used it or was told of it; else 0 */
 	bool delivered; /* some caller was told of it */
+	bool lent;      /* only as an argument of a callback: it goes when the last such ends */
 	uint8_t nonce[16];
 };
 

@@ -149,6 +149,7 @@ void sb__call_begin(struct sb__call *call, struct sb__table *table, const struct
 	call->origin = origin ? *origin : (struct sb__call_origin){ 0 };
 	call->over_quota = false;
 	call->shares = false;
+	call->lends = false;
 	call->pins = call->inline_pins;
 	call->pin_count = 0;
 	call->pin_cap = SB__CALL_PINS;
@@ -199,12 +200,25 @@ static void undo(struct sb__call *call)
 	}
 }
 
+/* Drops the refs that were lent, if this call was the last that had them. */
+static void take_back(struct sb__call *call)
+{
+	for (size_t i = 0; i < call->pin_count && reserve_drops(call, 1) == 0; i++) {
+		struct sb__entry *e = pinned(call->table, &call->pins[i]);
+
+		if (e && e->lent && !e->held && !e->pins)
+			end_entry(call, call->pins[i].slot, SB__ENDED_RELEASED);
+	}
+}
+
 bool sb__call_end(struct sb__call *call, bool delivered)
 {
 	bool created = unpin(call, delivered);
 
 	if (!delivered)
 		undo(call);
+	if (call->lends)
+		take_back(call);
 	if (call->pins != call->inline_pins)
 		free(call->pins);
 	/* The table is in order and call is done with it: now any code may run. */
@@ -352,6 +366,8 @@ int sb__table_pin(struct sb__call *call, const sb_ref *ref, int by, uint32_t *re
 		return SB_EINVAL;
 	if (by < 0 && e->held == 0)
 		return 0;
+	if (by > 0)
+		e->lent = false;
 	sb__slots_hold(&table->slots, ref->slot, by);
 	atomic_store_explicit(&table->count_pinned, table->slots.held, memory_order_relaxed);
 	if (table->options.rows.pins)
@@ -412,6 +428,7 @@ static int add(struct sb__call *call, PyObject *object, const char *type_name, s
 		return err;
 	e = &table->slots.entries[*ret_slot];
 	e->made_by = call->number;
+	e->lent = call->lends;
 	atomic_store_explicit(&table->count_live, table->slots.live, memory_order_relaxed);
 	if (table->options.rows.set)
 		table->options.rows.set(table->options.rows.arg, *ret_slot, e->generation, type_name,
@@ -439,6 +456,8 @@ int sb__table_name(struct sb__call *call, PyObject *object, const char *type_nam
 	created = slot == SB__NO_SLOT;
 	if (created)
 		err = add(call, object, type_name, module_len, now_ms, &slot);
+	else if (!call->lends)
+		table->slots.entries[slot].lent = false; /* a result: from now on it is like any other */
 	if (err)
 		return err;
 	err = use(call, slot, created, now_ms);
