@@ -180,7 +180,7 @@ static void arrays(struct fixture *f, sb_designated designated)
 		assert_string_equal(shown(s, source, sum_array, s), "0");
 	}
 	assert_string_equal(shown(s, "f([1])", sum_array, s),
-	                    "snakebridge.CallbackError: the value is of kind list, not ndarray; ask sb_value_kind() first");
+	                    "snakebridge.CallbackError: the value is of kind list, not array; ask sb_value_kind() first");
 	sb_session_close(s);
 }
 BOTH(test_27_arrays, arrays)

@@ -218,7 +218,7 @@ static PyObject *find_loaded(const char *name, size_t len)
 
 PyObject *sb__exception_make(const char *type, size_t type_len, PyObject *message)
 {
-	PyObject *found = find_loaded(type, type_len), *exception = NULL, *text;
+	PyObject *found = find_loaded(type, type_len), *exception = NULL, *name, *text;
 
 	if (found && PyExceptionClass_Check(found))
 		exception = PyObject_CallOneArg(found, message);
@@ -227,7 +227,9 @@ PyObject *sb__exception_make(const char *type, size_t type_len, PyObject *messag
 		return exception;
 	Py_XDECREF(exception);
 	PyErr_Clear();
-	text = PyUnicode_FromFormat("%.200s: %S", type_len ? type : "?", message);
+	name = PyUnicode_DecodeUTF8(type_len ? type : "?", type_len ? (Py_ssize_t)type_len : 1, "replace");
+	text = name ? PyUnicode_FromFormat("%.200U: %S", name, message) : NULL;
+	Py_XDECREF(name);
 	exception = text ? PyObject_CallOneArg(PyExc_RuntimeError, text) : NULL;
 	Py_XDECREF(text);
 	return exception;
