@@ -113,9 +113,10 @@ static int add(sb_batch *batch, const sb_request *r)
 			"sb_batch_add: an array in shared memory cannot be an argument in a batch: send "
 			"it by a call of its own, with SB_CALL_AS_REF, and pass the ref");
 	if (r->args && r->args->callback_count > 0)
-		return refuse(SB_EINVAL,
-		              "sb_batch_add: a C function cannot be an argument in a batch: it runs while its call "
-		              "is waited for, so make a call of its own");
+		return refuse(
+			SB_EINVAL,
+			"sb_batch_add: a C function cannot be an argument in a batch: it runs while its call "
+			"is waited for, so make a call of its own");
 	err = sb__args_error(r->args);
 	if (!err)
 		err = note_refs(batch, r);

@@ -31,7 +31,8 @@ int sb__next_callback(struct sb__cursor *cursor, uint32_t *ret)
 	if (err)
 		return err;
 	if (item.type != SB__ITEM_INT || item.u.integer < 0 || item.u.integer >= SB_CALLBACKS_MAX)
-		return sb__fail(SB_EPROTOCOL, "a function's place is no number from 0 to %d", SB_CALLBACKS_MAX - 1);
+		return sb__fail(SB_EPROTOCOL, "a function's place is no number from 0 to %d",
+		                SB_CALLBACKS_MAX - 1);
 	*ret = (uint32_t)item.u.integer;
 	return 0;
 }
@@ -87,14 +88,15 @@ static int read_names(struct sb__cursor *cursor, struct sb__question *ret)
 		err = sb__next(cursor, &call);
 	if (err)
 		return err;
-	if (head.type != SB__ITEM_ARRAY || head.u.count != 4 || call.type != SB__ITEM_INT || call.u.integer < 0)
+	if (head.type != SB__ITEM_ARRAY || head.u.count != 4 || call.type != SB__ITEM_INT ||
+	    call.u.integer < 0)
 		return sb__fail(SB_EPROTOCOL, "a question is no array of 4 that begins with a number");
 	ret->call = (uint64_t)call.u.integer;
 	return sb__next_callback(cursor, &ret->function);
 }
 
-int sb__question_decode(const uint8_t *data, size_t len, const char *session_id, const struct sb__blocks *blocks,
-                        struct sb__question *ret)
+int sb__question_decode(const uint8_t *data, size_t len, const char *session_id,
+                        const struct sb__blocks *blocks, struct sb__question *ret)
 {
 	struct sb__cursor cursor = { .data = data, .len = len, .blocks = blocks };
 	int err;
@@ -151,7 +153,8 @@ void sb__answer_error(struct sb__buf *buf, int code)
 	char message[128];
 
 	snprintf(message, sizeof(message),
-	         code < 0 ? "a C function failed: %s (%s)" : "a C function returned neither 0 nor an error's code",
+	         code < 0 ? "a C function failed: %s (%s)"
+	                  : "a C function returned neither 0 nor an error's code",
 	         sb_strerror(code), sb_error_name(code));
 	sb__buf_truncate(buf, 0);
 	buf->error = 0;

@@ -34,8 +34,8 @@ struct sb__question {
 	sb_value *args, *kwargs; /* kwargs: NULL for none */
 };
 /* 0, or an error and nothing to free. */
-int sb__question_decode(const uint8_t *data, size_t len, const char *session_id, const struct sb__blocks *blocks,
-                        struct sb__question *ret);
+int sb__question_decode(const uint8_t *data, size_t len, const char *session_id,
+                        const struct sb__blocks *blocks, struct sb__question *ret);
 void sb__question_drop(struct sb__question *question);
 
 /* Replaces what buf holds by the answer that says: it failed with that code. Words: the thread's error record, if it is of

@@ -252,7 +252,8 @@ static void pack_callback(struct packer *p, const char *at, sb_callback_fn fn, v
 	sb__put_callback(p->out, (uint32_t)args->callback_count);
 	err = sb__args_callback(args, fn, arg);
 	if (err)
-		fail_at(p, at, err, err == SB_ENOMEM ? "out of memory for a function" : "more than %u functions",
+		fail_at(p, at, err,
+		        err == SB_ENOMEM ? "out of memory for a function" : "more than %u functions",
 		        SB_CALLBACKS_MAX);
 }
 
@@ -544,7 +545,8 @@ int sb_args_add_callback(sb_args *args, const char *name, sb_callback_fn fn, voi
 	struct packer p;
 
 	if (!args || !fn)
-		return sb__fail(SB_EINVAL, args ? "the function is NULL" : "args is NULL; take it from sb_args(\"\")");
+		return sb__fail(SB_EINVAL,
+		                args ? "the function is NULL" : "args is NULL; take it from sb_args(\"\")");
 	if (args->error)
 		return sb__args_error(args);
 	begin_argument(&p, "sb_args_add_callback", args, name);

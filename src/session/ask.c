@@ -29,7 +29,8 @@ static bool alive(void *arg)
 {
 	const struct waiting *w = arg;
 
-	return sb__os_ofd_test(w->asks->hosted->host->core->dir.life_fd, (off_t)w->asks->call->caller_slot) != 0;
+	return sb__os_ofd_test(w->asks->hosted->host->core->dir.life_fd, (off_t)w->asks->call->caller_slot) !=
+	       0;
 }
 
 static bool stopped(void *arg)
@@ -39,15 +40,16 @@ static bool stopped(void *arg)
 	return w->stopped(w->stopped_arg);
 }
 
-static enum sb__asker_result ask(void *arg, const struct sb__buf *question, bool (*stop)(void *arg), void *stop_arg,
-                                 struct sb__buf *answer)
+static enum sb__asker_result ask(void *arg, const struct sb__buf *question, bool (*stop)(void *arg),
+                                 void *stop_arg, struct sb__buf *answer)
 {
 	struct sb__asks *asks = arg;
 	struct sb__core *core = asks->hosted->host->core;
 	struct waiting w = { asks, stop, stop_arg };
 	struct sb__asking asking = { .parking = parking, .alive = alive, .stopped = stopped, .arg = &w };
 
-	switch (sb__accepted_ask(asks->hosted->mailbox, asks->call, question, core->arena, core->arenas, &asking, answer)) {
+	switch (sb__accepted_ask(asks->hosted->mailbox, asks->call, question, core->arena, core->arenas,
+	                         &asking, answer)) {
 	case SB__ASKED_ANSWERED: return SB__ASKER_ANSWERED;
 	case SB__ASKED_STOPPED: return SB__ASKER_CANCELLED;
 	case SB__ASKED_LATE: return SB__ASKER_LATE;

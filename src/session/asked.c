@@ -45,7 +45,8 @@ static const struct sb__callback *find(const struct sb__asked_call *call, const 
 		if (call->number == question->call && call->incarnation == incarnation)
 			args = call->way->request->args;
 	if (!args || question->function >= args->callback_count) {
-		sb__fail(SB_EPROTOCOL, "a question names a function that none of this thread's calls has passed");
+		sb__fail(SB_EPROTOCOL,
+		         "a question names a function that none of this thread's calls has passed");
 		return NULL;
 	}
 	return &args->callbacks[question->function];
@@ -58,7 +59,8 @@ static int check_result(const struct sb__asked_call *call, const struct sb_args 
 		if (strcmp(args->refs[i].session_id, call->way->id) != 0 ||
 		    args->refs[i].incarnation != call->incarnation)
 			return sb__fail(SB_EREFSESSION,
-			                "the result of a C function holds a ref of session \"%s\", but it goes to session "
+			                "the result of a C function holds a ref of session \"%s\", but it "
+			                "goes to session "
 			                "\"%s\", or to a later life of it",
 			                args->refs[i].session_id, call->way->id);
 	return sb__arrays_check(call->way->session->core, args);
@@ -91,7 +93,8 @@ static bool run(struct sb__asked_call *call, const struct sb__question *question
 	int err = callback ? 0 : SB_EPROTOCOL;
 
 	if (!err && depth >= SB_CALLBACK_DEPTH_MAX)
-		err = sb__fail(SB_ETOODEEP, "more than %d C functions that Python calls run within each other",
+		err = sb__fail(SB_ETOODEEP,
+		               "more than %d C functions that Python calls run within each other",
 		               SB_CALLBACK_DEPTH_MAX);
 	if (!err) {
 		depth++;
@@ -123,7 +126,8 @@ static void answered(void *arg)
 /* ── through the mailbox ── */
 
 static bool answer(void *arg, uint64_t key, const struct sb__buf *bytes, int error,
-                   bool (*stands)(const struct sb__flight *flight), const struct sb__flight *flight, struct sb__buf *to)
+                   bool (*stands)(const struct sb__flight *flight), const struct sb__flight *flight,
+                   struct sb__buf *to)
 {
 	struct sb__asked_call *call = arg;
 	struct sb__question question;
@@ -147,10 +151,11 @@ static bool answer(void *arg, uint64_t key, const struct sb__buf *bytes, int err
 /* A child that was forked in a function: what it inherited is its parent's, and may be unmapped by now. */
 static int forked(const struct sb__way *c)
 {
-	int err = sb__fail(SB_ECANCELLED,
-	                   "%s: this process was forked in a C function that the call had passed; the call goes on in "
-	                   "its parent",
-	                   c->label);
+	int err = sb__fail(
+		SB_ECANCELLED,
+		"%s: this process was forked in a C function that the call had passed; the call goes on in "
+		"its parent",
+		c->label);
 
 	sb__fail_set_outcome(SB_OUTCOME_UNKNOWN);
 	sb__fail_set_trace(c->trace_id);
@@ -166,7 +171,7 @@ static int take(struct sb__way *c, struct sb__attachment *a, uint32_t lane, bool
 	sb__buf_init(&reply, memory, sizeof(memory));
 	err = sb__way_take(c, a, lane, &reply, ret_value);
 	sb__buf_free(&reply);
-	/* The deadline passed while a function ran: that is what made Python fail. */
+	/* The deadline passed, or the session ended, while a function ran: that is what made Python fail. */
 	if (late && err && sb_last_error()->outcome == SB_OUTCOME_EXCEPTION)
 		return sb__way_failed(c, a, SB__LANE_MAYBE);
 	return err;
@@ -176,9 +181,11 @@ static int post(struct sb__way *c, struct sb__attachment *a, uint32_t lane, stru
                 enum sb__lane_result *ret, bool *ret_late)
 {
 	struct sb__core *core = c->session->core;
-	struct sb__answering answering = {
-		.answer = answer, .answered = answered, .arg = call, .arena = core->arena, .peers = core->arenas
-	};
+	struct sb__answering answering = { .answer = answer,
+		                           .answered = answered,
+		                           .arg = call,
+		                           .arena = core->arena,
+		                           .peers = core->arenas };
 	struct sb__lane_post post = sb__way_post(c);
 	const struct sb__engine *engine = sb__engine_loaded();
 	struct sb__buf buf;
@@ -192,7 +199,8 @@ static int post(struct sb__way *c, struct sb__attachment *a, uint32_t lane, stru
 	post.answering = &answering;
 	post.thread = (int32_t)sb__os_tid();
 	gil = engine ? engine->gil_release() : NULL;
-	err = sb__lane_call_asked(a->mailbox, &a->peer->bell, lane, &buf, &post, sb__way_alive, a, ret, ret_late);
+	err = sb__lane_call_asked(a->mailbox, &a->peer->bell, lane, &buf, &post, sb__way_alive, a, ret,
+	                          ret_late);
 	if (gil)
 		engine->gil_restore(gil);
 	return err ? sb__way_refused(c, err) : 0;
@@ -209,7 +217,8 @@ static void give_back(struct sb__attachment *a, uint32_t lane, bool lost)
 	pthread_mutex_unlock(&core->lock);
 }
 
-static int ask_there(struct sb__way *c, struct sb__attachment *a, struct sb__asked_call *call, sb_value **ret_value)
+static int ask_there(struct sb__way *c, struct sb__attachment *a, struct sb__asked_call *call,
+                     sb_value **ret_value)
 {
 	enum sb__lane_result result;
 	bool late = false, lost;
@@ -230,7 +239,8 @@ static int ask_there(struct sb__way *c, struct sb__attachment *a, struct sb__ask
 		return forked(c);
 	lost = !err && (result == SB__LANE_MAYBE || result == SB__LANE_DIED_MAYBE);
 	if (!err)
-		err = result == SB__LANE_REPLIED ? take(c, a, lane, late, ret_value) : sb__way_failed(c, a, result);
+		err = result == SB__LANE_REPLIED ? take(c, a, lane, late, ret_value)
+		                                 : sb__way_failed(c, a, result);
 	give_back(a, lane, lost);
 	return err;
 }
@@ -256,10 +266,13 @@ static enum sb__asker_result ask_here(void *arg, const struct sb__buf *question,
 	return SB__ASKER_ANSWERED;
 }
 
-static int ask_self(struct sb__way *c, struct sb__attachment *a, struct sb__asked_call *call, sb_value **ret_value)
+static int ask_self(struct sb__way *c, struct sb__attachment *a, struct sb__asked_call *call,
+                    sb_value **ret_value)
 {
 	static _Atomic uint64_t numbers;
-	struct sb__asker asker = { .ask = ask_here, .done = answered, .arg = call, .thread = (int32_t)sb__os_tid() };
+	struct sb__asker asker = {
+		.ask = ask_here, .done = answered, .arg = call, .thread = (int32_t)sb__os_tid()
+	};
 
 	call->number = asker.call = HERE | atomic_fetch_add(&numbers, 1);
 	return sb__way_here(c, a, &asker, ret_value);
@@ -269,10 +282,9 @@ static int ask_self(struct sb__way *c, struct sb__attachment *a, struct sb__aske
 
 int sb__way_asked(struct sb__way *c, struct sb__attachment *a, sb_value **ret_value)
 {
-	struct sb__asked_call call = { .outer = sb__asked_now,
-		                       .way = c,
-		                       .a = a,
-		                       .incarnation = a->incarnation };
+	struct sb__asked_call call = {
+		.outer = sb__asked_now, .way = c, .a = a, .incarnation = a->incarnation
+	};
 	int err;
 
 	sb__asked_now = &call;
@@ -286,8 +298,9 @@ int sb__way_no_callbacks(const struct sb__way *c, const char *kind)
 {
 	if (!c->request->args || !c->request->args->callback_count)
 		return 0;
-	return sb__way_refused(c, sb__fail(SB_EINVAL,
-	                                   "%s: a C function is among the arguments of %s: it runs while the call is waited "
-	                                   "for, so make a call that is",
-	                                   c->label, kind));
+	return sb__way_refused(
+		c, sb__fail(SB_EINVAL,
+	                    "%s: a C function is among the arguments of %s: it runs while the call is waited "
+	                    "for, so make a call that is",
+	                    c->label, kind));
 }

@@ -187,7 +187,8 @@ static int finish(const struct sb__way *c, struct sb__attachment *a, const struc
 	return err;
 }
 
-int sb__way_here(const struct sb__way *c, struct sb__attachment *a, const struct sb__asker *asker, sb_value **ret_value)
+int sb__way_here(const struct sb__way *c, struct sb__attachment *a, const struct sb__asker *asker,
+                 sb_value **ret_value)
 {
 	uint8_t request_memory[1024], reply_memory[1024];
 	struct sb__kept_list kept = { .items = NULL };

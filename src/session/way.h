@@ -23,7 +23,8 @@ struct sb__way {
 int sb__way_go(struct sb__way *way, sb_session *named);
 /* Runs it here, in the designated owner itself; asker may be NULL. SB__AGAIN as above. */
 struct sb__asker;
-int sb__way_here(const struct sb__way *way, struct sb__attachment *a, const struct sb__asker *asker, sb_value **ret_value);
+int sb__way_here(const struct sb__way *way, struct sb__attachment *a, const struct sb__asker *asker,
+                 sb_value **ret_value);
 /* Writes the request into a lane's buffer. An error: buf is freed. */
 int sb__way_encode(const struct sb__way *way, struct sb__attachment *a, uint32_t lane, struct sb__buf *buf);
 struct sb__lane_post sb__way_post(const struct sb__way *way);

@@ -34,7 +34,8 @@ static int copy_out(uint32_t spilled, const struct sb__spill_shm *block, uint32_
 	if (spilled)
 		return sb__arena_copy(peers, block, ret);
 	if (len > SB__INLINE_MAX)
-		return sb__fail(SB_EPROTOCOL, "a message of a callback says that it has %u bytes in a lane of %u", len,
+		return sb__fail(SB_EPROTOCOL,
+		                "a message of a callback says that it has %u bytes in a lane of %u", len,
 		                SB__INLINE_MAX);
 	sb__buf_append(ret, area, len);
 	return ret->error ? sb__fail_memory("a callback") : 0;
@@ -47,8 +48,9 @@ static int spill(const struct sb__buf *buf, struct sb__arena *arena, struct sb__
 	int err;
 
 	if (!arena)
-		return sb__fail(SB_ETOOBIG, "a message of a callback of %zu bytes does not fit into a lane (%u)", buf->len,
-		                SB__INLINE_MAX);
+		return sb__fail(SB_ETOOBIG,
+		                "a message of a callback of %zu bytes does not fit into a lane (%u)",
+		                buf->len, SB__INLINE_MAX);
 	err = sb__arena_alloc(arena, buf->len, ret_block, &to);
 	if (!err)
 		memcpy(to, buf->data, buf->len);
@@ -91,8 +93,9 @@ static void write_answer(struct sb__flight *f, struct sb__buf *answer)
 		if (err)
 			sb__answer_error(answer, err);
 	} else if (answer->error) {
-		sb__answer_error(answer, sb__fail(answer->error, "the result of a C function could not be sent: it is too "
-		                                                 "big, or memory is short"));
+		sb__answer_error(answer, sb__fail(answer->error,
+		                                  "the result of a C function could not be sent: it is too "
+		                                  "big, or memory is short"));
 	}
 	l->request_spilled = f->answer_block.len > 0;
 	if (f->answer_block.len) {
@@ -140,7 +143,7 @@ void sb__flight_answer(struct sb__flight *f, uint32_t asked)
 			sb__barrier();
 			sb__lane_wake_asker(l);
 		}
-		f->late |= sb__now_ns() >= f->deadline_ns;
+		f->late |= sb__now_ns() >= f->deadline_ns || sb__mailbox_state(f->m) != SB__MAILBOX_SERVING;
 	}
 	sb__buf_free(&question);
 	sb__buf_free(&answer);
@@ -184,8 +187,8 @@ static bool given_up(struct sb__mailbox *m, struct sb__lane_shm *l, const struct
 	return true;
 }
 
-static bool spin_for_answer(const struct sb__lane_shm *l, const struct sb__accepted *call, struct sb__spin *learnt,
-                            enum sb__asked *ret)
+static bool spin_for_answer(const struct sb__lane_shm *l, const struct sb__accepted *call,
+                            struct sb__spin *learnt, enum sb__asked *ret)
 {
 	uint64_t begun = 0;
 
@@ -206,8 +209,8 @@ static bool spin_for_answer(const struct sb__lane_shm *l, const struct sb__accep
 	return true;
 }
 
-static enum sb__asked park_for_answer(struct sb__mailbox *m, struct sb__lane_shm *l, const struct sb__accepted *call,
-                                      const struct sb__asking *asking)
+static enum sb__asked park_for_answer(struct sb__mailbox *m, struct sb__lane_shm *l,
+                                      const struct sb__accepted *call, const struct sb__asking *asking)
 {
 	uint64_t slice_ns = SLICE_FIRST_NS;
 	enum sb__asked result;
@@ -250,14 +253,15 @@ static int write_question(struct sb__lane_shm *l, struct sb__accepted *call, con
 	return err;
 }
 
-static enum sb__asked take_answer(struct sb__lane_shm *l, const struct sb__accepted *call, struct sb__arena_cache *peers,
-                                  struct sb__buf *answer)
+static enum sb__asked take_answer(struct sb__lane_shm *l, const struct sb__accepted *call,
+                                  struct sb__arena_cache *peers, struct sb__buf *answer)
 {
 	struct sb__spill_shm block = { .slot = SB__ONCE(l->request_spill.slot),
 		                       .generation = SB__ONCE(l->request_spill.generation),
 		                       .offset = SB__ONCE(l->request_spill.offset),
 		                       .len = SB__ONCE(l->request_spill.len) };
-	int err = copy_out(SB__ONCE(l->request_spilled), &block, SB__ONCE(l->request_len), l->request, peers, answer);
+	int err = copy_out(SB__ONCE(l->request_spilled), &block, SB__ONCE(l->request_len), l->request, peers,
+	                   answer);
 
 	sb__barrier();
 	if (!stands(l, call))
@@ -265,8 +269,9 @@ static enum sb__asked take_answer(struct sb__lane_shm *l, const struct sb__accep
 	return err ? SB__ASKED_FAILED : SB__ASKED_ANSWERED;
 }
 
-enum sb__asked sb__accepted_ask(struct sb__mailbox *mailbox, struct sb__accepted *call, const struct sb__buf *question,
-                                struct sb__arena *arena, struct sb__arena_cache *peers, const struct sb__asking *asking,
+enum sb__asked sb__accepted_ask(struct sb__mailbox *mailbox, struct sb__accepted *call,
+                                const struct sb__buf *question, struct sb__arena *arena,
+                                struct sb__arena_cache *peers, const struct sb__asking *asking,
                                 struct sb__buf *answer)
 {
 	struct sb__lane_shm *l = sb__lane_at(mailbox, call->lane);

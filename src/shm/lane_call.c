@@ -227,9 +227,9 @@ static bool yield_for_reply(const struct sb__flight *f)
 
 static bool spin_for_reply(struct sb__flight *f)
 {
-	struct sb__spin *learnt = f->answered ? &f->notes->spin_asked :
-	                          f->woke     ? &f->notes->spin_woken :
-	                                        &f->notes->spin;
+	struct sb__spin *learnt = f->answered ? &f->notes->spin_asked
+	                          : f->woke   ? &f->notes->spin_woken
+	                                      : &f->notes->spin;
 	bool same_cpu = sb__load32(&f->bell->shm->leader_cpu) == (unsigned int)sb__os_cpu();
 
 	if (!sb__spin_try(learnt))
@@ -426,9 +426,9 @@ int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t l
 	return 0;
 }
 
-int sb__lane_call_asked(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane, struct sb__buf *buf,
-                        const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
-                        enum sb__lane_result *ret_result, bool *ret_late)
+int sb__lane_call_asked(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane,
+                        struct sb__buf *buf, const struct sb__lane_post *post, sb__alive_fn alive,
+                        void *alive_arg, enum sb__lane_result *ret_result, bool *ret_late)
 {
 	struct sb__flight f;
 	int err = sb__flight_post(&f, mailbox, bell, lane, buf, post, alive, alive_arg);

@@ -60,8 +60,9 @@ struct sb__lane_post {
 	uint32_t flags;          /* SB__REQUEST_… */
 	uint32_t after_lane;     /* with SB__REQUEST_AFTER */
 	uint64_t after_word;
-	const struct sb__answering *answering; /* with SB__REQUEST_ASKABLE, which only sb__lane_call() takes */
-	int32_t thread;                        /* likewise: the calling thread's number */
+	const struct sb__answering
+		*answering; /* with SB__REQUEST_ASKABLE, which only sb__lane_call() takes */
+	int32_t thread;     /* likewise: the calling thread's number */
 };
 
 struct sb__flight;
@@ -89,7 +90,7 @@ enum sb__lane_result {
 	SB__LANE_DIED_MAYBE,       /* the owner died while it ran; the lane is no longer ours */
 	SB__LANE_ENDED,            /* session ended before it was accepted: nothing ran; lane is IDLE */
 	SB__LANE_WAS_CANCELLED, /* somebody cancelled it before it was accepted: nothing ran; lane is IDLE */
-	SB__LANE_FORKED         /* this is a child that was forked in an answer: lane and call are its parent's */
+	SB__LANE_FORKED /* this is a child that was forked in an answer: lane and call are its parent's */
 };
 
 /* Called by a parked caller between slices: is the owner still alive? Slow check (life token). */
@@ -103,10 +104,11 @@ typedef bool (*sb__alive_fn)(void *arg);
 int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane, struct sb__buf *buf,
                   const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
                   enum sb__lane_result *ret_result);
-/* The same for a call that can be asked. *ret_late: its deadline passed while an answer was made. */
-int sb__lane_call_asked(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane, struct sb__buf *buf,
-                        const struct sb__lane_post *post, sb__alive_fn alive, void *alive_arg,
-                        enum sb__lane_result *ret_result, bool *ret_late);
+/* The same for a call that can be asked. *ret_late: its deadline passed, or its session ended, while an answer was
+ * made. */
+int sb__lane_call_asked(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane,
+                        struct sb__buf *buf, const struct sb__lane_post *post, sb__alive_fn alive,
+                        void *alive_arg, enum sb__lane_result *ret_result, bool *ret_late);
 
 /*
  * The same in parts, for calls that nobody waits for all the time. One call in flight: the caller's memory, used by one
@@ -134,8 +136,8 @@ struct sb__flight {
 	enum sb__lane_result result;
 	const struct sb__answering *answering; /* NULL: it cannot be asked */
 	uint32_t answered;                     /* the question that was taken up last */
-	bool late;                             /* the deadline passed while it was answered */
-	struct sb__spill_shm answer_block;     /* len 0: none */
+	bool late; /* the deadline passed, or the session ended, while it was answered */
+	struct sb__spill_shm answer_block; /* len 0: none */
 };
 /* Publishes as sb__lane_call() does, and does not wait. 0, with over set if it has ended already; or an error: nothing was
  * sent. */
@@ -206,8 +208,8 @@ struct sb__accepted {
 	uint64_t deadline_ns, trace_id;
 	bool oneway; /* nobody reads the reply */
 	bool askable;
-	int32_t caller_thread; /* askable: the thread that waits */
-	uint32_t asked;        /* as in the lane */
+	int32_t caller_thread;         /* askable: the thread that waits */
+	uint32_t asked;                /* as in the lane */
 	struct sb__spill_shm question; /* len 0: none */
 	struct sb__arena *question_arena;
 	struct sb__buf request;
@@ -234,9 +236,9 @@ bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *cal
 
 /* What a thread that waits for an answer asks of the layers above, all without a lock. */
 struct sb__asking {
-	void (*parking)(void *arg);  /* it is going to sleep */
-	bool (*alive)(void *arg);    /* does the caller live? Some microseconds */
-	bool (*stopped)(void *arg);  /* is there another reason to stop waiting? */
+	void (*parking)(void *arg); /* it is going to sleep */
+	bool (*alive)(void *arg);   /* does the caller live? Some microseconds */
+	bool (*stopped)(void *arg); /* is there another reason to stop waiting? */
 	void *arg;
 };
 enum sb__asked {
@@ -249,8 +251,9 @@ enum sb__asked {
 };
 /* Asks, and waits for the answer, whose bytes are appended. One at a time per call, which is askable; followed by
  * sb__accepted_answered() whatever came of it. */
-enum sb__asked sb__accepted_ask(struct sb__mailbox *mailbox, struct sb__accepted *call, const struct sb__buf *question,
-                                struct sb__arena *arena, struct sb__arena_cache *peers, const struct sb__asking *asking,
+enum sb__asked sb__accepted_ask(struct sb__mailbox *mailbox, struct sb__accepted *call,
+                                const struct sb__buf *question, struct sb__arena *arena,
+                                struct sb__arena_cache *peers, const struct sb__asking *asking,
                                 struct sb__buf *answer);
 /* The arrays in the answer were kept, or it is not to be had. */
 void sb__accepted_answered(struct sb__mailbox *mailbox, struct sb__accepted *call);

@@ -29,7 +29,8 @@ static const char *shown(sb_session *s, const char *source, sb_callback_fn fn, v
 	int err = eval(s, source, fn, arg, &value);
 
 	if (err) {
-		snprintf(text, sizeof(text), "%s: %s", sb_last_error()->python_type, sb_last_error()->python_message);
+		snprintf(text, sizeof(text), "%s: %s", sb_last_error()->python_type,
+		         sb_last_error()->python_message);
 		return text;
 	}
 	assert_ok(sb_value_text(value, &repr));
@@ -46,17 +47,6 @@ static int64_t int_of(const sb_value *args, size_t i)
 	(void)sb_value_int(sb_value_at(args, i), &n);
 	return n;
 }
-
-/* Runs a test with the objects elsewhere and with them here. */
-#define BOTH(name, body)                                                \
-	static void name(void **state)                                  \
-	{                                                               \
-		body(*state, SB_DESIGNATED_DEDICATED);                  \
-	}                                                               \
-	static void name##_here(void **state)                           \
-	{                                                               \
-		body(*state, SB_DESIGNATED_SELF);                       \
-	}
 
 /* ── values ── */
 
@@ -78,11 +68,21 @@ static void sort_key(struct fixture *f, sb_designated designated)
 	assert_string_equal(shown(s, "sorted([3, 1, 2], key=f)", negated, &calls), "[3, 2, 1]");
 	assert_int_equal(calls, 3);
 	assert_string_equal(shown(s, "list(map(f, range(4)))", negated, NULL), "[0, -1, -2, -3]");
-	assert_string_equal(shown(s, "__import__('functools').reduce(lambda a, x: a + f(x), range(4), 0)", negated, NULL),
-	                    "-6");
+	assert_string_equal(
+		shown(s, "__import__('functools').reduce(lambda a, x: a + f(x), range(4), 0)", negated, NULL),
+		"-6");
 	sb_session_close(s);
 }
-BOTH(test_27_sort_key, sort_key)
+
+static void test_27_sort_key(void **state)
+{
+	sort_key(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_sort_key_here(void **state)
+{
+	sort_key(*state, SB_DESIGNATED_SELF);
+}
 
 static int echo(void *arg, const sb_value *args, const sb_value *kwargs, sb_value **ret)
 {
@@ -106,20 +106,36 @@ static void values(struct fixture *f, sb_designated designated)
 	assert_string_equal(shown(s, "f(1, 'b', [2.5, None], x=(1,), y={3: b'4'})", echo, NULL),
 	                    "[(1, 'b', [2.5, None]), {'x': (1,), 'y': {3: b'4'}}]");
 	assert_string_equal(shown(s, "f()", nothing, NULL), "None");
-	assert_string_equal(shown(s, "f(1)[0][0] is True, f(*range(300))[0] == tuple(range(300))", echo, NULL),
-	                    "(False, True)");
+	assert_string_equal(
+		shown(s, "f(1)[0][0] is True, f(*range(300))[0] == tuple(range(300))", echo, NULL),
+		"(False, True)");
 	/* Beyond what a lane holds, both ways. */
-	assert_string_equal(shown(s, "f('x' * 100000, k=list(range(20000))) == [('x' * 100000,), {'k': list(range(20000))}]",
+	assert_string_equal(
+		shown(s,
+	              "f('x' * 100000, k=list(range(20000))) == [('x' * 100000,), {'k': list(range(20000))}]",
+	              echo, NULL),
+		"True");
+	assert_string_equal(shown(s,
+	                          "[f('x' * n)[0][0] == 'x' * n for n in range(3900, 4300, 7)].count(False)",
 	                          echo, NULL),
-	                    "True");
-	assert_string_equal(shown(s, "[f('x' * n)[0][0] == 'x' * n for n in range(3900, 4300, 7)].count(False)", echo, NULL),
 	                    "0");
-	assert_string_equal(shown(s, "callable(f), f.__name__, type(f).__qualname__, repr(f).startswith('<C function 0 of')",
-	                          echo, NULL),
-	                    "(True, 'callback', 'Callback', True)");
+	assert_string_equal(
+		shown(s,
+	              "callable(f), f.__name__, type(f).__qualname__, repr(f).startswith('<C function 0 of')",
+	              echo, NULL),
+		"(True, 'callback', 'Callback', True)");
 	sb_session_close(s);
 }
-BOTH(test_27_values, values)
+
+static void test_27_values(void **state)
+{
+	values(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_values_here(void **state)
+{
+	values(*state, SB_DESIGNATED_SELF);
+}
 
 static void anywhere(struct fixture *f, sb_designated designated)
 {
@@ -130,7 +146,8 @@ static void anywhere(struct fixture *f, sb_designated designated)
 
 	/* In containers, as keywords, more than one; appended; NULL is None. */
 	assert_ok(sb_call(s, "builtins:eval",
-	                  sb_args("s{s[k(k)] sk}", "[a[0](1), a[1][0](2), b]", "a", negated, &calls, echo, NULL, "b", NULL, NULL),
+	                  sb_args("s{s[k(k)] sk}", "[a[0](1), a[1][0](2), b]", "a", negated, &calls, echo,
+	                          NULL, "b", NULL, NULL),
 	                  &v));
 	assert_int_equal(int_of(v, 0), -1);
 	assert_int_equal(sb_value_kind(sb_value_at(v, 2)), SB_KIND_NONE);
@@ -144,7 +161,16 @@ static void anywhere(struct fixture *f, sb_designated designated)
 	assert_int_equal(calls, 4);
 	sb_session_close(s);
 }
-BOTH(test_27_anywhere_in_arguments, anywhere)
+
+static void test_27_anywhere_in_arguments(void **state)
+{
+	anywhere(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_anywhere_in_arguments_here(void **state)
+{
+	anywhere(*state, SB_DESIGNATED_SELF);
+}
 
 static int sum_array(void *arg, const sb_value *args, const sb_value *kwargs, sb_value **ret)
 {
@@ -176,14 +202,26 @@ static void arrays(struct fixture *f, sb_designated designated)
 		char source[200];
 
 		snprintf(source, sizeof(source),
-		         "[f(__import__('numpy').full(%d, float(k)))[%d - 1] == %d * k for k in range(20)].count(False)", n, n, n);
+		         "[f(__import__('numpy').full(%d, float(k)))[%d - 1] == %d * k for k in "
+		         "range(20)].count(False)",
+		         n, n, n);
 		assert_string_equal(shown(s, source, sum_array, s), "0");
 	}
-	assert_string_equal(shown(s, "f([1])", sum_array, s),
-	                    "snakebridge.CallbackError: the value is of kind list, not array; ask sb_value_kind() first");
+	assert_string_equal(
+		shown(s, "f([1])", sum_array, s),
+		"snakebridge.CallbackError: the value is of kind list, not array; ask sb_value_kind() first");
 	sb_session_close(s);
 }
-BOTH(test_27_arrays, arrays)
+
+static void test_27_arrays(void **state)
+{
+	arrays(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_arrays_here(void **state)
+{
+	arrays(*state, SB_DESIGNATED_SELF);
+}
 
 /* ── errors ── */
 
@@ -208,12 +246,16 @@ static void errors(struct fixture *f, sb_designated designated)
 	sb_session *s = fixture_session(f->bridge, NULL, designated);
 	sb_value *v = NULL;
 
-	assert_string_equal(shown(s, "f(0, 'x')", failing, NULL), "snakebridge.CallbackError: the value is of kind str, not int; ask sb_value_kind() first");
+	assert_string_equal(
+		shown(s, "f(0, 'x')", failing, NULL),
+		"snakebridge.CallbackError: the value is of kind str, not int; ask sb_value_kind() first");
 	assert_string_equal(shown(s, "f(1)", failing, NULL), "builtins.ValueError: no row 7");
-	assert_string_equal(shown(s, "f(2)", failing, NULL), "builtins.RuntimeError: json.decoder.NoSuchError: lost");
-	assert_string_equal(shown(s, "f(3)", failing, NULL),
-	                    "snakebridge.CallbackError: a C function failed: no space left in the bridge's file system "
-	                    "(SB_ENOSPACE)");
+	assert_string_equal(shown(s, "f(2)", failing, NULL),
+	                    "builtins.RuntimeError: json.decoder.NoSuchError: lost");
+	assert_string_equal(
+		shown(s, "f(3)", failing, NULL),
+		"snakebridge.CallbackError: a C function failed: no space left in the bridge's file system "
+		"(SB_ENOSPACE)");
 	assert_string_equal(shown(s, "f(4)", failing, NULL),
 	                    "snakebridge.CallbackError: a C function returned neither 0 nor an error's code");
 	assert_string_equal(shown(s, "f(5)", failing, NULL), "builtins.KeyError: 'k\xc3\xa4se'");
@@ -228,7 +270,8 @@ static void errors(struct fixture *f, sb_designated designated)
 	                          "    except ValueError: seen.append('value')\n"
 	                          "    except RuntimeError: seen.append('runtime')\n"
 	                          "    except LookupError: seen.append('lookup')\n"
-	                          "assert seen == ['runtime', 'value', 'runtime', 'runtime', 'runtime', 'lookup'], seen\n"
+	                          "assert seen == ['runtime', 'value', 'runtime', 'runtime', 'runtime', "
+	                          "'lookup'], seen\n"
 	                          "assert list(iter(lambda: 1, 1)) == []\n",
 	                          "f", failing, NULL),
 	                  NULL));
@@ -236,7 +279,16 @@ static void errors(struct fixture *f, sb_designated designated)
 	assert_string_equal(shown(s, "[next(iter([n])) for n in range(3) if f]", failing, NULL), "[0, 1, 2]");
 	sb_session_close(s);
 }
-BOTH(test_27_its_error_becomes_an_exception, errors)
+
+static void test_27_its_error_becomes_an_exception(void **state)
+{
+	errors(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_its_error_becomes_an_exception_here(void **state)
+{
+	errors(*state, SB_DESIGNATED_SELF);
+}
 
 struct nested {
 	sb_session *session;
@@ -271,11 +323,21 @@ static void through(struct fixture *f, sb_designated designated)
 	assert_string_equal(n.type, "builtins.KeyError");
 	assert_string_equal(n.message, "'lost'");
 	assert_string_equal(sb_last_error()->python_type, "builtins.KeyError");
-	assert_non_null(strstr(sb_last_error()->python_traceback, "it was raised by a call that a C function of process"));
+	assert_non_null(strstr(sb_last_error()->python_traceback,
+	                       "it was raised by a call that a C function of process"));
 	assert_non_null(strstr(sb_last_error()->python_traceback, "direct cause"));
 	sb_session_close(s);
 }
-BOTH(test_27_exceptions_go_through, through)
+
+static void test_27_exceptions_go_through(void **state)
+{
+	through(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_exceptions_go_through_here(void **state)
+{
+	through(*state, SB_DESIGNATED_SELF);
+}
 
 /* ── nesting ── */
 
@@ -287,10 +349,20 @@ static void reentrant(struct fixture *f, sb_designated designated)
 	assert_string_equal(shown(s, "[f() for _ in range(3)]", call_nested, &n), "[45, 45, 45]");
 	/* With functions in the nested call. */
 	n = (struct nested){ .session = s, .source = "[f() for _ in range(2)]", .fn = nothing };
-	assert_string_equal(shown(s, "[f() for _ in range(2)]", call_nested, &n), "[[None, None], [None, None]]");
+	assert_string_equal(shown(s, "[f() for _ in range(2)]", call_nested, &n),
+	                    "[[None, None], [None, None]]");
 	sb_session_close(s);
 }
-BOTH(test_27_it_may_call_the_same_session, reentrant)
+
+static void test_27_it_may_call_the_same_session(void **state)
+{
+	reentrant(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_it_may_call_the_same_session_here(void **state)
+{
+	reentrant(*state, SB_DESIGNATED_SELF);
+}
 
 static void test_27_it_may_call_another_session(void **state)
 {
@@ -338,11 +410,21 @@ static void deep(struct fixture *f, sb_designated designated)
 	c.left = 10000; /* by rule, and long before the stack ends */
 	c.calls = 0;
 	assert_non_null(strstr(shown(s, "1 + f()", descend, &c),
-	                       "snakebridge.CallbackError: more than 32 C functions that Python calls run within each other"));
+	                       "snakebridge.CallbackError: more than 32 C functions that Python calls run "
+	                       "within each other"));
 	assert_int_equal(c.calls, SB_CALLBACK_DEPTH_MAX);
 	sb_session_close(s);
 }
-BOTH(test_27_deep, deep)
+
+static void test_27_deep(void **state)
+{
+	deep(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_deep_here(void **state)
+{
+	deep(*state, SB_DESIGNATED_SELF);
+}
 
 /* A function of the outer call, called by Python that a function called: the thread that is to run it waits for another call. */
 static void inner_calls_outer(struct fixture *f, sb_designated designated)
@@ -363,7 +445,16 @@ static void inner_calls_outer(struct fixture *f, sb_designated designated)
 	assert_int_equal(calls, 4);
 	sb_session_close(s);
 }
-BOTH(test_27_an_inner_call_calls_the_outer_ones_function, inner_calls_outer)
+
+static void test_27_an_inner_call_calls_the_outer_ones_function(void **state)
+{
+	inner_calls_outer(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_an_inner_call_calls_the_outer_ones_function_here(void **state)
+{
+	inner_calls_outer(*state, SB_DESIGNATED_SELF);
+}
 
 /* ── who may call it, and when ── */
 
@@ -374,19 +465,30 @@ static void threads(struct fixture *f, sb_designated designated)
 	int calls = 0;
 
 	assert_string_equal(shown(s,
-	                          "list(__import__('concurrent.futures').futures.ThreadPoolExecutor(8).map(f, range(200))) == "
+	                          "list(__import__('concurrent.futures').futures.ThreadPoolExecutor(8).map(f,"
+	                          " range(200))) == "
 	                          "[-n for n in range(200)]",
 	                          negated, &calls),
 	                    "True");
 	assert_int_equal(calls, 200);
-	assert_string_equal(shown(s,
-	                          "sum(__import__('concurrent.futures').futures.ThreadPoolExecutor(4).map(lambda _: f(), "
-	                          "range(50)))",
-	                          call_nested, &n),
-	                    "350");
+	assert_string_equal(
+		shown(s,
+	              "sum(__import__('concurrent.futures').futures.ThreadPoolExecutor(4).map(lambda _: f(), "
+	              "range(50)))",
+	              call_nested, &n),
+		"350");
 	sb_session_close(s);
 }
-BOTH(test_27_from_other_threads, threads)
+
+static void test_27_from_other_threads(void **state)
+{
+	threads(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_from_other_threads_here(void **state)
+{
+	threads(*state, SB_DESIGNATED_SELF);
+}
 
 static void over(struct fixture *f, sb_designated designated)
 {
@@ -394,15 +496,18 @@ static void over(struct fixture *f, sb_designated designated)
 	const char *gone = "snakebridge.CallbackError: the call that the C function was passed to is over";
 	int calls = 0;
 
-	assert_string_equal(shown(s, "setattr(__import__('builtins'), 'kept_by_test', f) or f(1)", negated, &calls), "-1");
+	assert_string_equal(
+		shown(s, "setattr(__import__('builtins'), 'kept_by_test', f) or f(1)", negated, &calls),
+		"-1");
 	assert_string_equal(shown(s, "kept_by_test(2)", nothing, NULL), gone);
 	/* Also where another call waits that could be asked, and in a thread of its own. */
 	assert_string_equal(shown(s, "f() or kept_by_test(2)", nothing, NULL), gone);
-	assert_string_equal(shown(s,
-	                          "__import__('concurrent.futures').futures.ThreadPoolExecutor(1).submit(kept_by_test, "
-	                          "3).exception().args[0]",
-	                          nothing, NULL),
-	                    strchr(gone, ':') + 2);
+	assert_string_equal(
+		shown(s,
+	              "__import__('concurrent.futures').futures.ThreadPoolExecutor(1).submit(kept_by_test, "
+	              "3).exception().args[0]",
+	              nothing, NULL),
+		strchr(gone, ':') + 2);
 	assert_int_equal(calls, 1);
 	/* As a result it is a ref, and calling it by that says the same. */
 	{
@@ -410,13 +515,23 @@ static void over(struct fixture *f, sb_designated designated)
 
 		assert_ok(eval(s, "f", negated, &calls, &v));
 		assert_string_equal(sb_value_ref(v)->type_name, "snakebridge.Callback");
-		assert_int_equal(sb_method(s, sb_value_ref(v), "__call__", sb_args("i", 1), NULL), SB_EPYTHON);
+		assert_int_equal(sb_method(s, sb_value_ref(v), "__call__", sb_args("i", 1), NULL),
+		                 SB_EPYTHON);
 		assert_string_equal(sb_last_error()->python_type, "snakebridge.CallbackError");
 		sb_value_free(v);
 	}
 	sb_session_close(s);
 }
-BOTH(test_27_gone_when_the_call_is_over, over)
+
+static void test_27_gone_when_the_call_is_over(void **state)
+{
+	over(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_gone_when_the_call_is_over_here(void **state)
+{
+	over(*state, SB_DESIGNATED_SELF);
+}
 
 /* A thread that calls it while the call ends: the call waits, or the function is gone; never both, never half. */
 static void racing_end(struct fixture *f, sb_designated designated)
@@ -426,21 +541,22 @@ static void racing_end(struct fixture *f, sb_designated designated)
 	int calls = 0;
 	int64_t served = 0;
 
-	assert_ok(sb_call(s, "builtins:exec",
-	                  sb_args("s{}",
-	                          "import builtins, threading\n"
-	                          "builtins.served_by_test = []\n"
-	                          "def work(f):\n"
-	                          "    try:\n"
-	                          "        while True: served_by_test.append(f(1))\n"
-	                          "    except RuntimeError: pass\n"
-	                          "def begin_by_test(f):\n"
-	                          "    t = threading.Thread(target=work, args=(f,))\n"
-	                          "    t.start()\n"
-	                          "    builtins.threads_by_test = getattr(builtins, 'threads_by_test', []) + [t]\n"
-	                          "    f(2)\n"
-	                          "builtins.begin_by_test = begin_by_test\n"),
-	                  NULL));
+	assert_ok(sb_call(
+		s, "builtins:exec",
+		sb_args("s{}",
+	                "import builtins, threading\n"
+	                "builtins.served_by_test = []\n"
+	                "def work(f):\n"
+	                "    try:\n"
+	                "        while True: served_by_test.append(f(1))\n"
+	                "    except RuntimeError: pass\n"
+	                "def begin_by_test(f):\n"
+	                "    t = threading.Thread(target=work, args=(f,))\n"
+	                "    t.start()\n"
+	                "    builtins.threads_by_test = getattr(builtins, 'threads_by_test', []) + [t]\n"
+	                "    f(2)\n"
+	                "builtins.begin_by_test = begin_by_test\n"),
+		NULL));
 	for (int i = 0; i < 50; i++)
 		assert_ok(eval(s, "begin_by_test(f)", negated, &calls, NULL));
 	assert_ok(eval(s, "[t.join() for t in threads_by_test] and len(served_by_test)", nothing, NULL, &v));
@@ -449,7 +565,16 @@ static void racing_end(struct fixture *f, sb_designated designated)
 	assert_int_equal(served + 50, calls);
 	sb_session_close(s);
 }
-BOTH(test_27_called_while_the_call_ends, racing_end)
+
+static void test_27_called_while_the_call_ends(void **state)
+{
+	racing_end(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_called_while_the_call_ends_here(void **state)
+{
+	racing_end(*state, SB_DESIGNATED_SELF);
+}
 
 /* ── refs ── */
 
@@ -501,7 +626,8 @@ static void refs(struct fixture *f, sb_designated designated)
 	/* It can be used and returned, and is the same object there; then it is gone. */
 	assert_string_equal(shown(s, "(lambda o: f(o) is o)(" OBJECT ")", look_at, &r), "True");
 	assert_int_equal(sb_attr(s, &r.seen, "imag", NULL), SB_EREFRELEASED);
-	assert_string_equal(shown(s, "[f(" OBJECT ") is None for _ in range(500)].count(False)", look_at, &r), "500");
+	assert_string_equal(shown(s, "[f(" OBJECT ") is None for _ in range(500)].count(False)", look_at, &r),
+	                    "500");
 	assert_true(live_refs_are(s, 0));
 	/* Pinned it stays. */
 	r.pin = true;
@@ -512,13 +638,23 @@ static void refs(struct fixture *f, sb_designated designated)
 	/* One that the caller has by a result stays its own. */
 	r.pin = false;
 	assert_ok(eval(s, OBJECT, NULL, NULL, &v));
-	assert_ok(sb_call(s, "builtins:eval", sb_args("s{srsk}", "f(o) and None", "o", sb_value_ref(v), "f", look_at, &r), NULL));
+	assert_ok(sb_call(s, "builtins:eval",
+	                  sb_args("s{srsk}", "f(o) and None", "o", sb_value_ref(v), "f", look_at, &r), NULL));
 	assert_ok(sb_attr(s, sb_value_ref(v), "imag", NULL));
 	assert_int_equal(r.seen.slot, sb_value_ref(v)->slot);
 	sb_value_free(v);
 	sb_session_close(s);
 }
-BOTH(test_27_refs_live_while_it_runs, refs)
+
+static void test_27_refs_live_while_it_runs(void **state)
+{
+	refs(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_refs_live_while_it_runs_here(void **state)
+{
+	refs(*state, SB_DESIGNATED_SELF);
+}
 
 static int give_ref(void *arg, const sb_value *args, const sb_value *kwargs, sb_value **ret)
 {
@@ -535,8 +671,9 @@ static void test_27_its_result_is_checked(void **state)
 	sb_value *v = NULL;
 
 	assert_ok(eval(b, OBJECT, NULL, NULL, &v));
-	assert_non_null(strstr(shown(a, "f()", give_ref, (void *)(uintptr_t)sb_value_ref(v)),
-	                       "snakebridge.CallbackError: the result of a C function holds a ref of session \"b\""));
+	assert_non_null(
+		strstr(shown(a, "f()", give_ref, (void *)(uintptr_t)sb_value_ref(v)),
+	               "snakebridge.CallbackError: the result of a C function holds a ref of session \"b\""));
 	assert_string_equal(shown(b, "f() == [3]", give_ref, (void *)(uintptr_t)sb_value_ref(v)), "True");
 	sb_value_free(v);
 	sb_session_close(a);
@@ -554,7 +691,16 @@ static void many(struct fixture *f, sb_designated designated)
 	assert_int_equal(calls, 10000);
 	sb_session_close(s);
 }
-BOTH(test_27_ten_thousand_in_one_call, many)
+
+static void test_27_ten_thousand_in_one_call(void **state)
+{
+	many(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_ten_thousand_in_one_call_here(void **state)
+{
+	many(*state, SB_DESIGNATED_SELF);
+}
 
 static void refused(struct fixture *f, sb_designated designated)
 {
@@ -583,9 +729,18 @@ static void refused(struct fixture *f, sb_designated designated)
 	assert_int_equal(sb_args_add_callback(NULL, NULL, nothing, NULL), SB_EINVAL);
 	sb_session_close(s);
 }
-BOTH(test_27_refused_where_nobody_waits, refused)
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+static void test_27_refused_where_nobody_waits(void **state)
+{
+	refused(*state, SB_DESIGNATED_DEDICATED);
+}
+
+static void test_27_refused_where_nobody_waits_here(void **state)
+{
+	refused(*state, SB_DESIGNATED_SELF);
+}
+
+#define TEST(name)  cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 #define TESTS(name) TEST(name), TEST(name##_here)
 
 int main(void)

@@ -23,12 +23,12 @@
 #define TRACE   0xca11bacc
 
 /* Runs f() and notes in builtins.seen what came of it. */
-#define NOTING                                                    \
-	"import builtins\n"                                       \
-	"builtins.seen = []\n"                                    \
-	"try: seen.append(repr(f(object())))\n"                   \
-	"except BaseException as e:\n"                            \
-	"    seen.append(type(e).__name__ + ': ' + str(e))\n"     \
+#define NOTING                                                \
+	"import builtins\n"                                   \
+	"builtins.seen = []\n"                                \
+	"try: seen.append(repr(f(object())))\n"               \
+	"except BaseException as e:\n"                        \
+	"    seen.append(type(e).__name__ + ': ' + str(e))\n" \
 	"    raise\n"
 
 static int run(sb_session *s, const char *source, sb_callback_fn fn, void *arg, uint32_t timeout_ms)
@@ -52,7 +52,8 @@ static const char *seen(sb_session *s)
 		sb_value *v = NULL;
 		const char *str;
 
-		if (sb_call(s, "builtins:eval", sb_args("s{}", "(getattr(__import__('builtins'), 'seen', []) or [''])[0]"), &v))
+		if (sb_call(s, "builtins:eval",
+		            sb_args("s{}", "(getattr(__import__('builtins'), 'seen', []) or [''])[0]"), &v))
 			return sb_last_error()->message;
 		str = sb_value_str(v, NULL);
 		snprintf(text, sizeof(text), "%s", str ? str : "?");
@@ -124,10 +125,13 @@ static void test_27_23_deadline(void **state)
 
 	assert_int_equal(run(e.s, NOTING, outlasts, &e, 400), SB_ETIMEOUT);
 	assert_int_equal(sb_last_error()->outcome, SB_OUTCOME_UNKNOWN);
-	assert_string_equal(e.seen, "CallbackError: the deadline of the call passed before its C function had returned");
+	assert_string_equal(
+		e.seen, "CallbackError: the deadline of the call passed before its C function had returned");
 	assert_true(live_refs_are(e.s, 0));
 	/* Python may go on by itself: its value counts. */
-	assert_ok(run(e.s, "import builtins\nbuiltins.seen = []\ntry: f()\nexcept RuntimeError as e: seen.append(str(e))",
+	assert_ok(run(e.s,
+	              "import builtins\nbuiltins.seen = []\ntry: f()\nexcept RuntimeError as e: "
+	              "seen.append(str(e))",
 	              outlasts, &e, 400));
 	sb_session_close(e.s);
 	check_clean(f);
@@ -154,8 +158,10 @@ static void test_27_25_cancel(void **state)
 		assert_string_equal(e.seen, "CallCancelled: ");
 	}
 	/* It comes once: code that catches it goes on. */
-	assert_ok(run(e.s, "import builtins\nbuiltins.seen = []\ntry: f()\nexcept BaseException as e: seen.append(repr(e))\n"
-	                   "sum(range(100000))",
+	assert_ok(run(e.s,
+	              "import builtins\nbuiltins.seen = []\ntry: f()\nexcept BaseException as e: "
+	              "seen.append(repr(e))\n"
+	              "sum(range(100000))",
 	              cancels, &e, LONG_MS));
 	assert_true(live_refs_are(e.s, 0));
 	sb_session_close(e.s);
@@ -201,7 +207,8 @@ static void test_27_09_session_released(void **state)
 	char path[300], source[500];
 
 	snprintf(path, sizeof(path), "%s/told", f->dir);
-	snprintf(source, sizeof(source), "try: f()\nexcept BaseException: open('%s', 'w').close()", path);
+	snprintf(source, sizeof(source),
+	         "try: f()\nexcept BaseException:\n    open('%s', 'w').close()\n    raise", path);
 	e.path = path;
 	assert_int_equal(run(e.s, source, releases, &e, LONG_MS), SB_ERELEASED);
 	assert_int_equal(sb_last_error()->outcome, SB_OUTCOME_UNKNOWN);
@@ -270,10 +277,13 @@ static void test_27_31_caller_killed(void **state)
 	struct ending e = { f, fixture_session(f->bridge, NULL, SB_DESIGNATED_DEDICATED), "", 0, NULL };
 
 	for (int i = 0; i < 10; i++) {
-		assert_ok(sb_call(e.s, "builtins:exec", sb_args("s{}", "import builtins\nbuiltins.seen = []"), NULL));
+		assert_ok(sb_call(e.s, "builtins:exec", sb_args("s{}", "import builtins\nbuiltins.seen = []"),
+		                  NULL));
 		assert_int_equal(fixture_wait(fixture_fork(dying_caller, &e)), 1000 + SIGKILL);
-		assert_string_equal(seen(e.s), "CallbackError: the process that passed the C function is gone, or does not wait "
-		                               "for its call any more");
+		assert_string_equal(
+			seen(e.s),
+			"CallbackError: the process that passed the C function is gone, or does not wait "
+			"for its call any more");
 	}
 	assert_true(live_refs_are(e.s, 0));
 	check_clean(f);
@@ -427,7 +437,8 @@ static void *crowd_member(void *arg)
 		sb_value *v = NULL;
 		int64_t sum = 0;
 
-		c->err = sb_call(c->s, "builtins:eval", sb_args("s{sk}", "sum(map(f, range(100)))", "f", add_number, c), &v);
+		c->err = sb_call(c->s, "builtins:eval",
+		                 sb_args("s{sk}", "sum(map(f, range(100)))", "f", add_number, c), &v);
 		if (!c->err)
 			c->err = sb_value_int(v, &sum);
 		if (!c->err && sum != 4950 + 100 * c->number)

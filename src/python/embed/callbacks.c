@@ -25,13 +25,13 @@ struct sb__talk {
 	struct sb__call_origin origin;
 	struct sb__asker asker;
 	struct sb__running *running;
-	uint64_t epoch; /* sb__fork_epoch() of the process that it runs in */
-	unsigned refs;  /* its functions' objects, and the call itself; by the GIL */
+	uint64_t epoch;       /* sb__fork_epoch() of the process that it runs in */
+	unsigned refs;        /* its functions' objects, and the call itself; by the GIL */
 	pthread_mutex_t lock; /* guards the rest */
 	pthread_cond_t changed;
-	bool open, busy;       /* busy: a question is out */
-	unsigned users;        /* threads that call a function of it */
-	unsigned long holder;  /* the one whose question it is */
+	bool open, busy;      /* busy: a question is out */
+	unsigned users;       /* threads that call a function of it */
+	unsigned long holder; /* the one whose question it is */
 };
 
 struct callback {
@@ -49,9 +49,10 @@ static PyObject *error_type;
 static PyObject *error_needed(void)
 {
 	if (!error_type)
-		error_type = PyErr_NewExceptionWithDoc("snakebridge.CallbackError",
-		                                       "A C function that was an argument failed, or cannot be called.",
-		                                       PyExc_RuntimeError, NULL);
+		error_type = PyErr_NewExceptionWithDoc(
+			"snakebridge.CallbackError",
+			"A C function that was an argument failed, or cannot be called.", PyExc_RuntimeError,
+			NULL);
 	return error_type;
 }
 
@@ -69,7 +70,8 @@ static void *no_answer(struct sb__talk *talk, enum sb__asker_result result)
 {
 	switch (result) {
 	case SB__ASKER_CANCELLED: sb__running_interrupt(talk->running); return NULL;
-	case SB__ASKER_LATE: return fail("the deadline of the call passed before its C function had returned");
+	case SB__ASKER_LATE:
+		return fail("the deadline of the call passed before its C function had returned");
 	case SB__ASKER_ENDED: return fail("the session ended before the C function had returned");
 	default: break;
 	}
@@ -100,18 +102,19 @@ static bool is_ours(const struct sb__answer *answer)
 {
 	static const char ours[] = "snakebridge.";
 
-	return !answer->type || (answer->type_len >= sizeof(ours) - 1 && memcmp(answer->type, ours, sizeof(ours) - 1) == 0);
+	return !answer->type ||
+	       (answer->type_len >= sizeof(ours) - 1 && memcmp(answer->type, ours, sizeof(ours) - 1) == 0);
 }
 
 static void *raise_answer(const struct sb__talk *talk, const struct sb__answer *answer)
 {
 	PyObject *exception = NULL, *type = error_needed();
-	PyObject *message = PyUnicode_DecodeUTF8(answer->message ? answer->message : "", (Py_ssize_t)answer->message_len,
-	                                         "replace");
+	PyObject *message = PyUnicode_DecodeUTF8(answer->message ? answer->message : "",
+	                                         (Py_ssize_t)answer->message_len, "replace");
 
 	if (message && type)
-		exception = is_ours(answer) ? PyObject_CallOneArg(type, message) :
-		                              sb__exception_make(answer->type, answer->type_len, message);
+		exception = is_ours(answer) ? PyObject_CallOneArg(type, message)
+		                            : sb__exception_make(answer->type, answer->type_len, message);
 	Py_XDECREF(message);
 	if (!exception)
 		return NULL;
@@ -158,8 +161,7 @@ struct sb__talk *sb__talk_begin(struct sb__table *table, const struct sb__call_o
 
 static void wait_for_users(struct sb__talk *talk)
 {
-	Py_BEGIN_ALLOW_THREADS
-	pthread_mutex_lock(&talk->lock);
+	Py_BEGIN_ALLOW_THREADS pthread_mutex_lock(&talk->lock);
 	while (talk->users > 0)
 		pthread_cond_wait(&talk->changed, &talk->lock);
 	pthread_mutex_unlock(&talk->lock);
@@ -311,13 +313,10 @@ static PyObject *ask(struct sb__talk *talk, struct sb__call *call, const struct 
 	const char *why;
 
 	sb__buf_init(&answer, memory, sizeof(memory));
-	Py_BEGIN_ALLOW_THREADS
-	why = take_turn(talk);
+	Py_BEGIN_ALLOW_THREADS why = take_turn(talk);
 	if (!why)
 		result = talk->asker.ask(talk->asker.arg, question, stopped, talk->running, &answer);
-	Py_END_ALLOW_THREADS
-	if (why)
-		return fail(why);
+	Py_END_ALLOW_THREADS if (why) return fail(why);
 	if (result == SB__ASKER_ANSWERED)
 		value = read_answer(talk, call, &answer);
 	else
@@ -376,7 +375,8 @@ static PyObject *repr(PyObject *object)
 {
 	const struct callback *self = (const struct callback *)object;
 
-	return PyUnicode_FromFormat("<C function %u of process %d>", self->function, (int)self->talk->origin.pid);
+	return PyUnicode_FromFormat("<C function %u of process %d>", self->function,
+	                            (int)self->talk->origin.pid);
 }
 
 static PyObject *get_name(PyObject *object, void *closure)
@@ -397,7 +397,8 @@ static void dealloc(PyObject *object)
 
 static PyTypeObject *type_needed(void)
 {
-	static PyGetSetDef getset[] = { { "__name__", get_name, NULL, NULL, NULL }, { NULL, NULL, NULL, NULL, NULL } };
+	static PyGetSetDef getset[] = { { "__name__", get_name, NULL, NULL, NULL },
+		                        { NULL, NULL, NULL, NULL, NULL } };
 	static PyType_Slot slots[] = { { Py_tp_call, call_function },
 		                       { Py_tp_repr, repr },
 		                       { Py_tp_dealloc, dealloc },
@@ -423,7 +424,8 @@ PyObject *sb__callback_make(struct sb__call *call, struct sb__cursor *cursor, st
 		return NULL;
 	}
 	if (!call->origin.asker || !innermost) {
-		sb__because(why, SB_EINVAL, "a C function is among the arguments of a call that nobody waits for");
+		sb__because(why, SB_EINVAL,
+		            "a C function is among the arguments of a call that nobody waits for");
 		return NULL;
 	}
 	self = type ? (struct callback *)PyObject_Malloc(sizeof(*self)) : NULL;

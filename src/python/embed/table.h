@@ -37,7 +37,7 @@ struct sb__call {
 	struct sb__pin inline_pins[SB__CALL_PINS];
 	bool shares; /* keeps arrays in shared memory that its arguments name */
 	const struct sb__items *items; /* of the batch that it is an item of; execute.c */
-	bool lends; /* the refs in what it sends are lent: sb__call_end() drops those that it made */
+	bool lends;      /* the refs in what it sends are lent: sb__call_end() drops those that it made */
 	bool over_quota; /* SB_EREFSFULL came from the quota of its process, not from max_refs */
 };
 
