@@ -229,6 +229,8 @@ int sb__host_session(struct sb__core *core, const struct sb__session_rec *rec);
 struct sb__hosted *sb__host_find(struct sb__core *core, uint64_t incarnation);
 /* Its mailbox was ended: drop the objects as soon as no call runs on them. Any thread; does not wait. */
 void sb__hosted_end(struct sb__hosted *hosted);
+/* The same where only its mailbox says that it ended. */
+void sb__hosted_overheard(struct sb__hosted *hosted);
 /* Runs one request here, without the mailbox. SB_ERELEASED where it ended. */
 struct sb__asker;
 int sb__hosted_execute(struct sb__hosted *hosted, uint64_t trace_id, const struct sb__buf *request,

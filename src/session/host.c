@@ -102,6 +102,14 @@ void sb__hosted_end(struct sb__hosted *h)
 	pthread_mutex_unlock(&host->lock);
 }
 
+void sb__hosted_overheard(struct sb__hosted *h)
+{
+	pthread_mutex_lock(&h->host->lock);
+	h->overheard = true;
+	pthread_mutex_unlock(&h->host->lock);
+	sb__hosted_end(h);
+}
+
 bool sb__hosted_begin(struct sb__hosted *h)
 {
 	bool ok;

@@ -19,6 +19,7 @@ struct sb__hosted {
 	unsigned users; /* calls running on the table */
 	bool whole;     /* made; until then it only keeps its slot */
 	bool ended, buried, dirty;
+	bool overheard; /* that it ended was seen in its mailbox, where a peer may have written anything */
 	struct sb__hosted *next_dead, *next_dirty, *next_ending;
 	uint64_t due_ms; /* when the keeper looks at it again; its place in the heap */
 	uint32_t due_at; /* 1 + index there; 0 = not in it */

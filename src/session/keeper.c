@@ -103,6 +103,19 @@ uint64_t sb__keeper_first_look(const struct sb__hosted *h)
 
 /* ── ended sessions ── */
 
+/* Whoever ends a session changes its record first. A record that says nothing of it is made true: the objects go, and the
+ * next who needs them elects another owner. */
+static void check_record(struct sb__hosted *h)
+{
+	struct sb__core *core = h->host->core;
+
+	if (h->overheard && sb__store_session_orphan(core->store, h->rec.session_id, h->rec.incarnation) == 1) {
+		sb__log(SB_LOG_WARN, "session \"%s\": its mailbox says that it ended, its record does not: orphaned",
+		        h->rec.session_id);
+		sb__mailbox_unlink(core->dir.mailbox, h->rec.incarnation);
+	}
+}
+
 /* The objects go now; the memory when nobody refers to it. */
 void sb__keeper_bury(struct sb__host *host)
 {
@@ -116,6 +129,7 @@ void sb__keeper_bury(struct sb__host *host)
 		pthread_mutex_unlock(&host->lock);
 		if (!h)
 			return;
+		check_record(h);
 		host->engine->table_destroy(h->table);
 		h->table = NULL;
 		sb__hosted_put(h);
@@ -272,7 +286,7 @@ static void keep_due(struct sb__host *host, uint64_t now)
 static void glance(struct sb__hosted *h)
 {
 	if (sb__mailbox_state(h->mailbox) != SB__MAILBOX_SERVING) {
-		sb__hosted_end(h);
+		sb__hosted_overheard(h);
 	} else if (sb__hosted_begin(h)) {
 		sb__hosted_attend(h);
 		sb__mailbox_sweep_replies(h->mailbox, h->host->core->arena);
@@ -330,6 +344,7 @@ static void keep_all(struct sb__host *host)
 {
 	uint64_t now = sb__now_ms();
 
+	sb__bell_mend(&host->bell);
 	if (sb__bridge_dir_vanished(&host->core->dir))
 		end_all(host);
 	else

@@ -145,7 +145,7 @@ static void serve_session(struct sb__worker *w, uint32_t index)
 	if (!h)
 		return;
 	if (sb__mailbox_state(h->mailbox) != SB__MAILBOX_SERVING) {
-		sb__hosted_end(h);
+		sb__hosted_overheard(h);
 	} else if (sb__hosted_begin(h)) {
 		bool more;
 

@@ -65,6 +65,14 @@ static void bell_init(struct sb__bell *bell, struct sb__bell_shm *shm, const str
 	};
 }
 
+static void write_header(struct sb__bell_shm *shm, const struct sb__identity *owner)
+{
+	memcpy(shm->magic, magic, sizeof(magic));
+	shm->version = SB__LAYOUT_VERSION;
+	shm->fingerprint = sb__layout_fingerprint();
+	shm->owner = *owner;
+}
+
 int sb__bell_create(int bell_dir, const struct sb__identity *self, struct sb__bell *ret)
 {
 	char name[SB__FILE_NAME_MAX];
@@ -75,10 +83,7 @@ int sb__bell_create(int bell_dir, const struct sb__identity *self, struct sb__be
 	if (err)
 		return err;
 	shm = file.map;
-	memcpy(shm->magic, magic, sizeof(magic));
-	shm->version = SB__LAYOUT_VERSION;
-	shm->fingerprint = sb__layout_fingerprint();
-	shm->owner = *self;
+	write_header(shm, self);
 	sb__store32(&shm->leader_cpu, UINT_MAX);
 	sb__store32(&shm->ringer_cpu, UINT_MAX);
 	(void)init_alive(&shm->alive); /* without it sb__bell_alive_hold() fails, and callers ask instead */
@@ -190,6 +195,15 @@ int sb__bell_alive_hold(struct sb__bell *bell)
 	bell->held = true;
 	SB_POINT("bell.held");
 	return 0;
+}
+
+void sb__bell_mend(struct sb__bell *bell)
+{
+	unsigned int right = (unsigned int)sb__os_tid() | FUTEX_WAITERS;
+
+	if (bell->held && sb__load32(lock_word(bell)) != right)
+		sb__store32(lock_word(bell), right);
+	write_header(bell->shm, &bell->owner);
 }
 
 void sb__bell_alive_release(struct sb__bell *bell)

@@ -36,6 +36,8 @@ int sb__bell_unlink(int bell_dir, uint32_t slot, uint32_t generation);
  * child. */
 int sb__bell_alive_hold(struct sb__bell *bell);
 void sb__bell_alive_release(struct sb__bell *bell);
+/* The keeper, now and then: puts its word and the header right where a peer wrote over them. */
+void sb__bell_mend(struct sb__bell *bell);
 /* Caller: did the kernel mark it? One load. Never true for an owner whose keeper runs. */
 bool sb__bell_owner_died(const struct sb__bell *bell);
 /* The futex word to wait on beside another, and the value that means alive. NULL where there is nothing to
