@@ -188,6 +188,15 @@ int sb__os_fs_type(int fd, unsigned long *ret_magic)
 	return 0;
 }
 
+uint64_t sb__os_fs_size(int fd)
+{
+	struct statfs st;
+
+	if (RETRY(fstatfs(fd, &st)) < 0)
+		return 0;
+	return (uint64_t)st.f_blocks * (uint64_t)st.f_bsize;
+}
+
 uint64_t sb__os_fs_free(int fd)
 {
 	struct statfs fs;

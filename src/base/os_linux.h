@@ -43,6 +43,7 @@ ssize_t sb__os_read_file_at(int dirfd, const char *path, char *buf,
 int sb__os_getrandom(void *buf, size_t len);
 int sb__os_fs_type(int fd, unsigned long *ret_magic); /* fstatfs */
 uint64_t sb__os_fs_free(int fd);                      /* bytes, 0 on error */
+uint64_t sb__os_fs_size(int fd);                      /* bytes, 0 where it has none or cannot be asked */
 
 int sb__os_map_dontfork(int fd, size_t len, void **ret); /* MAP_SHARED, read-only, MADV_DONTFORK */
 int sb__os_set_cloexec(int fd);

@@ -25,6 +25,8 @@ struct sb__hosted {
 	uint32_t due_at; /* 1 + index there; 0 = not in it */
 	_Atomic uint64_t calls, exceptions, refused, service_ns; /* service: what they took, in all */
 	_Atomic uint64_t attention_seen;
+	_Atomic unsigned running;           /* service threads that run its calls */
+	_Atomic bool held_back;             /* has calls that were left in their lanes: serve.c, share */
 	uint64_t stored_live, told_evicted; /* keeper only */
 };
 
@@ -52,6 +54,7 @@ struct sb__host {
 	_Atomic(struct sb__worker *) leader;
 	struct sb__worker *workers; /* all that were started and not joined */
 	unsigned worker_count, standby_count;
+	_Atomic unsigned running; /* of these, those that run calls */
 	struct sb__watcher *watcher;         /* NULL until somebody else calls */
 	_Atomic uint32_t met[SB__SLOTS_MAX]; /* callers: 1 + generation of the last of that slot */
 };

@@ -8,6 +8,9 @@
  * standing by. So a hung call holds up no other session, nested calls between sessions find a thread, and
  * nothing ticks when nothing happens.
  *
+ * Threads are shared out: a session gets one more only while more are free than half of what it has. So one whose calls all
+ * hang has two thirds of them, a second such session two thirds of the rest, and some are left for a session that has none.
+ *
  * Crash: a call that was accepted stays BUSY; its caller sees this process's death and reports «unknown».
  */
 #include <errno.h>
@@ -138,6 +141,39 @@ static bool run_batch(struct sb__worker *w, struct sb__hosted *h)
 	return true;
 }
 
+static bool within_share(const struct sb__host *host, const struct sb__hosted *h)
+{
+	unsigned all = (unsigned)sb__core_number(host->core, SB__CONFIG_MAX_THREADS);
+	unsigned running = atomic_load(&host->running), own = atomic_load(&h->running);
+
+	return own == 0 || (running < all && own < 2 * (all - running));
+}
+
+/*
+ * May this thread run calls of the session? If not they stay in their lanes until a thread that runs one is done with it.
+ * Whoever is held back says so, then looks again; whoever is done lowers the count, then looks whether one is held back
+ * (each a full barrier): so one of them sees the other.
+ */
+static bool share_take(struct sb__host *host, struct sb__hosted *h)
+{
+	if (!within_share(host, h)) {
+		atomic_store(&h->held_back, true);
+		if (!within_share(host, h))
+			return false;
+	}
+	atomic_fetch_add(&host->running, 1);
+	atomic_fetch_add(&h->running, 1);
+	return true;
+}
+
+static void share_give(struct sb__host *host, struct sb__hosted *h)
+{
+	atomic_fetch_sub(&host->running, 1);
+	atomic_fetch_sub(&h->running, 1);
+	if (atomic_load(&h->held_back) && atomic_exchange(&h->held_back, false))
+		sb__bell_ring(&host->bell, h->bell_index);
+}
+
 static void serve_session(struct sb__worker *w, uint32_t index)
 {
 	struct sb__hosted *h = sb__hosted_at(w->host, index);
@@ -150,7 +186,11 @@ static void serve_session(struct sb__worker *w, uint32_t index)
 		bool more;
 
 		sb__hosted_attend(h);
-		more = run_batch(w, h);
+		more = share_take(w->host, h);
+		if (more) {
+			more = run_batch(w, h);
+			share_give(w->host, h);
+		}
 		sb__hosted_finish(h);
 		if (more)
 			sb__bell_ring(&w->host->bell, index);

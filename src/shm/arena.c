@@ -37,6 +37,11 @@
 #define CHUNK_MIN ((uint64_t)1 << 20)
 /* What one request may make the file grow beyond its own need. */
 #define CHUNK_GROWTH_MAX ((uint64_t)64 << 20)
+/* So much of the file system is left to others by messages, and by arrays, but not more than … */
+#define MESSAGES_LEAVE_PART 32
+#define MESSAGES_LEAVE_MAX  ((uint64_t)64 << 20)
+#define ARRAYS_LEAVE_PART   8
+#define ARRAYS_LEAVE_MAX    ((uint64_t)256 << 20)
 #define PUNCH_MIN        ((uint64_t)64 << 10) /* smaller ones keep their pages */
 #define LOOK_MS          1000                 /* somebody may have died between giving back and counting that */
 #define FORK_BYTE        ((off_t)1 << 60)     /* where locks of forked children begin; far behind any file */
@@ -229,6 +234,26 @@ static void chunk_add_locked(struct sb__arena *arena, const struct chunk *chunk)
 		atomic_store(&arena->high, to);
 }
 
+/*
+ * What is left of the file system must do for the others: for their sessions, lanes and records, and arrays must leave
+ * something for messages. Two processes that ask at once may both take what is there for one.
+ */
+static int leave_room_locked(const struct sb__arena *arena, enum sb__pool pool, uint64_t size)
+{
+	bool message = pool == SB__POOL_MESSAGE;
+	uint64_t all = sb__os_fs_size(arena->fd), left = sb__os_fs_free(arena->fd);
+	uint64_t part = message ? all / MESSAGES_LEAVE_PART : all / ARRAYS_LEAVE_PART;
+	uint64_t most = message ? MESSAGES_LEAVE_MAX : ARRAYS_LEAVE_MAX;
+	uint64_t leave = part < most ? part : most;
+
+	if (!all || (left >= size && left - size >= leave))
+		return 0;
+	return sb__fail(SB_ENOSPACE,
+	                "the bridge's file system has %" PRIu64 " bytes left, of which %s leave %" PRIu64
+	                " to other processes: free space there or give the bridge a larger tmpfs",
+	                left, message ? "messages" : "arrays", leave);
+}
+
 /* Room for size bytes, whole pages, at the end of the file. */
 static int extend_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t size)
 {
@@ -241,7 +266,9 @@ static int extend_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t s
 		                "this process's arena has %" PRIu64 " bytes and may have %" PRIu64
 		                " (max_arena_bytes): free arrays, or raise the limit",
 		                arena->file_size, arena->max_bytes);
-	err = chunk_room_locked(arena);
+	err = leave_room_locked(arena, pool, size);
+	if (!err)
+		err = chunk_room_locked(arena);
 	if (!err)
 		err = sb__file_extend(arena->fd, arena->file_size, size, WHAT);
 	if (!err)
@@ -314,7 +341,7 @@ static struct sb__extent *block_locked(const struct sb__arena *arena, uint64_t o
 }
 
 /* Pages that were given back are reserved anew: a touch must never raise SIGBUS. */
-static int warm_up_locked(struct sb__arena *arena, struct sb__extent *e)
+static int warm_up_locked(struct sb__arena *arena, enum sb__pool pool, struct sb__extent *e)
 {
 	uint64_t from = e->offset / SB__PAGE * SB__PAGE;
 	uint64_t to = (e->offset + e->len + SB__PAGE - 1) / SB__PAGE * SB__PAGE;
@@ -322,7 +349,9 @@ static int warm_up_locked(struct sb__arena *arena, struct sb__extent *e)
 
 	if (!e->cold)
 		return 0;
-	err = sb__file_extend(arena->fd, from, to - from, WHAT);
+	err = leave_room_locked(arena, pool, to - from);
+	if (!err)
+		err = sb__file_extend(arena->fd, from, to - from, WHAT);
 	if (!err)
 		e->cold = false;
 	return err;
@@ -341,7 +370,7 @@ static int take_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t len
 	}
 	if (!e)
 		return sb__fail_memory("the arena's list of blocks");
-	err = warm_up_locked(arena, e);
+	err = warm_up_locked(arena, pool, e);
 	if (err) {
 		sb__extents_give(&arena->pools[pool], e);
 		return err;

@@ -34,7 +34,7 @@
 #define FS_MB    768
 #define HANGS_MS 100000 /* an act that takes so long, pauses of the worker itself aside */
 #define SESSIONS 1000
-#define READY_MS 60000
+#define READY_MS 240000
 
 struct torturer {
 	unsigned seed;

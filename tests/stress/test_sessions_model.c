@@ -8,7 +8,7 @@
  * how many are over. A worker counts a begin before it acts and an end after; what a killed one left open stays open.
  * All counters only grow, so "may X have happened since?" is begun(now) > over(then).
  *
- * SB_STRESS_SECONDS sets how long (default 60). SB_SEED repeats the decisions, though not what the scheduler makes of
+ * SB_STRESS_SECONDS sets how long (default 30). SB_SEED repeats the decisions, though not what the scheduler makes of
  * them; the seed is printed.
  */
 #include <errno.h>
@@ -670,7 +670,7 @@ static void test_10_31_33_random_life_and_death(void **state)
 {
 	struct fixture *f = *state;
 	const char *text = getenv("SB_STRESS_SECONDS");
-	uint64_t end = now_ms() + (text ? strtoul(text, NULL, 10) : 60) * 1000;
+	uint64_t begun = now_ms(), end = begun + (text ? strtoul(text, NULL, 10) : 30) * 1000;
 	unsigned seed = chosen_seed(), kills = 0;
 	struct worker *workers = calloc(WORKERS, sizeof(*workers));
 	pid_t pids[WORKERS];
@@ -694,6 +694,8 @@ static void test_10_31_33_random_life_and_death(void **state)
 	for (int n = 0; n < WORKERS; n++)
 		assert_int_equal(fixture_wait(pids[n]), 0);
 	print_outcomes(kills);
+	print_message("reliability: sessions-model/kills tried=%u failed=%u seconds=%.0f\n", kills + model->dedicated_kills,
+	              model->violations, (double)(now_ms() - begun) / 1000);
 	assert_int_equal(fixture_tool(f->dir, NULL, "sb-reaper", "--once", "-q", NULL), 0);
 	assert_int_equal(fixture_tool(f->dir, NULL, "sb-inspect", "--check", NULL), 0);
 	assert_int_equal(model->violations, 0);
