@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -329,6 +331,58 @@ int sb__os_getrandom(void *buf, size_t len)
 int sb__os_kill(pid_t pid, int sig)
 {
 	return result_of(kill(pid, sig));
+}
+
+bool sb__os_executable(const char *path)
+{
+	return access(path, X_OK) == 0;
+}
+
+int sb__os_spawn(const char *program, const char *const *argv, int out, pid_t *ret)
+{
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	sigset_t none, all;
+	int err;
+
+	sigemptyset(&none);
+	sigfillset(&all);
+	err = posix_spawn_file_actions_init(&actions);
+	if (err)
+		return -err;
+	err = posix_spawnattr_init(&attr);
+	if (err) {
+		posix_spawn_file_actions_destroy(&actions);
+		return -err;
+	}
+	err = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", 0, 0);
+	if (!err)
+		err = posix_spawn_file_actions_adddup2(&actions, out, 1);
+	if (!err)
+		err = posix_spawn_file_actions_adddup2(&actions, out, 2);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigdefault(&attr, &all);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	if (!err)
+		err = posix_spawn(ret, program, &actions, &attr, (char *const *)(uintptr_t)argv, environ);
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&actions);
+	return -err;
+}
+
+int sb__os_wait(pid_t pid, int *ret_status)
+{
+	return (int)RETRY(waitpid(pid, ret_status, 0));
+}
+
+int sb__os_pipe(int fds[2])
+{
+	return result_of(pipe2(fds, O_CLOEXEC));
+}
+
+ssize_t sb__os_read(int fd, void *buf, size_t size)
+{
+	return RETRY(read(fd, buf, size));
 }
 
 pid_t sb__os_tid(void)

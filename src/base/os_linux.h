@@ -35,6 +35,13 @@ int sb__os_map(int fd, off_t offset, size_t len, bool writable, void **ret); /* 
 int sb__os_map_over(int fd, off_t offset, size_t len, void *addr);
 int sb__os_unmap(void *addr, size_t len);
 int sb__os_kill(pid_t pid, int sig);
+bool sb__os_executable(const char *path);
+/* Runs a program with this process's environment, no signal blocked or ignored, its input empty, and all that it says going
+ * to out. */
+int sb__os_spawn(const char *program, const char *const *argv, int out, pid_t *ret);
+int sb__os_wait(pid_t pid, int *ret_status);
+int sb__os_pipe(int fds[2]);
+ssize_t sb__os_read(int fd, void *buf, size_t size);
 pid_t sb__os_tid(void); /* of this thread */
 int sb__os_pidfd_open(pid_t pid);
 int sb__os_poll_fd(int fd, int timeout_ms); /* 1 readable, 0 timeout */

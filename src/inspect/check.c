@@ -136,6 +136,7 @@ static int check_session(void *arg, const struct sb__session_view *view, uint32_
 	struct sb__owner_view *owners = NULL;
 	size_t count = 0;
 	uint32_t dead = 0;
+	int err;
 
 	(void)lanes;
 	if (sb__known_add_session(p->known, rec) != 0)
@@ -150,8 +151,9 @@ static int check_session(void *arg, const struct sb__session_view *view, uint32_
 	if (view->mailbox.lanes_strange)
 		found(p, "session \"%s\": %" PRIu32 " lanes are in no state that there is", rec->session_id,
 		      view->mailbox.lanes_strange);
-	if (sb__look_owners(p->inspect, rec->uid, &dead, &owners, &count) < 0)
-		p->found->error = SB_ESTORE;
+	err = sb__look_owners(p->inspect, rec->uid, &dead, &owners, &count);
+	if (err < 0)
+		p->found->error = err;
 	for (size_t i = 0; i < count && owners; i++)
 		if (owners[i].evidence.verdict == SB__DEAD)
 			found(p,

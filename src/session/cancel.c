@@ -5,11 +5,11 @@
  *
  * Locks: none.  Crash: see shm/lane_cancel.c.
  */
-#include <sched.h>
 
 #include "core.h"
 #include "fail.h"
 #include "host_impl.h"
+#include "os_linux.h"
 
 #define TRIES 100
 
@@ -80,6 +80,6 @@ void sb__hosted_attend(struct sb__hosted *h)
 		sb__mailbox_unwanted(h->mailbox, abandoned, interrupt, &at);
 		if (!at.missed)
 			return;
-		sched_yield();
+		sb__os_yield();
 	}
 }

@@ -134,15 +134,18 @@ static int open_space(struct sb__core *core)
 }
 
 /* What a parent process left in this memory: never given back, never used. */
-static void forget_inherited_locked(struct sb__core *core)
+static int forget_inherited_locked(struct sb__core *core)
 {
+	int err = sb__store_forget(core->store);
+
+	if (err)
+		return err;
+	core->store = NULL;
 	sb__host_forget_locked(core);
 	sb__attachments_forget_locked(core);
 	core->life_pin = NULL; /* the mapping was MADV_DONTFORK: it is not here */
 	close_space(core, false);
-	if (core->store)
-		sb__store_forget(core->store);
-	core->store = NULL;
+	return 0;
 }
 
 /* Where dead processes keep all slots because no reaper runs, this one tidies before it gives up: after a few of them
@@ -199,7 +202,9 @@ int sb__core_enter_locked(struct sb__core *core)
 	if (atomic_load_explicit(&core->epoch, memory_order_relaxed) == epoch)
 		return 0;
 	if (core->store_epoch != epoch) {
-		forget_inherited_locked(core);
+		err = forget_inherited_locked(core);
+		if (err)
+			return err;
 		atomic_store(&core->epoch, 0);
 	}
 	err = attach_locked(core);
@@ -402,7 +407,7 @@ static void close_sessions(sb_bridge *bridge)
 static bool detach(struct sb__core *core)
 {
 	if (core->store_epoch != sb__fork_epoch()) {
-		forget_inherited_locked(core);
+		(void)forget_inherited_locked(core);
 		return true;
 	}
 	if (!sb__core_is_ours(core)) { /* never used: no slot was taken */

@@ -10,9 +10,7 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,14 +30,7 @@
 #define EXIT_SERVED 6 /* of sb-owner: the session has a living designated owner */
 #define ARGS_MAX    (24 + 2 * SB_TAGS_MAX + 4 * SB_POLICY_PATTERNS_MAX)
 
-extern char **environ;
-
 /* ── finding the program ── */
-
-static bool usable(const char *path)
-{
-	return access(path, X_OK) == 0;
-}
 
 /* Beside the library or program that holds this code: build trees and relocated installations. */
 static bool find_near(char *path, size_t size)
@@ -55,7 +46,7 @@ static bool find_near(char *path, size_t size)
 		int dir = slash ? (int)(slash - info.dli_fname + 1) : 0;
 		int n = snprintf(path, size, "%.*s%ssb-owner", dir, info.dli_fname, places[i]);
 
-		if (n > 0 && (size_t)n < size && usable(path))
+		if (n > 0 && (size_t)n < size && sb__os_executable(path))
 			return true;
 	}
 	return false;
@@ -67,19 +58,19 @@ static int find_program(char *path, size_t size)
 
 	if (named && *named) {
 		snprintf(path, size, "%s", named);
-		return usable(path) ? 0
-		                    : sb__fail(SB_ESTART,
-		                               "SNAKEBRIDGE_OWNER names %s, which cannot be executed", named);
+		return sb__os_executable(path)
+		               ? 0
+		               : sb__fail(SB_ESTART, "SNAKEBRIDGE_OWNER names %s, which cannot be executed",
+		                          named);
 	}
 	if (find_near(path, size))
 		return 0;
 	snprintf(path, size, "%s", SB_OWNER_INSTALL_PATH);
-	return usable(path) ? 0
-	                    : sb__fail(SB_ESTART,
-	                               "the program sb-owner is neither beside the library nor at %s: "
-	                               "install it, or name it in "
-	                               "SNAKEBRIDGE_OWNER",
-	                               SB_OWNER_INSTALL_PATH);
+	return sb__os_executable(path) ? 0
+	                               : sb__fail(SB_ESTART,
+	                                          "the program sb-owner is neither beside the library nor at "
+	                                          "%s: install it, or name it in SNAKEBRIDGE_OWNER",
+	                                          SB_OWNER_INSTALL_PATH);
 }
 
 /* ── its arguments ── */
@@ -148,30 +139,7 @@ static void make_arguments(struct arguments *a, const char *program, const struc
 
 /* ── running it ── */
 
-static int spawn(const char *program, const char *const *argv, int out, pid_t *ret)
-{
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	int err;
-
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", 0, 0);
-	posix_spawn_file_actions_adddup2(&actions, out, 1);
-	posix_spawn_file_actions_adddup2(&actions, out, 2);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	err = posix_spawn(ret, program, &actions, &attr, (char *const *)(uintptr_t)argv, environ);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&actions);
-	return err ? sb__fail_errno(SB_ESTART, err, "starting %s", program) : 0;
-}
-
-/* What it says until it closes its end, or the time is over: -1 then. */
+/* What it says until it closes its end: 0; -ETIMEDOUT: the time is over; or -errno. */
 static int listen_to(int fd, uint64_t timeout_ms, char *text, size_t size)
 {
 	uint64_t until = sb__now_ms() + timeout_ms;
@@ -180,14 +148,17 @@ static int listen_to(int fd, uint64_t timeout_ms, char *text, size_t size)
 	text[0] = 0;
 	for (;;) {
 		uint64_t now = sb__now_ms();
+		int ready = now < until ? sb__os_poll_fd(fd, (int)(until - now)) : 0;
 		ssize_t n;
 
-		if (now >= until || sb__os_poll_fd(fd, (int)(until - now)) == 0)
-			return -1;
-		n = read(fd, text + len, size - 1 - len);
-		if (n < 0 && errno == EINTR)
+		if (ready == -EINTR)
 			continue;
-		if (n <= 0 || len + (size_t)n == size - 1)
+		if (ready <= 0)
+			return ready ? ready : -ETIMEDOUT;
+		n = sb__os_read(fd, text + len, size - 1 - len);
+		if (n < 0)
+			return (int)n;
+		if (n == 0 || len + (size_t)n == size - 1)
 			return 0;
 		len += (size_t)n;
 		text[len] = 0;
@@ -199,6 +170,9 @@ static int verdict(const struct sb__core *core, const char *program, const char 
 {
 	size_t len = strlen(text);
 
+	if (heard < 0 && heard != -ETIMEDOUT)
+		return sb__fail_errno(SB_ESTART, -heard, "listening to %s, which starts session \"%s\"", program,
+		                      session_id);
 	if (heard < 0)
 		return sb__fail(SB_ESTART, "%s did not get session \"%s\" ready within %u ms", program,
 		                session_id, (unsigned)sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS));
@@ -226,28 +200,31 @@ int sb__dedicated_start(struct sb__core *core, const struct sb__session_rec *rec
 {
 	struct arguments a;
 	char program[4096], text[1024];
-	int fds[2], heard = -1, status = 0, err;
+	int fds[2], heard = -EINTR, status = 0, err;
 	pid_t pid;
 
 	err = find_program(program, sizeof(program));
 	if (err)
 		return err;
 	make_arguments(&a, program, core, rec);
-	if (pipe2(fds, O_CLOEXEC))
-		return sb__fail_errno(SB_ESTART, errno, "a pipe to sb-owner");
-	err = spawn(program, a.argv, fds[1], &pid);
-	close(fds[1]);
+	err = sb__os_pipe(fds);
+	if (err < 0)
+		return sb__fail_errno(SB_ESTART, -err, "a pipe to sb-owner");
+	err = sb__os_spawn(program, a.argv, fds[1], &pid);
+	(void)sb__os_close(fds[1]);
 	SB_POINT("dedicated.spawned");
-	if (!err) {
+	if (err < 0) {
+		err = sb__fail_errno(SB_ESTART, -err, "starting %s", program);
+	} else {
 		heard = listen_to(fds[0], sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS), text,
 		                  sizeof(text));
 		if (heard < 0)
-			kill(pid, SIGTERM);
-		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-			; /* ECHILD: the host program reaps all children itself; what was said counts */
+			(void)sb__os_kill(pid, SIGTERM);
+		/* -ECHILD: the host program reaps all children itself; what was said counts */
+		(void)sb__os_wait(pid, &status);
 		SB_POINT("dedicated.heard");
 		err = verdict(core, program, rec->session_id, heard, text);
 	}
-	close(fds[0]);
+	(void)sb__os_close(fds[0]);
 	return err && heard == 0 && somebody_was_quicker(core, rec, status) ? 0 : err;
 }

@@ -353,24 +353,51 @@ int sb__thread_start(pthread_t *ret, void *(*fn)(void *), void *arg)
 	return err ? sb__fail_errno(SB_ESYSTEM, err, "starting a service thread") : 0;
 }
 
+/* Ends service threads and keeper. False: a call still runs, and its thread with it. */
+static bool stop_threads(struct sb__host *host)
+{
+	bool ended;
+
+	atomic_store(&host->stopping, true);
+	ended = sb__serve_stop(host, sb__core_number(host->core, SB__CONFIG_CLOSE_TIMEOUT_MS));
+	atomic_store(&host->keeper_stopping, true);
+	pthread_mutex_lock(&host->lock);
+	pthread_cond_broadcast(&host->changed);
+	pthread_mutex_unlock(&host->lock);
+	pthread_join(host->keeper, NULL);
+	return ended;
+}
+
+/* With all threads, or with none. */
+static int start_threads(struct sb__host *host)
+{
+	int err = sb__thread_start(&host->keeper, sb__keeper_main, host);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&host->lock);
+	while (!host->keeper_ready)
+		pthread_cond_wait(&host->changed, &host->lock);
+	pthread_mutex_unlock(&host->lock);
+	SB_POINT("host.kept");
+	err = sb__serve_start(host);
+	if (err)
+		(void)stop_threads(host); /* at once: they serve nothing yet */
+	return err;
+}
+
 static int host_start(struct sb__host *host)
 {
 	int err = sb__bell_create(host->core->dir.bell, &host->core->self, &host->bell);
 
 	if (err)
 		return err;
-	err = sb__thread_start(&host->keeper, sb__keeper_main, host);
+	err = start_threads(host);
 	if (err) {
 		sb__bell_detach(&host->bell);
 		sb__bell_unlink(host->core->dir.bell, host->core->self.slot, host->core->self.generation);
-		return err;
 	}
-	pthread_mutex_lock(&host->lock);
-	while (!host->keeper_ready)
-		pthread_cond_wait(&host->changed, &host->lock);
-	pthread_mutex_unlock(&host->lock);
-	SB_POINT("host.kept");
-	return sb__serve_start(host);
+	return err;
 }
 
 static struct sb__host *host_new(struct sb__core *core, const struct sb__engine *engine)
@@ -486,13 +513,7 @@ bool sb__host_stop(struct sb__core *core)
 		return true;
 	gil = engine->gil_release(); /* those that we wait for need it */
 	abandon_sessions(host);
-	atomic_store(&host->stopping, true);
-	ended = sb__serve_stop(host, sb__core_number(core, SB__CONFIG_CLOSE_TIMEOUT_MS));
-	atomic_store(&host->keeper_stopping, true);
-	pthread_mutex_lock(&host->lock);
-	pthread_cond_broadcast(&host->changed);
-	pthread_mutex_unlock(&host->lock);
-	pthread_join(host->keeper, NULL);
+	ended = stop_threads(host);
 	SB_POINT("stop.keeper_ended");
 	sb__watcher_stop(host);
 	sb__bell_unlink(core->dir.bell, core->self.slot, core->self.generation);

@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "clock.h"
 #include "core.h"
@@ -100,9 +99,7 @@ void sb__session_close(sb_session *session)
 
 static void nap(unsigned ms)
 {
-	struct timespec t = { 0, (long)ms * 1000000 };
-
-	nanosleep(&t, NULL);
+	sb__os_sleep(ms * UINT64_C(1000000));
 }
 
 uint64_t sb__start_until(const struct sb__core *core)
@@ -279,6 +276,20 @@ static int attach_served(sb_session *s, const struct sb__session_rec *rec, uint3
 	return err;
 }
 
+/* The session that was just made cannot be used by the handle that made it: it ends, and the reason is kept. */
+static int undo_create(struct sb__core *core, const struct sb__session_rec *rec, int err)
+{
+	struct sb__session_rec ended;
+	char reason[512];
+
+	snprintf(reason, sizeof(reason), "%s", sb_last_error()->message);
+	pthread_mutex_lock(&core->lock);
+	if (sb__store_session_end(core->store, rec->session_id, rec->uid, SB__END_RELEASED, &ended) == 1)
+		sb__session_finish_locked(core, &ended, SB__MAILBOX_RELEASED);
+	pthread_mutex_unlock(&core->lock);
+	return sb__fail(err, "%s", reason);
+}
+
 /* 0 created and open; 1 somebody was quicker: join it. */
 static int create_here(sb_session *s, struct sb__wish *wish, bool as_owner)
 {
@@ -304,7 +315,8 @@ static int create_here(sb_session *s, struct sb__wish *wish, bool as_owner)
 		return err;
 	sb__session_note(core, SB__EVENT_CREATE, &wish->rec, 0,
 	                 as_owner ? "designated owner and first owner" : "dedicated designated owner");
-	return attach_served(s, &wish->rec, as_owner ? owner.handle : 0);
+	err = attach_served(s, &wish->rec, as_owner ? owner.handle : 0);
+	return err ? undo_create(core, &wish->rec, err) : 0;
 }
 
 /* Opens by what the store says, until it is open. */

@@ -556,14 +556,16 @@ void sb__store_close(struct sb__store *store)
 	(void)pthread_mutex_unlock(&registry->lock);
 }
 
-void sb__store_forget(struct sb__store *store)
+int sb__store_forget(struct sb__store *store)
 {
 	struct registry *registry = get_registry();
 	struct sb__store *mine;
 	int guard;
 
-	if (!store || !registry || store->epoch == registry->epoch)
-		return;
+	if (!registry)
+		return sb__fail_memory("the session store");
+	if (!store || store->epoch == registry->epoch)
+		return 0;
 	/* The inherited guard is the one thing to give back, unless this process has the same lock.mdb open
 	 * by now: then closing any descriptor of it would drop LMDB's locks. */
 	(void)pthread_mutex_lock(&registry->lock);
@@ -575,4 +577,5 @@ void sb__store_forget(struct sb__store *store)
 	if (!mine && guard >= 0)
 		(void)sb__os_close(guard);
 	(void)pthread_mutex_unlock(&registry->lock);
+	return 0;
 }

@@ -111,7 +111,7 @@ static void cancel_running(sb_session *s)
 		usleep(200);
 		(void)sb_future_cancel(f, &level);
 	}
-	(void)sb_future_wait(f, 0, NULL);
+	(void)sb_future_wait(f, SB_WAIT_FOREVER, NULL);
 	sb_future_free(f);
 }
 
@@ -143,7 +143,7 @@ static void call_all(sb_session *s)
 		(void)sb_future_cancel(futures[0], &level);
 	for (int i = 0; i < 6; i++) {
 		if (futures[i])
-			(void)sb_future_wait(futures[i], 0, NULL);
+			(void)sb_future_wait(futures[i], SB_WAIT_FOREVER, NULL);
 		sb_future_free(futures[i]);
 	}
 }

@@ -282,8 +282,7 @@ static void lines_without(const char *a, const char *b, const char *mark, char t
 	}
 }
 
-/* What differs from the baseline is said in text; empty: nothing. */
-static void compare(struct crash_world *w, char text[400])
+void crash_compare(struct crash_world *w, char text[400])
 {
 	char *files = list_files(w->dir);
 	size_t processes = count_processes(w);
@@ -302,7 +301,7 @@ static void compare(struct crash_world *w, char text[400])
 	free(files);
 }
 
-static void sweep_once(struct crash_world *w)
+void crash_sweep(struct crash_world *w)
 {
 	struct sb__sweep_options options = { .files = true };
 	struct sb__sweep_result result = { .complete = false };
@@ -322,10 +321,10 @@ void crash_check(struct crash_world *w)
 	char text[400];
 
 	crash_bystander_call(w);
-	sweep_once(w);
+	crash_sweep(w);
 	/* What is left may still be with an owner that lives and frees it itself: no further sweep helps it. */
 	do {
-		compare(w, text);
+		crash_compare(w, text);
 		if (text[0])
 			usleep(1000);
 	} while (text[0] && sb__now_ms() < until);

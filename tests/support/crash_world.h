@@ -46,6 +46,10 @@ void crash_bystander_call(struct crash_world *w);
 /* One pass of the reaper, then: nothing to find, nothing left over, nothing missing. The bystander first. */
 void crash_check(struct crash_world *w);
 
+/* The parts of that: one pass; and what differs from the baseline, said in text, empty if nothing does. */
+void crash_sweep(struct crash_world *w);
+void crash_compare(struct crash_world *w, char text[400]);
+
 /* Pipes between this process and a victim that is to be forked off: each end closes with its process. */
 void crash_pipes(struct crash_world *w);
 void crash_pipes_in_victim(struct crash_world *w);
