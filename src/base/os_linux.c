@@ -402,6 +402,11 @@ int sb__os_poll_fd(int fd, int timeout_ms)
 	return result_of(poll(&pollfd, 1, timeout_ms));
 }
 
+int sb__os_poll(struct pollfd *fds, unsigned long count, int timeout_ms)
+{
+	return result_of(poll(fds, count, timeout_ms));
+}
+
 int sb__os_cpu_count(void)
 {
 	cpu_set_t set;

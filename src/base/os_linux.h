@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+struct pollfd;
+
 int sb__os_open_dir(const char *path); /* O_DIRECTORY | O_NOFOLLOW | O_PATH-less, readable */
 int sb__os_openat(int dirfd, const char *name, int flags, mode_t mode); /* adds O_CLOEXEC | O_NOFOLLOW */
 int sb__os_mkdirat(int dirfd, const char *name, mode_t mode);
@@ -45,6 +47,7 @@ ssize_t sb__os_read(int fd, void *buf, size_t size);
 pid_t sb__os_tid(void); /* of this thread */
 int sb__os_pidfd_open(pid_t pid);
 int sb__os_poll_fd(int fd, int timeout_ms); /* 1 readable, 0 timeout */
+int sb__os_poll(struct pollfd *fds, unsigned long count, int timeout_ms);
 ssize_t sb__os_read_file_at(int dirfd, const char *path, char *buf,
                             size_t size); /* whole small file, NUL-terminated; -EFBIG if it does not fit */
 int sb__os_getrandom(void *buf, size_t len);

@@ -19,6 +19,8 @@
 #include "identity.h"
 #include "os_linux.h"
 
+#define FAILED_NS UINT64_C(100000000) /* between tries of a poll() that fails */
+
 struct sb__watch {
 	struct {
 		uint32_t generation;
@@ -120,6 +122,7 @@ enum sb__watch_result sb__watch_wait(struct sb__watch *watch, int fd, int timeou
 {
 	enum sb__watch_result result = SB__WATCH_TIMEOUT;
 	nfds_t count = 1;
+	int err;
 
 	watch->polled[0] = (struct pollfd){ .fd = fd, .events = POLLIN };
 	for (uint32_t slot = 0; slot < SB__SLOTS_MAX && count <= watch->open; slot++) {
@@ -128,8 +131,13 @@ enum sb__watch_result sb__watch_wait(struct sb__watch *watch, int fd, int timeou
 		watch->polled_slots[count] = slot;
 		watch->polled[count++] = (struct pollfd){ .fd = watch->slots[slot].fd, .events = POLLIN };
 	}
-	if (poll(watch->polled, count, timeout_ms) < 0)
-		return errno == EINTR ? SB__WATCH_TIMEOUT : SB__WATCH_FD;
+	err = sb__os_poll(watch->polled, count, timeout_ms);
+	if (err == -EINTR)
+		return SB__WATCH_TIMEOUT;
+	if (err < 0) { /* no memory, or more than RLIMIT_NOFILE by now: sweeps find the dead, too */
+		sb__os_sleep(FAILED_NS);
+		return SB__WATCH_FD;
+	}
 	for (nfds_t i = 1; i < count; i++) {
 		uint32_t slot = watch->polled_slots[i];
 

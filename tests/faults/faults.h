@@ -11,6 +11,7 @@
 
 enum fault_kind { FAULT_CALL, FAULT_MEMORY };
 
+bool fault_possible(void);
 /* From now on the nth of its kind fails, and with always all after it. */
 void fault_arm(enum fault_kind kind, unsigned nth, bool always);
 /* How many failed. */
