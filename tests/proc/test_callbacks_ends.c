@@ -419,6 +419,29 @@ static void test_27_35_others_are_served(void **state)
 	host_end(&h);
 }
 
+static int looks(void *arg, const sb_value *args, const sb_value *kwargs, sb_value **ret)
+{
+	struct ending *e = arg;
+	json_t *j = fixture_tool_json(e->f->dir, "sb-inspect", "--json", "calls", NULL);
+	char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+
+	(void)args, (void)kwargs, (void)ret;
+	e->level = text && strstr(text, "\"in callback\"") && strstr(text, "call builtins:exec");
+	free(text);
+	json_decref(j);
+	return 0;
+}
+
+static void test_27_23_inspect_shows_it(void **state)
+{
+	struct fixture *f = *state;
+	struct ending e = { f, fixture_session(f->bridge, NULL, SB_DESIGNATED_DEDICATED), "", 0, NULL };
+
+	assert_ok(run(e.s, "f()", looks, &e, LONG_MS));
+	assert_true(e.level);
+	sb_session_close(e.s);
+}
+
 /* Many threads of many calls, each with functions that call: lanes and turns do not mix. */
 struct crowd {
 	sb_session *s;
@@ -568,6 +591,7 @@ int main(void)
 		TEST(test_27_24_owner_leaves),
 		TEST(test_27_35_others_are_served),
 		TEST(test_27_many_at_once),
+		TEST(test_27_23_inspect_shows_it),
 		TEST(test_27_forked_in_a_function),
 		TEST(test_27_forked_in_python),
 		TEST(test_27_forked_in_python_here),

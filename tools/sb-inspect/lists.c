@@ -249,13 +249,13 @@ static int call_visit(void *arg, const struct sb__session_view *session, const s
 }
 
 /* As callers see it. */
-static const char *call_state(unsigned state)
+static const char *call_state(const struct sb__lane_view *lane)
 {
-	switch (state) {
+	switch (lane->state) {
 	case SB__LANE_READY: return "queued";
-	case SB__LANE_BUSY: return "running";
+	case SB__LANE_BUSY: return lane->asking ? "in callback" : "running";
 	case SB__LANE_DONE: return "answered";
-	default: return sb__lane_state_name(state);
+	default: return sb__lane_state_name(lane->state);
 	}
 }
 
@@ -268,7 +268,7 @@ static json_t *call_json(const struct call_row *row)
 	render_text(o, "session", row->session_id);
 	render_id(o, "incarnation", row->incarnation);
 	render_number(o, "lane", lane->lane);
-	render_text(o, "state", call_state(lane->state));
+	render_text(o, "state", call_state(lane));
 	render_text(o, "label", lane->label);
 	render_id(o, "trace_id", lane->trace_id);
 	json_object_set_new(o, "caller_pid", json_integer(lane->caller_pid));
@@ -299,7 +299,7 @@ static void calls_text(const struct rows *rows)
 		const struct sb__lane_view *lane = &row->call.lane;
 
 		render_cell(&table, "%s", row->session_id);
-		render_cell(&table, "%s%s", call_state(lane->state), lane->torn ? " (moving)" : "");
+		render_cell(&table, "%s%s", call_state(lane), lane->torn ? " (moving)" : "");
 		render_cell(&table, "%s", lane->label);
 		render_cell(&table, "%" PRId32 "%s", lane->caller_pid,
 		            row->call.caller.verdict == SB__DEAD ? " (dead)" : "");

@@ -214,6 +214,7 @@ static json_t *lane_json(const struct sb__lane_view *lane)
 		render_id(o, "trace_id", lane->trace_id);
 		render_number(o, "running_ms", running_ms(lane));
 	}
+	json_object_set_new(o, "in_callback", json_boolean(lane->asking));
 	json_object_set_new(o, "torn", json_boolean(lane->torn));
 	return o;
 }
