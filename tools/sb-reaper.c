@@ -284,7 +284,7 @@ static bool files_due_by_stamp(const struct reaper *reaper)
 /* Emptying a file sets its time. A stamp that cannot be written costs a pass more, no less. */
 static void stamp_files(const struct reaper *reaper)
 {
-	int fd = dry_run ? -1 : sb__os_openat(reaper->dir.boot, STAMP, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	int fd = dry_run ? -1 : sb__os_open_own(reaper->dir.boot, STAMP, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 
 	if (fd >= 0)
 		sb__os_close(fd);

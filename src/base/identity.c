@@ -246,7 +246,7 @@ static void guard_window(void)
 
 static int hold_and_pin(int dirfd, uint32_t slot, void **ret_pin)
 {
-	int fd = sb__os_openat(dirfd, "life", O_RDWR, 0);
+	int fd = sb__os_open_own(dirfd, "life", O_RDWR, 0);
 	int rc;
 
 	if (fd < 0)

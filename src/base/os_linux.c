@@ -77,6 +77,37 @@ int sb__os_openat(int dirfd, const char *name, int flags, mode_t mode)
 	return (int)RETRY(openat(dirfd, name, flags | O_CLOEXEC | O_NOFOLLOW, mode));
 }
 
+static int check_own(const struct stat *st)
+{
+	bool own = S_ISREG(st->st_mode) && st->st_uid == geteuid() && (st->st_mode & 077) == 0 && st->st_nlink <= 1;
+
+	return own ? 0 : -EPERM;
+}
+
+int sb__os_own_at(int dirfd, const char *name)
+{
+	struct stat st;
+	int rc = result_of(fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW));
+
+	return rc < 0 ? rc : check_own(&st);
+}
+
+int sb__os_open_own(int dirfd, const char *name, int flags, mode_t mode)
+{
+	int fd = sb__os_openat(dirfd, name, flags | O_NONBLOCK, mode), rc;
+	struct stat st;
+
+	if (fd < 0)
+		return fd;
+	rc = sb__os_fstat(fd, &st);
+	if (rc == 0)
+		rc = check_own(&st);
+	if (rc == 0)
+		return fd;
+	(void)sb__os_close(fd);
+	return rc;
+}
+
 int sb__os_mkdirat(int dirfd, const char *name, mode_t mode)
 {
 	return result_of(mkdirat(dirfd, name, mode));
@@ -305,6 +336,18 @@ bool sb__os_map_fits(size_t len)
 		return false;
 	(void)munmap(addr, len);
 	return true;
+}
+
+int sb__os_map_secret(void *old, size_t old_len, size_t len, void **ret)
+{
+	void *addr = old ? mremap(old, old_len, len, MREMAP_MAYMOVE)
+	                 : mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (addr == MAP_FAILED)
+		return -errno;
+	(void)madvise(addr, len, MADV_DONTDUMP);
+	*ret = addr;
+	return 0;
 }
 
 int sb__os_unmap(void *addr, size_t len)

@@ -17,6 +17,12 @@ struct pollfd;
 
 int sb__os_open_dir(const char *path); /* O_DIRECTORY | O_NOFOLLOW | O_PATH-less, readable */
 int sb__os_openat(int dirfd, const char *name, int flags, mode_t mode); /* adds O_CLOEXEC | O_NOFOLLOW */
+/*
+ * The same for a file of this user's alone, judged by what was opened: a regular one of the effective user's, without other
+ * names and without rights for group or others; else -EPERM. A link is -ELOOP, and nothing (a FIFO) makes it wait.
+ */
+int sb__os_open_own(int dirfd, const char *name, int flags, mode_t mode);
+int sb__os_own_at(int dirfd, const char *name); /* 0: it is such a file; opens nothing */
 int sb__os_mkdirat(int dirfd, const char *name, mode_t mode);
 int sb__os_unlinkat(int dirfd, const char *name, int flags);
 int sb__os_renameat(int olddir, const char *oldname, int newdir, const char *newname);
@@ -35,6 +41,8 @@ int sb__os_close(int fd);
 int sb__os_map(int fd, off_t offset, size_t len, bool writable, void **ret); /* MAP_SHARED, MADV_DONTDUMP */
 /* Over a MAP_SHARED mapping of the same bytes: a private one, writable. For forked children. */
 int sb__os_map_over(int fd, off_t offset, size_t len, void *addr);
+/* Private memory of zeros that no core dump shows (MADV_DONTDUMP), made larger if old is not NULL: *ret, and old is gone. */
+int sb__os_map_secret(void *old, size_t old_len, size_t len, void **ret);
 int sb__os_unmap(void *addr, size_t len);
 int sb__os_kill(pid_t pid, int sig);
 bool sb__os_executable(const char *path);

@@ -193,7 +193,7 @@ static int open_locked(struct sb__arena *arena)
 	int fd;
 
 	arena_name(name, arena->slot, arena->generation);
-	fd = sb__os_openat(arena->dir, name, O_RDWR | O_CREAT | O_EXCL, 0600);
+	fd = sb__os_open_own(arena->dir, name, O_RDWR | O_CREAT | O_EXCL, 0600);
 	if (fd < 0)
 		return sb__file_fail(fd, "created", WHAT);
 	arena->fd = fd;

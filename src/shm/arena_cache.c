@@ -228,7 +228,7 @@ static int map_locked(struct sb__arena_cache *cache, struct view *view, bool wri
 	if (*ret)
 		return 0;
 	snprintf(name, sizeof(name), "%" PRIu32 ".%" PRIu32, view->slot, view->generation);
-	fd = sb__os_openat(cache->dir, name, writable ? O_RDWR : O_RDONLY, 0);
+	fd = sb__os_open_own(cache->dir, name, writable ? O_RDWR : O_RDONLY, 0);
 	if (fd == -ENOENT)
 		return sb__fail(SB_EPROTOCOL,
 		                "a message names the arena of process slot %s, which does not exist", name);

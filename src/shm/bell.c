@@ -128,7 +128,7 @@ int sb__bell_attach(int bell_dir, uint32_t slot, uint32_t generation, struct sb_
 	int fd, err;
 
 	bell_name(name, slot, generation);
-	fd = sb__os_openat(bell_dir, name, O_RDWR, 0);
+	fd = sb__os_open_own(bell_dir, name, O_RDWR, 0);
 	if (fd == -ENOENT)
 		return sb__fail(SB_EOWNERDIED,
 		                "the designated owner in process slot %" PRIu32 " is gone: there is no "

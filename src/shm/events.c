@@ -72,7 +72,7 @@ const char *sb__event_kind_name(uint32_t kind)
 static int open_file(int boot, bool create, int *ret_fd)
 {
 	struct stat st;
-	int fd = sb__os_openat(boot, FILE_NAME, create ? O_RDWR | O_CREAT : O_RDONLY, 0600);
+	int fd = sb__os_open_own(boot, FILE_NAME, create ? O_RDWR | O_CREAT : O_RDONLY, 0600);
 	int err;
 
 	if (fd < 0)

@@ -22,6 +22,11 @@ int sb__file_fail(int err, const char *verb, const char *what)
 {
 	int code = SB_ESYSTEM;
 
+	if (err == -ELOOP || err == -EPERM) /* sb__os_open_own() */
+		return sb__fail_errno(SB_EMODE, -err,
+		                      "%s cannot be %s: it is a link, no regular file, has another name, or belongs "
+		                      "or is open to others; remove it",
+		                      what, verb);
 	if (err == -ENOSPC || err == -EDQUOT)
 		code = SB_ENOSPACE;
 	else if (err == -ENOMEM)
@@ -60,7 +65,7 @@ int sb__file_make(int dir, uint32_t slot, uint32_t generation, size_t size, cons
 		return err;
 	snprintf(file.name, sizeof(file.name), ".new.%" PRIu32 ".%" PRIu32 ".%016" PRIx64, slot, generation,
 	         number);
-	file.fd = sb__os_openat(dir, file.name, O_RDWR | O_CREAT | O_EXCL, 0600);
+	file.fd = sb__os_open_own(dir, file.name, O_RDWR | O_CREAT | O_EXCL, 0600);
 	if (file.fd < 0)
 		return sb__file_fail(file.fd, "created", what);
 	SB_POINT("file.created");

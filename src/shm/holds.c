@@ -58,7 +58,7 @@ int sb__holds_attach(int arena_dir, uint32_t slot, uint32_t generation, struct s
 	int fd, err;
 
 	holds_name(name, slot, generation);
-	fd = sb__os_openat(arena_dir, name, O_RDWR, 0);
+	fd = sb__os_open_own(arena_dir, name, O_RDWR, 0);
 	if (fd == -ENOENT)
 		return sb__fail(SB_EPROTOCOL,
 		                "no process with slot %" PRIu32 ", generation %" PRIu32

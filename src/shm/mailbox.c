@@ -152,7 +152,7 @@ static int open_file(int dir, uint64_t incarnation, int *ret_fd)
 	int fd;
 
 	mailbox_name(name, incarnation);
-	fd = sb__os_openat(dir, name, O_RDWR, 0);
+	fd = sb__os_open_own(dir, name, O_RDWR, 0);
 	if (fd == -ENOENT)
 		return sb__fail(SB_ERELEASED, "the session ended: its mailbox %s is gone", name);
 	if (fd < 0)

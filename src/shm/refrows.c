@@ -102,7 +102,7 @@ static int map_block_locked(struct sb__refrows *rows, uint32_t k)
 	int fd, err;
 
 	rows_name(name, rows->incarnation);
-	fd = sb__os_openat(rows->dir, name, O_RDWR | O_CREAT, 0600);
+	fd = sb__os_open_own(rows->dir, name, O_RDWR | O_CREAT, 0600);
 	if (fd < 0)
 		return sb__file_fail(fd, "opened", WHAT);
 	SB_POINT("rows.opened");
@@ -227,7 +227,7 @@ int sb__refrows_visit(int mailbox_dir, uint64_t incarnation,
 
 	*ret_torn = 0;
 	rows_name(name, incarnation);
-	fd = sb__os_openat(mailbox_dir, name, O_RDONLY, 0);
+	fd = sb__os_open_own(mailbox_dir, name, O_RDONLY, 0);
 	if (fd == -ENOENT)
 		return 0;
 	if (fd < 0)
@@ -266,7 +266,7 @@ int sb__refrows_read(int mailbox_dir, uint64_t incarnation, uint32_t slot, struc
 	int fd, err, got = 0;
 
 	rows_name(name, incarnation);
-	fd = sb__os_openat(mailbox_dir, name, O_RDONLY, 0);
+	fd = sb__os_open_own(mailbox_dir, name, O_RDONLY, 0);
 	if (fd == -ENOENT)
 		return 0;
 	if (fd < 0)

@@ -243,7 +243,7 @@ static int open_life(int boot, const char *path, bool create)
 	struct stat st;
 	int fd, r;
 
-	fd = sb__os_openat(boot, "life", create ? O_RDWR | O_CREAT : O_RDONLY, 0600);
+	fd = sb__os_open_own(boot, "life", create ? O_RDWR | O_CREAT : O_RDONLY, 0600);
 	if (fd < 0)
 		return fail_open(path, "life", -fd);
 	r = sb__os_fstat(fd, &st);

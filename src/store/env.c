@@ -202,7 +202,7 @@ static int fill_env(MDB_env *env, uint32_t fingerprint, const struct sb__identit
 
 static int make_lock_file(int dir)
 {
-	int fd = sb__os_openat(dir, "lock.mdb", O_RDWR | O_CREAT | O_EXCL, 0600);
+	int fd = sb__os_open_own(dir, "lock.mdb", O_RDWR | O_CREAT | O_EXCL, 0600);
 	int rc;
 
 	if (fd < 0)
@@ -411,7 +411,7 @@ static int check_bridge(int root, struct sb__store *store)
 /* Before the first transaction: its descriptor is that of the gates, too. */
 static int hold_guard(int root, struct sb__store *store)
 {
-	int fd = sb__os_openat(root, FINAL_NAME "/lock.mdb", O_RDWR, 0);
+	int fd = sb__os_open_own(root, FINAL_NAME "/lock.mdb", O_RDWR, 0);
 	int rc = fd < 0 ? fd : sb__os_ofd_lock(fd, 0, false);
 
 	if (rc < 0) {
@@ -450,6 +450,11 @@ static int open_store(struct registry *registry, int root, uint32_t fingerprint,
 
 	if (!store)
 		return sb__fail_memory("the session store");
+	rc = sb__env_check_files(root, FINAL_NAME);
+	if (rc < 0) {
+		free(store);
+		return rc;
+	}
 	store->guard = -1;
 	store->epoch = registry->epoch;
 	store->fingerprint = fingerprint;

@@ -3,6 +3,7 @@
  * What the store's files share: databases, keys, records as they lie on disk, transactions.
  *
  *   env.c         the environment of this process, made, opened, shared, forgotten
+ *   env_files.c   whose files they are
  *   bridge.c      the bridge record and the numbers it gives out
  *   txn.c         a transaction with its recovery, and get/put/del/scan inside one
  *   gate.c        who may wait for LMDB's mutexes
@@ -84,6 +85,9 @@ struct sb__store {
 	atomic_uint_least64_t reserved_to; /* bytes of data.mdb known to have real blocks */
 	atomic_bool broken;                /* a change of the map's size left no map */
 };
+
+/* env_files.c: 0, or SB_EMODE. */
+int sb__env_check_files(int root, const char *folder);
 
 /* ── gates: gate.c ── */
 

@@ -20,6 +20,7 @@
 
 #include "identity.h"
 #include "ids.h"
+#include "os_linux.h"
 #include "snakebridge/error.h"
 
 #define FIRST_SLOTS 64u
@@ -135,17 +136,20 @@ static uint32_t free_pop(struct sb__slots *slots)
 static int grow(struct sb__slots *slots)
 {
 	uint32_t cap = slots->cap ? slots->cap * 2 : FIRST_SLOTS;
+	size_t size = sizeof(struct sb__entry);
 	struct sb__entry *entries;
+	void *memory = NULL;
 	uint32_t *index;
 
 	if (slots->cap > SB__NO_SLOT / 4)
 		return SB_ENOMEM;
 	index = calloc(2 * (size_t)cap, sizeof(*index));
-	entries = index ? realloc(slots->entries, cap * sizeof(*entries)) : NULL;
-	if (!entries) {
+	/* Entries have nonces in them, which are nobody's to read in a core dump. */
+	if (!index || sb__os_map_secret(slots->entries, slots->cap * size, cap * size, &memory) < 0) {
 		free(index);
 		return SB_ENOMEM;
 	}
+	entries = memory;
 	free(slots->index);
 	slots->entries = entries;
 	slots->cap = cap;
@@ -208,7 +212,8 @@ void sb__slots_free(struct sb__slots *slots)
 {
 	free(slots->makers);
 	free(slots->index);
-	free(slots->entries);
+	if (slots->entries)
+		(void)sb__os_unmap(slots->entries, slots->cap * sizeof(struct sb__entry));
 }
 
 /* An empty slot with a nonce, taken from neither list. */
