@@ -265,8 +265,8 @@ static void many_writers_and_a_reader(void **state)
 		for (int status; waitpid(-1, &status, WNOHANG) > 0; running--)
 			assert_int_equal(status, 0);
 	}
-	for (unsigned w = 0; w < WRITERS; w++)
-		assert_true(last[w] > 0);
+	/* Of one writer all may have been overwritten before this process had its turn; not of all. */
+	assert_true(got > 0);
 	/* Every number was seen once, or is accounted for. No number is ever used twice, so none is missing. */
 	assert_int_equal(got + reader.lost + reader.torn, sb__load(&ring->events.shm->head));
 	assert_true(sb__load(&ring->events.shm->head) >= WRITERS * PER_WRITER);
