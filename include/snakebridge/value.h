@@ -3,7 +3,8 @@
  * Values: what calls return, and what goes into them.
  *
  * An sb_value is an immutable tree. The root belongs to whoever it was given to (sb_value_free);
- * everything reached from it is borrowed and lives as long as the root.
+ * everything reached from it is borrowed and lives as long as the root. A tree is one block of memory, whatever is in it;
+ * None, bools and ints from -16 to 255 need none.
  *
  * An sb_args is the argument list of one call, positional and keyword. A call consumes it, whether
  * the call succeeds or not, so sb_method(s, ref, "fit", sb_args("oo", x, y), NULL) leaks nothing.

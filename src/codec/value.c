@@ -460,6 +460,43 @@ static int fill(struct sb__cursor *cursor, sb_value *node, struct block *block)
 	return sb__fail(SB_EBUG, "an item of type %d", (int)item.type);
 }
 
+/* None, bools and small ints are the same few values for everybody: they need no memory, and freeing leaves them alone. */
+#define INT(i)                                        \
+	{                                             \
+		.kind = SB_KIND_INT, .u.integer = (i) \
+	}
+#define INT4(i)  INT(i), INT((i) + 1), INT((i) + 2), INT((i) + 3)
+#define INT16(i) INT4(i), INT4((i) + 4), INT4((i) + 8), INT4((i) + 12)
+#define INT64(i) INT16(i), INT16((i) + 16), INT16((i) + 32), INT16((i) + 48)
+
+#define SMALL_MIN (-16)
+#define SMALL_MAX 255
+static const sb_value small_ints[SMALL_MAX - SMALL_MIN + 1] = { INT16(-16), INT64(0), INT64(64), INT64(128),
+	                                                        INT64(192) };
+static const sb_value none = { .kind = SB_KIND_NONE };
+static const sb_value bools[2] = { { .kind = SB_KIND_BOOL, .boolean = false },
+	                           { .kind = SB_KIND_BOOL, .boolean = true } };
+
+/* What comes next if it is one of them, else NULL and the cursor is where it was. */
+static const sb_value *next_constant(struct sb__cursor *cursor)
+{
+	struct sb__cursor after = *cursor;
+	const sb_value *constant = NULL;
+	struct sb__item item;
+
+	if (sb__next(&after, &item))
+		return NULL;
+	if (item.type == SB__ITEM_NULL)
+		constant = &none;
+	else if (item.type == SB__ITEM_BOOL)
+		constant = &bools[item.u.boolean];
+	else if (item.type == SB__ITEM_INT && item.u.integer >= SMALL_MIN && item.u.integer <= SMALL_MAX)
+		constant = &small_ints[item.u.integer - SMALL_MIN];
+	if (constant)
+		*cursor = after;
+	return constant;
+}
+
 /* memory: where the tree goes if it fits, else it is allocated. *ret_refs: the tree's refs, for
  * sb__value_decode_own(). */
 static int decode(struct sb__cursor *cursor, const char *session_id, void *memory, size_t size,
@@ -468,10 +505,17 @@ static int decode(struct sb__cursor *cursor, const char *session_id, void *memor
 	struct sb__cursor first = *cursor;
 	struct measure m = { .nodes = 1 };
 	struct block block = { .session_id = session_id };
+	const sb_value *constant = memory ? NULL : next_constant(cursor);
 	sb_value *root = memory;
 	size_t need;
-	int err = measure(&first, &m, 0);
+	int err;
 
+	*ret_count = 0;
+	if (constant) {
+		*ret = (sb_value *)(uintptr_t)constant; /* values are only read */
+		return 0;
+	}
+	err = measure(&first, &m, 0);
 	if (err)
 		return err;
 	need = m.nodes * sizeof(sb_value) + m.arrays * sizeof(sb_array *) + m.refs * sizeof(sb_ref) + m.bytes;
