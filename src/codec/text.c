@@ -137,19 +137,24 @@ static void say_complex(struct sb__buf *buf, double real, double imaginary)
 
 /* ── text and bytes ── */
 
-static void say_escaped(struct sb__buf *buf, const uint8_t *p, size_t len, bool bytes, bool surrogates)
+/* What is said, for Python escapes a little differently in each. */
+#define BYTES      1u
+#define BYTEARRAY  2u /* its ' is escaped whatever the quotes */
+#define SURROGATES 4u
+
+static void say_escaped(struct sb__buf *buf, const uint8_t *p, size_t len, unsigned what)
 {
 	char quote = memchr(p, '\'', len) && !memchr(p, '"', len) ? '"' : '\'';
 
 	sb__buf_append(buf, &quote, 1);
 	for (size_t i = 0; i < len; i++) {
-		if (p[i] == '\\' || p[i] == (uint8_t)quote)
+		if (p[i] == '\\' || p[i] == (uint8_t)quote || (p[i] == '\'' && (what & BYTEARRAY)))
 			sb__sayf(buf, "\\%c", p[i]);
 		else if (p[i] == '\n' || p[i] == '\r' || p[i] == '\t')
 			sb__say(buf, p[i] == '\n' ? "\\n" : p[i] == '\r' ? "\\r" : "\\t");
-		else if (p[i] < 0x20 || p[i] == 0x7f || (bytes && p[i] > 0x7f))
+		else if (p[i] < 0x20 || p[i] == 0x7f || ((what & (BYTES | BYTEARRAY)) && p[i] > 0x7f))
 			sb__sayf(buf, "\\x%02x", p[i]);
-		else if (surrogates && p[i] == 0xed && p[i + 1] >= 0xa0) {
+		else if ((what & SURROGATES) && p[i] == 0xed && p[i + 1] >= 0xa0) {
 			sb__sayf(buf, "\\u%04x", 0xd000u | (p[i + 1] & 0x3fu) << 6 | (p[i + 2] & 0x3fu));
 			i += 2;
 		} else {
@@ -199,7 +204,7 @@ static void say_zone(struct sb__buf *buf, const sb_datetime *w)
 
 	if (!w->has_offset && w->zone) {
 		sb__say(buf, ", tzinfo=zoneinfo.ZoneInfo(key=");
-		say_escaped(buf, (const uint8_t *)w->zone, w->zone_len, false, false);
+		say_escaped(buf, (const uint8_t *)w->zone, w->zone_len, 0);
 		sb__say(buf, ")");
 	} else if (w->has_offset && !w->zone && w->utc_offset_us == 0) {
 		sb__say(buf, ", tzinfo=datetime.timezone.utc");
@@ -208,7 +213,7 @@ static void say_zone(struct sb__buf *buf, const sb_datetime *w)
 		say_timedelta(buf, seconds, w->utc_offset_us - seconds * 1000000);
 		if (w->zone) {
 			sb__say(buf, ", ");
-			say_escaped(buf, (const uint8_t *)w->zone, w->zone_len, false, false);
+			say_escaped(buf, (const uint8_t *)w->zone, w->zone_len, 0);
 		}
 		sb__say(buf, ")");
 	}
@@ -231,9 +236,12 @@ static void say_moment(struct sb__buf *buf, const sb_value *value)
 		sb__sayf(buf, ", %d", w.second);
 	if (w.microsecond)
 		sb__sayf(buf, ", %d", w.microsecond);
-	if (w.fold)
+	/* A datetime says its fold first, a time its zone. */
+	if (w.fold && kind == SB_KIND_DATETIME)
 		sb__say(buf, ", fold=1");
 	say_zone(buf, &w);
+	if (w.fold && kind == SB_KIND_TIME)
+		sb__say(buf, ", fold=1");
 	sb__say(buf, ")");
 }
 
@@ -292,7 +300,8 @@ static void say_ref(struct sb__buf *buf, const sb_ref *ref)
 static void say_bytes(struct sb__buf *buf, const sb_value *value, const char *open, const char *close)
 {
 	sb__say(buf, open);
-	say_escaped(buf, (const uint8_t *)value->u.bytes, value->len, true, false);
+	say_escaped(buf, (const uint8_t *)value->u.bytes, value->len,
+	            value->kind == SB_KIND_BYTEARRAY ? BYTEARRAY : BYTES);
 	sb__say(buf, close);
 }
 
@@ -319,7 +328,8 @@ void sb__say_repr(struct sb__buf *buf, const sb_value *value)
 		return;
 	case SB_KIND_COMPLEX: say_complex(buf, value->u.number, value->imaginary); return;
 	case SB_KIND_STR:
-		say_escaped(buf, (const uint8_t *)value->u.bytes, value->len, false, value->boolean);
+		say_escaped(buf, (const uint8_t *)value->u.bytes, value->len,
+		            value->boolean ? SURROGATES : 0);
 		return;
 	case SB_KIND_BYTES: say_bytes(buf, value, "b", ""); return;
 	case SB_KIND_BYTEARRAY: say_bytes(buf, value, "bytearray(b", ")"); return;
