@@ -22,7 +22,8 @@
 static bool has_numpy(struct place *p)
 {
 	sb_value *v = NULL;
-	bool has = place_eval(p, "__import__('importlib.util').util.find_spec('numpy') is not None", 0, &v) == 0 &&
+	bool has = place_eval(p, "__import__('importlib.util').util.find_spec('numpy') is not None", 0, &v) ==
+	                   0 &&
 	           sb_value_bool(v, &has) == 0 && has;
 
 	sb_value_free(v);
@@ -41,10 +42,13 @@ static int setup(void **state, int (*place)(void **state))
 	if (!rc)
 		place_exec(*state, "import numpy as np, array\n"
 		                   "def where(a): return a.__array_interface__['data'][0]\n"
-		                   "def file_of(address):\n"
+		                   "def place_of(a):\n"
+		                   "  address = where(a)\n"
 		                   "  for line in open('/proc/self/maps'):\n"
-		                   "    low, high = (int(x, 16) for x in line.split()[0].split('-'))\n"
-		                   "    if low <= address < high: return line.split()[-1]\n");
+		                   "    words = line.split()\n"
+		                   "    low, high = (int(x, 16) for x in words[0].split('-'))\n"
+		                   "    if low <= address < high:\n"
+		                   "      return f'{words[-1]} {address - low + int(words[2], 16)}'\n");
 	return rc;
 }
 
@@ -97,6 +101,35 @@ static sb_array *eval_array(struct place *p, const char *source, uint32_t flags)
 	return a;
 }
 
+/* Which byte of which file an address is, "…/arena/5.1 64": the same in two processes is the same memory. */
+static void place_of(const void *address, char *ret, size_t size)
+{
+	unsigned long low, high, offset, at = (unsigned long)(uintptr_t)address;
+	FILE *maps = fopen("/proc/self/maps", "re");
+	char line[512], path[400];
+
+	ret[0] = '\0';
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx %*s %lx %*s %*s %399s", &low, &high, &offset, path) == 4 &&
+		    low <= at && at < high)
+			snprintf(ret, size, "%s %lu", path, at - low + offset);
+	fclose(maps);
+}
+
+static void is_the_same_memory(struct place *p, const void *here, const char *there)
+{
+	char mine[512], source[64];
+	sb_value *v = NULL;
+
+	place_of(here, mine, sizeof(mine));
+	assert_non_null(strstr(mine, "/arena/"));
+	snprintf(source, sizeof(source), "place_of(%s)", there);
+	assert_ok(place_eval(p, source, 0, &v));
+	assert_string_equal(sb_value_str(v, NULL), mine);
+	sb_value_free(v);
+}
+
 static sb_array *new_doubles(struct place *p, size_t n)
 {
 	sb_array *a = NULL;
@@ -117,19 +150,13 @@ static void test_29_an_array_argument_is_the_callers_memory(void **state)
 	size_t n = MIB;
 	sb_array *a = new_doubles(p, n);
 	double *x = sb_array_writable(a);
-	sb_value *v = NULL;
-	char path[64];
 
 	place_exec(p, "def keep(a):\n"
 	              "  global kept\n"
 	              "  kept = a\n"
 	              "  return int(a.sum())\n");
 	assert_int_equal(ask_int(p, "keep", sb_args("a", a)), (int64_t)n * (int64_t)(n - 1) / 2);
-	/* The bytes lie in the file of this process's arena, and nowhere else. */
-	assert_ok(place_eval(p, "file_of(where(kept))", 0, &v));
-	assert_non_null(strstr(sb_value_str(v, NULL), "/arena/"));
-	snprintf(path, sizeof(path), "%s", strrchr(sb_value_str(v, NULL), '/') + 1);
-	sb_value_free(v);
+	is_the_same_memory(p, x, "kept"); /* no copy: where Python sees it is the caller's own byte */
 	assert_int_equal(place_int(p, "int(kept.flags.owndata)"), 0);
 	x[5] = 1e6; /* shows there */
 	assert_int_equal(place_int(p, "int(kept[5])"), 1000000);
@@ -147,9 +174,10 @@ static void test_29_an_array_argument_is_the_callers_memory(void **state)
 
 static void test_29_dtypes_and_shapes_arrive_as_they_are(void **state)
 {
-	static const char *const dtypes[] = { "bool",  "int8",   "int16",   "int32",     "int64",      "uint8", "uint16", "uint32",
-		                              "uint64", "float16", "float32", "float64", "complex64", "complex128", "S5",    "U3",
-		                              "M8[ns]", "m8[25us]", ">f8",    ">i2" };
+	static const char *const dtypes[] = { "bool",    "int8",    "int16",     "int32",      "int64",
+		                              "uint8",   "uint16",  "uint32",    "uint64",     "float16",
+		                              "float32", "float64", "complex64", "complex128", "S5",
+		                              "U3",      "M8[ns]",  "m8[25us]",  ">f8",        ">i2" };
 	static const size_t shapes[][3] = { { 2, 3, 4 }, { 0, 3, 4 }, { 1, 1, 1 }, { 50, 40, 3 } };
 	struct place *p = *state;
 
@@ -191,12 +219,18 @@ static void test_29_ordinary_memory_is_copied_once(void **state)
 
 	for (size_t i = 0; i < 4096; i++)
 		x[i] = (double)i;
-	place_exec(p, "def total(a, b): return int(a.sum() + b.sum())\n");
+	place_exec(p, "def total(a, b):\n"
+	              "  global kept\n"
+	              "  kept = a\n"
+	              "  return int(a.sum() + b.sum())\n");
 	assert_ok(sb_array_from(p->s, "float64", 2, shape, x, &a));
 	assert_ok(sb_array_from(p->s, "f8", 1, &few, x, &small));
 	assert_true(sb_array_is_shared(a));
 	assert_false(sb_array_is_shared(small));
 	assert_int_equal(ask_int(p, "total", sb_args("a b=a", a, small)), 4095 * 2048 + 3);
+	assert_memory_equal(sb_array_data(a), x, sizeof(x)); /* the copy, */
+	is_the_same_memory(p, sb_array_data(a), "kept");     /* and there is no other */
+	place_exec(p, "del kept\n");
 	sb_array_unref(a);
 	sb_array_unref(small);
 }
@@ -208,6 +242,9 @@ static void test_16_an_array_result_is_a_snapshot(void **state)
 	struct place *p = *state;
 	sb_array *a;
 	const double *x;
+	const char *theirs;
+	sb_value *v = NULL;
+	char mine[512];
 	size_t n;
 
 	place_exec(p, "big = np.arange(100000.0)\n");
@@ -218,6 +255,13 @@ static void test_16_an_array_result_is_a_snapshot(void **state)
 	assert_int_equal(n, 100000);
 	assert_true(x[7] == 7 && x[99999] == 99999);
 	assert_false(sb_array_is_readonly(a));
+	/* The one copy: in the owner's arena, where its own large arrays are, and read there; the original is elsewhere in it. */
+	place_of(x, mine, sizeof(mine));
+	assert_ok(place_eval(p, "place_of(big)", 0, &v));
+	theirs = sb_value_str(v, NULL);
+	assert_string_not_equal(mine, theirs);
+	assert_memory_equal(mine, theirs, (size_t)(strchr(theirs, ' ') - theirs + 1));
+	sb_value_free(v);
 	((double *)sb_array_writable(a))[7] = 5; /* ours */
 	assert_int_equal(place_int(p, "int(big[7])"), -1);
 	sb_array_unref(a);
@@ -231,6 +275,7 @@ static void test_16_as_view_shares_what_the_owner_writes_later(void **state)
 
 	place_exec(p, "big = np.zeros((300, 1000))\n"); /* its memory is in the arena (NEP 49) */
 	a = eval_array(p, "big", SB_CALL_AS_VIEW);
+	is_the_same_memory(p, sb_array_data(a), "big");
 	place_exec(p, "big[2, 3] = 42\n");
 	assert_true(((const double *)sb_array_data(a))[2003] == 42);
 	((double *)sb_array_writable(a))[2004] = 43;
@@ -307,16 +352,23 @@ static void test_29_read_only_stays_read_only(void **state)
 
 static void test_29_other_buffers_keep_their_types(void **state)
 {
-	static const char *const sources[] = { "array.array('d', [1.5, 2])", "array.array('l', range(5000))",
-		                               "array.array('B')", "memoryview(b'abc')", "memoryview(bytearray(9000)).cast('h')",
-		                               "memoryview(array.array('I', range(24))).cast('B').cast('I', [4, 6])",
-		                               "np.asfortranarray(np.arange(6000.).reshape(60, 100))" };
+	static const char *const sources[] = {
+		"array.array('d', [1.5, 2])",
+		"array.array('l', range(5000))",
+		"array.array('B')",
+		"memoryview(b'abc')",
+		"memoryview(bytearray(9000)).cast('h')",
+		"memoryview(array.array('I', range(24))).cast('B').cast('I', [4, 6])",
+		"np.asfortranarray(np.arange(6000.).reshape(60, 100))"
+	};
 	struct place *p = *state;
 
 	place_exec(p, "def like(a, b):\n"
-	              "  if type(a) is memoryview: return int(a.format == b.format and a.shape == b.shape and a == b "
+	              "  if type(a) is memoryview: return int(a.format == b.format and a.shape == b.shape "
+	              "and a == b "
 	              "and type(b) is memoryview)\n"
-	              "  if type(a) is array.array: return int(type(b) is type(a) and a.typecode == b.typecode and a == b)\n"
+	              "  if type(a) is array.array: return int(type(b) is type(a) and a.typecode == "
+	              "b.typecode and a == b)\n"
 	              "  return int(a.flags.f_contiguous == b.flags.f_contiguous and (a == b).all())\n");
 	for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++) {
 		sb_array *a = eval_array(p, sources[i], 0);
@@ -346,10 +398,10 @@ static void test_29_arrays_anywhere_in_a_result(void **state)
 	sb_value_free(packed);
 }
 
-#define BOTH(name)                                                                    \
-	cmocka_unit_test_setup_teardown(name, setup_there, place_teardown),           \
-	{                                                                             \
-#name "_here", name, setup_here, place_teardown, NULL                         \
+#define BOTH(name)                                                          \
+	cmocka_unit_test_setup_teardown(name, setup_there, place_teardown), \
+	{                                                                   \
+#name "_here", name, setup_here, place_teardown, NULL       \
 	}
 
 int main(void)
