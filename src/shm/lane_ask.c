@@ -21,6 +21,7 @@
 #include "fail.h"
 #include "mailbox_impl.h"
 #include "os_linux.h"
+#include "point.h"
 
 #define MS             UINT64_C(1000000)
 #define SLICE_FIRST_NS (1 * MS)
@@ -132,6 +133,7 @@ void sb__flight_answer(struct sb__flight *f, uint32_t asked)
 	sb__buf_init(&question, taken, sizeof(taken));
 	sb__buf_init(&answer, given, sizeof(given));
 	err = copy_question(f, &question);
+	SB_POINT("answer.question_copied");
 	if (question_stands(f)) { /* else it was withdrawn, and the copy may be anything */
 		if (!f->answering->answer(f->answering->arg, sb__call_key(f->lane, f->ready), &question, err,
 		                          question_stands, f, &answer)) {
@@ -139,7 +141,9 @@ void sb__flight_answer(struct sb__flight *f, uint32_t asked)
 			f->result = SB__LANE_FORKED;
 		} else if (question_stands(f)) {
 			write_answer(f, &answer);
+			SB_POINT("answer.written");
 			sb__store32(&l->answered, asked);
+			SB_POINT("answer.given");
 			sb__barrier();
 			sb__lane_wake_asker(l);
 		}
@@ -218,6 +222,7 @@ static enum sb__asked park_for_answer(struct sb__mailbox *m, struct sb__lane_shm
 
 	asking->parking(asking->arg);
 	sb__store32(&l->asker_parked, 1);
+	SB_POINT("ask.parked");
 	for (;;) {
 		unsigned int seen = sb__load32(&l->answer_bell);
 
@@ -263,6 +268,7 @@ static enum sb__asked take_answer(struct sb__lane_shm *l, const struct sb__accep
 	int err = copy_out(SB__ONCE(l->request_spilled), &block, SB__ONCE(l->request_len), l->request, peers,
 	                   answer);
 
+	SB_POINT("ask.answer_copied");
 	sb__barrier();
 	if (!stands(l, call))
 		return SB__ASKED_GONE; /* its caller gave up, and may use the block anew */
@@ -281,7 +287,9 @@ enum sb__asked sb__accepted_ask(struct sb__mailbox *mailbox, struct sb__accepted
 		return result;
 	if (write_question(l, call, question, arena))
 		return SB__ASKED_FAILED;
+	SB_POINT("ask.written");
 	sb__store32(&l->asked, ++call->asked);
+	SB_POINT("ask.asked");
 	sb__barrier(); /* pairs with the caller's park */
 	sb__lane_wake(l);
 	if (!spin_for_answer(l, call, &sb__lane_notes(mailbox, call->lane)->spin_asked, &result))
@@ -293,6 +301,7 @@ void sb__accepted_answered(struct sb__mailbox *mailbox, struct sb__accepted *cal
 {
 	if (call->asked % 2)
 		sb__store32(&sb__lane_at(mailbox, call->lane)->asked, ++call->asked);
+	SB_POINT("ask.over");
 	sb__barrier(); /* whoever copies the question sees that it is over before its bytes change */
 	if (call->question.len)
 		sb__arena_free(call->question_arena, &call->question);

@@ -61,7 +61,7 @@ struct sb__lane_post {
 	uint32_t after_lane;     /* with SB__REQUEST_AFTER */
 	uint64_t after_word;
 	const struct sb__answering
-		*answering; /* with SB__REQUEST_ASKABLE, which only sb__lane_call() takes */
+		*answering; /* with SB__REQUEST_ASKABLE, which only sb__lane_call_asked() takes */
 	int32_t thread;     /* likewise: the calling thread's number */
 };
 

@@ -94,6 +94,17 @@ static int oneway(sb_session *s, const char *what, sb_args *args)
 	return sb_call_oneway(s, what, args);
 }
 
+/* What the owner asks its caller while it serves it. */
+static int slow_answer(void *arg, const sb_value *args, const sb_value *kwargs, sb_value **ret)
+{
+	(void)arg;
+	(void)args;
+	(void)kwargs;
+	(void)ret;    /* None */
+	usleep(3000); /* the owner does not wait for that awake */
+	return 0;
+}
+
 /* Cancels a call that runs. */
 static void cancel_running(sb_session *s)
 {
@@ -130,6 +141,7 @@ static void call_all(sb_session *s)
 	(void)call(s, "echo", sb_args("i", 8), 0);
 	(void)call(s, "nap", sb_args("i", 30), 5); /* abandoned */
 	cancel_running(s);
+	(void)call(s, "ask", sb_args("k", slow_answer, NULL), 0);
 	for (int i = 0; i < 6; i++) { /* more lanes than there are at first */
 		r.verb = SB_VERB_CALL;
 		r.name = "nap";

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include <dirent.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -342,6 +343,166 @@ static void after_cancel(void)
 	close_fresh();
 }
 
+/* ── callbacks: the owner asks its caller ── */
+
+static struct sb__accepted asking_call;
+
+static bool answer(void *arg, uint64_t key, const struct sb__buf *question, int error,
+                   bool (*stands)(const struct sb__flight *f), const struct sb__flight *f,
+                   struct sb__buf *ret)
+{
+	(void)arg;
+	(void)key;
+	(void)question;
+	(void)stands;
+	(void)f;
+	sb__buf_append(ret, "answer", 6);
+	return error == 0;
+}
+
+static void answered(void *arg)
+{
+	(void)arg;
+}
+
+static struct sb__answering answering = { .answer = answer, .answered = answered };
+
+static bool lives(void *arg)
+{
+	(void)arg;
+	return kill((pid_t)asking_call.caller_pid, 0) == 0;
+}
+
+/* At the second look: the question has been put then. */
+static bool seen_once(void *arg)
+{
+	return (*(int *)arg)++ > 0;
+}
+
+static int ask(struct shm_world *world, struct sb__accepted *call, int looks)
+{
+	struct sb__asking asking = { answered, lives, seen_once, &looks };
+	struct sb__buf question, given;
+	enum sb__asked result;
+
+	sb__buf_init(&question, NULL, 0);
+	sb__buf_init(&given, NULL, 0);
+	sb__buf_append(&question, "question", 8);
+	result = sb__accepted_ask(world->mailbox, call, &question, world->arena, world->peers, &asking,
+	                          &given);
+	sb__buf_free(&question);
+	sb__buf_free(&given);
+	return result != SB__ASKED_STOPPED && result != SB__ASKED_ANSWERED;
+}
+
+static void complete_asked(struct shm_world *world, struct sb__accepted *call)
+{
+	struct sb__buf reply;
+
+	sb__accepted_answered(world->mailbox, call);
+	sb__accepted_reply(world->mailbox, call, &reply);
+	message_write(&reply, 8, 24);
+	(void)sb__accepted_complete(world->mailbox, call, &reply, world->arena);
+}
+
+/* A process that asks the victim, and must not wait for it when it is dead. */
+static pid_t asker;
+
+static int be_asker(void)
+{
+	static uint8_t scratch[SB__INLINE_MAX];
+	uint32_t cursor = 0;
+
+	if (world_join(&fresh, OTHER, &mine) != 0)
+		return 1;
+	while (sb__mailbox_accept(mine.mailbox, mine.peers, &cursor, scratch, &asking_call) != 1)
+		usleep(20);
+	(void)ask(&mine, &asking_call, INT32_MIN);
+	complete_asked(&mine, &asking_call);
+	return 0;
+}
+
+static void open_asked(void)
+{
+	open_fresh();
+	asker = fork();
+	if (asker == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		_exit(be_asker());
+	}
+}
+
+static int join_fresh(void *arg)
+{
+	(void)arg;
+	return world_join(&fresh, VICTIM, &mine);
+}
+
+static int call_and_answer(void *arg)
+{
+	struct sb__lane_post p = { .deadline_ns = sb__now_ns() + MINUTE_NS,
+		                   .label = "victim",
+		                   .flags = SB__REQUEST_ASKABLE,
+		                   .answering = &answering };
+	enum sb__lane_result result = SB__LANE_MAYBE;
+	struct sb__buf buf;
+	uint32_t lane;
+	bool late;
+	int err = sb__lane_claim(mine.mailbox, VICTIM, 1, &lane);
+
+	(void)arg;
+	if (err)
+		return err;
+	sb__lane_request(mine.mailbox, lane, &buf);
+	message_write(&buf, 5, 24);
+	err = sb__lane_call_asked(mine.mailbox, &mine.bell, lane, &buf, &p, NULL, NULL, &result, &late);
+	return err || result != SB__LANE_REPLIED;
+}
+
+/* If it took the call up, it notices the death and is done with it. */
+static void after_answer(void)
+{
+	unsigned state = SB__WORD_STATE(sb__load(&sb__lane_at(fresh.mailbox, 1)->word));
+	bool busy = state == SB__LANE_BUSY || state == SB__LANE_ABANDONED;
+	pid_t ended = 0;
+
+	for (int i = 0; busy && ended == 0 && i < 20000; i++) {
+		ended = waitpid(asker, NULL, WNOHANG);
+		if (ended == 0)
+			usleep(500);
+	}
+	if (busy && ended != asker)
+		step_wrong("the owner waits for an answer of the dead");
+	if (ended != asker) {
+		kill(asker, SIGKILL);
+		waitpid(asker, NULL, 0);
+	}
+	(void)sb__mailbox_reclaim(fresh.mailbox, VICTIM, 1, true);
+	serve_oneself(&fresh, fresh_lane);
+	if (world_claimed(&fresh) != 1)
+		step_wrong("%u lanes stay claimed", world_claimed(&fresh) - 1);
+	close_fresh();
+}
+
+/* The victim asks; its caller, which is this process, does not answer. */
+static int accept_as_owner(void *arg)
+{
+	static uint8_t scratch[SB__INLINE_MAX];
+	uint32_t cursor = 0;
+
+	return become_owner(arg) ||
+	       sb__mailbox_accept(mine.mailbox, mine.peers, &cursor, scratch, &asking_call) != 1;
+}
+
+static int ask_and_reply(void *arg)
+{
+	int err = ask(&mine, &asking_call, 0);
+
+	(void)arg;
+	complete_asked(&mine, &asking_call);
+	return err;
+}
+
 /* ── growing ── */
 
 static void take_all_lanes(void)
@@ -657,6 +818,8 @@ static const struct step_item items[] = {
 	{ "reply-spilled", NULL, called_big, take_big, after_caller, 100, 0 },
 	{ "park", open_silent, NULL, park, after_parked, 150, 0 },
 	{ "cancel", post_small, NULL, cancel, after_cancel, 80, 0 },
+	{ "ask", post_small, accept_as_owner, ask_and_reply, settle_small, 80, 0 },
+	{ "answer", open_asked, join_fresh, call_and_answer, after_answer, 80, 0 },
 	{ "grow", take_all_lanes, NULL, claim_one_more, after_growing, 120, 0 },
 	{ "serve", post_small, become_owner, serve, settle_small, 150, 0 },
 	{ "serve-spilled", post_big, become_owner, serve, settle_big, 150, 0 },

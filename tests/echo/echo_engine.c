@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "callback.h"
 #include "engine.h"
 #include "fail.h"
 #include "message.h"
@@ -80,6 +81,44 @@ static void put_size(struct sb__buf *reply, size_t len)
 	free(zeroes);
 }
 
+static bool never(void *arg)
+{
+	(void)arg;
+	return false;
+}
+
+/* The bytes are of a function: asks its caller, and replies with the answer's value. */
+static void put_answer(struct sb__buf *reply, const struct sb__asker *asker, const uint8_t *bytes, size_t len)
+{
+	struct sb__cursor cursor = { .data = bytes, .len = len };
+	struct sb__answer answer = { .failed = true };
+	struct sb__buf question, given;
+	struct sb__item item;
+	uint32_t function = 0;
+
+	sb__buf_init(&question, NULL, 0);
+	sb__buf_init(&given, NULL, 0);
+	if (asker && sb__next(&cursor, &item) == 0 && item.type == SB__ITEM_TAG &&
+	    sb__next_callback(&cursor, &function) == 0) {
+		sb__put_question(&question, asker->call, function);
+		sb__put_array(&question, 0);
+		sb__put_null(&question);
+		if (asker->ask(asker->arg, &question, never, NULL, &given) == SB__ASKER_ANSWERED) {
+			cursor = (struct sb__cursor){ .data = given.data, .len = given.len };
+			if (sb__next_answer(&cursor, &answer) != 0)
+				answer.failed = true;
+		}
+	}
+	if (answer.failed)
+		sb__put_null(reply);
+	else
+		sb__buf_append(reply, given.data + cursor.pos, given.len - cursor.pos);
+	if (question.len)
+		asker->done(asker->arg);
+	sb__buf_free(&question);
+	sb__buf_free(&given);
+}
+
 static uint64_t execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
                         size_t request_len, struct sb__buf *reply)
 {
@@ -91,7 +130,6 @@ static uint64_t execute(struct sb__table *table, const struct sb__call_origin *o
 	bool has;
 
 	(void)table;
-	(void)origin;
 	if (sb__request_decode(&cursor, &head) != 0) {
 		sb__reply_refuse(reply, SB_EPROTOCOL, "no request");
 		return 0;
@@ -103,6 +141,8 @@ static uint64_t execute(struct sb__table *table, const struct sb__call_origin *o
 		put_size(reply, (size_t)number);
 	} else if (has && is_called(&head, "echo")) {
 		sb__buf_append(reply, bytes, len);
+	} else if (has && is_called(&head, "ask")) {
+		put_answer(reply, origin->asker, bytes, len);
 	} else {
 		if (has && is_called(&head, "nap"))
 			sb__os_sleep((uint64_t)number * MS);
