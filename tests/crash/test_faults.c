@@ -359,7 +359,7 @@ static int prepared(void)
 
 static const struct operation operations[] = {
 	{ "bridge-open", prepared, open_bridge, close_bridge, 6, false, true },
-	{ "session-open-first", prepared, open_self, close_session, 1, false, false },
+	{ "session-open-first", prepared, open_self, close_session, 3, false, false },
 	{ "session-open", serve_another, open_self, close_session, 1, false, false },
 	{ "session-join-first", prepared, join, close_session, 3, false, false },
 	{ "session-join", serve_another, join, close_session, 1, false, false },
@@ -416,7 +416,7 @@ static void tell_failure(const struct operation *op, const struct fault *fault, 
 /* What threads have in hand for a moment is not lost. */
 static void count_leaks(const struct telling *reference)
 {
-	for (int i = 0; i < 500; i++) {
+	for (int i = 0; i < 5000; i++) {
 		told->live = fault_live();
 		told->fds = count_fds();
 		if (told->live <= reference->live && told->fds == reference->fds)
@@ -430,7 +430,7 @@ static int be_tried(const struct operation *op, const struct fault *fault, const
 	int err;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	alarm(60);
+	alarm(200);
 	if (op->prepare() != 0)
 		return 2;
 	fault_arm(fault->kind, fault->nth, fault->always);
@@ -494,7 +494,7 @@ static bool is_strange(int err)
 
 static void judge_leftovers(const struct operation *op, const struct fault *fault, struct tally *tally)
 {
-	uint64_t until = sb__now_ms() + (strcmp(op->name, "dedicated") == 0 ? 20000 : 500);
+	uint64_t until = sb__now_ms() + (strcmp(op->name, "dedicated") == 0 ? 20000 : 5000);
 	bool may_leave = op->silent || fault->always || fault_is_clearing(told->name);
 	char text[400];
 

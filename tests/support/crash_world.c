@@ -18,7 +18,7 @@
 #include "sweep.h"
 
 #define MS        UINT64_C(1000000)
-#define SETTLE_MS 5000 /* how long an owner that lives may take to finish with the dead */
+#define SETTLE_MS 20000 /* how long an owner that lives may take to finish with the dead */
 
 /* ── what is wrong ── */
 
