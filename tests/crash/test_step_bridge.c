@@ -259,7 +259,7 @@ static int end_record(void *arg)
 }
 
 static const struct step_item items[] = {
-	{ "call", NULL, join_and_call, call, check, 80, 0 },
+	{ "call-session", NULL, join_and_call, call, check, 80, 0 },
 	{ "store-create", NULL, attach_writer, write_record, check, 100, 3000 },
 	{ "store-end", NULL, written, end_record, check, 100, 3000 },
 	{ "attach", NULL, open_reaper, attach_writer, check, 80, 3000 },
@@ -271,7 +271,7 @@ static const struct step_item items[] = {
 	{ "leave-last", NULL, open_new, leave, check, 100, 3000 },
 	{ "release", NULL, open_new, release, check, 100, 3000 },
 	{ "close-bridge", NULL, open_new, close_bridge, check, 100, 3000 },
-	{ "elect", make_orphan, attached, elect, after_election, 100, 3000 },
+	{ "elect", make_orphan, attached, elect, after_election, 100, 1500 },
 	{ "sweep", make_debris, open_reaper, sweep, check, 100, 6000 },
 	{ "bridge-open", make_fresh, NULL, open_fresh, after_fresh, 0, 2000 },
 };
