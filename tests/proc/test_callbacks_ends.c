@@ -105,7 +105,6 @@ struct ending {
 	sb_session *s;
 	char seen[300];
 	int level;
-	const char *path;
 };
 
 /* Returns once Python does not wait for it any more. */
@@ -121,7 +120,7 @@ static int outlasts(void *arg, const sb_value *args, const sb_value *kwargs, sb_
 static void test_27_23_deadline(void **state)
 {
 	struct fixture *f = *state;
-	struct ending e = { f, fixture_session(f->bridge, NULL, SB_DESIGNATED_DEDICATED), "", 0, NULL };
+	struct ending e = { f, fixture_session(f->bridge, NULL, SB_DESIGNATED_DEDICATED), "", 0 };
 
 	assert_int_equal(run(e.s, NOTING, outlasts, &e, 400), SB_ETIMEOUT);
 	assert_int_equal(sb_last_error()->outcome, SB_OUTCOME_UNKNOWN);
@@ -149,7 +148,7 @@ static int cancels(void *arg, const sb_value *args, const sb_value *kwargs, sb_v
 static void test_27_25_cancel(void **state)
 {
 	struct fixture *f = *state;
-	struct ending e = { f, fixture_session(f->bridge, NULL, SB_DESIGNATED_DEDICATED), "", 0, NULL };
+	struct ending e = { f, fixture_session(f->bridge, NULL, SB_DESIGNATED_DEDICATED), "", 0 };
 
 	for (int i = 0; i < 5; i++) {
 		assert_int_equal(run(e.s, NOTING, cancels, &e, LONG_MS), SB_ECANCELLED);
@@ -180,14 +179,13 @@ static int cancels_here(void *arg, const sb_value *args, const sb_value *kwargs,
 static void test_27_25_cancel_here(void **state)
 {
 	struct fixture *f = *state;
-	struct ending e = { f, fixture_session(f->bridge, NULL, SB_DESIGNATED_SELF), "", 0, NULL };
+	struct ending e = { f, fixture_session(f->bridge, NULL, SB_DESIGNATED_SELF), "", 0 };
 
 	assert_int_equal(run(e.s, "while True: f()", cancels_here, &e, LONG_MS), SB_ECANCELLED);
 	assert_int_equal(e.level, SB_CANCEL_ASKED);
 	sb_session_close(e.s);
 }
 
-/* Returns once Python does not wait any more, which only a file tells: the session has ended. */
 static int releases(void *arg, const sb_value *args, const sb_value *kwargs, sb_value **ret)
 {
 	struct ending *e = arg;
@@ -195,44 +193,14 @@ static int releases(void *arg, const sb_value *args, const sb_value *kwargs, sb_
 	(void)args, (void)kwargs;
 	if (sb_session_release(e->f->bridge, sb_session_id(e->s), NULL))
 		return SB_EBUG;
-	for (int i = 0; i < LONG_MS / 5 && e->path && access(e->path, F_OK); i++)
-		usleep(5000);
 	return sb_value_pack(ret, "s", "too late");
-}
-
-static void test_27_09_session_released(void **state)
-{
-	struct fixture *f = *state;
-	struct ending e = { f, fixture_session(f->bridge, "ends", SB_DESIGNATED_DEDICATED), "", 0, NULL };
-	char path[300], source[500];
-
-	snprintf(path, sizeof(path), "%s/told", f->dir);
-	/* From a thread of its own: the call's is interrupted at any moment from the session's end on. */
-	snprintf(source, sizeof(source),
-	         "import threading\n"
-	         "def work():\n"
-	         "    try: f()\n"
-	         "    except RuntimeError: open('%s', 'w').close()\n"
-	         "t = threading.Thread(target=work)\n"
-	         "t.start()\n"
-	         "t.join()\n"
-	         "raise RuntimeError('ended')\n",
-	         path);
-	e.path = path;
-	assert_int_equal(run(e.s, source, releases, &e, LONG_MS), SB_ERELEASED);
-	assert_int_equal(sb_last_error()->outcome, SB_OUTCOME_UNKNOWN);
-	assert_int_equal(access(path, F_OK), 0);
-	assert_int_equal(run(e.s, source, releases, &e, LONG_MS), SB_ERELEASED);
-	unlink(path);
-	sb_session_close(e.s);
-	check_clean(f);
 }
 
 /* Where the objects are here, the call comes to its own end, or is interrupted before. */
 static void test_27_09_session_released_here(void **state)
 {
 	struct fixture *f = *state;
-	struct ending e = { f, fixture_session(f->bridge, "ends", SB_DESIGNATED_SELF), "", 0, NULL };
+	struct ending e = { f, fixture_session(f->bridge, "ends", SB_DESIGNATED_SELF), "", 0 };
 	int err = run(e.s, "f()", releases, &e, LONG_MS);
 
 	assert_true(err == 0 || err == SB_ECANCELLED);
@@ -255,7 +223,7 @@ static int kills_owner(void *arg, const sb_value *args, const sb_value *kwargs, 
 static void test_27_24_owner_killed(void **state)
 {
 	struct fixture *f = *state;
-	struct ending e = { f, NULL, "", 0, NULL };
+	struct ending e = { f, NULL, "", 0 };
 
 	for (int i = 0; i < 5; i++) {
 		e.s = fixture_session(f->bridge, NULL, SB_DESIGNATED_DEDICATED);
@@ -283,7 +251,7 @@ static int dying_caller(void *arg)
 static void test_27_31_caller_killed(void **state)
 {
 	struct fixture *f = *state;
-	struct ending e = { f, NULL, "", 0, NULL };
+	struct ending e = { f, NULL, "", 0 };
 
 	setenv("SNAKEBRIDGE_CANCEL_ABANDONED", "0", 1); /* else the code that notes it is interrupted, too */
 	e.s = fixture_session(f->bridge, NULL, SB_DESIGNATED_DEDICATED);
@@ -329,6 +297,8 @@ static int host(void *arg)
 }
 
 struct hosting {
+	struct fixture *f;
+	char seen[300];
 	int pipes[4]; /* ready: 0, 1; end: 2, 3 */
 	pid_t pid;
 	sb_session *one, *two;
@@ -339,6 +309,7 @@ static void host_start(struct fixture *f, struct hosting *h)
 {
 	char c;
 
+	h->f = f;
 	setenv("HOST_DIR", f->dir, 1);
 	assert_int_equal(pipe(h->pipes), 0);
 	assert_int_equal(pipe(h->pipes + 2), 0);
@@ -354,6 +325,44 @@ static void host_end(struct hosting *h)
 	sb_session_close(h->two);
 	for (int i = 0; i < 4; i++)
 		close(h->pipes[i]);
+}
+
+/* Returns once Python does not wait any more, which the other session of that process tells. */
+static int releases_one(void *arg, const sb_value *args, const sb_value *kwargs, sb_value **ret)
+{
+	struct hosting *h = arg;
+
+	if (sb_session_release(h->f->bridge, "one", NULL))
+		return SB_EBUG;
+	snprintf(h->seen, sizeof(h->seen), "%s", seen(h->two));
+	(void)args, (void)kwargs;
+	return sb_value_pack(ret, "s", "too late");
+}
+
+static void test_27_09_session_released(void **state)
+{
+	/* From a thread of its own: the call's is interrupted at any moment from the session's end on. */
+	static const char source[] = "import builtins, threading\n"
+				     "builtins.seen = []\n"
+				     "def work():\n"
+				     "    try: f()\n"
+				     "    except RuntimeError as e: seen.append(str(e))\n"
+				     "t = threading.Thread(target=work)\n"
+				     "t.start()\n"
+				     "t.join()\n"
+				     "raise RuntimeError('ended')\n";
+	struct hosting h;
+	char c = 'x';
+
+	host_start(*state, &h);
+	assert_int_equal(run(h.one, source, releases_one, &h, LONG_MS), SB_ERELEASED);
+	assert_int_equal(sb_last_error()->outcome, SB_OUTCOME_UNKNOWN);
+	assert_string_equal(h.seen, "the session ended before the C function had returned");
+	assert_int_equal(run(h.one, source, releases_one, &h, LONG_MS), SB_ERELEASED);
+	assert_int_equal(write(h.pipes[3], &c, 1), 1);
+	assert_int_equal(fixture_wait(h.pid), 0);
+	host_end(&h);
+	check_clean(*state);
 }
 
 static int ends_host(void *arg, const sb_value *args, const sb_value *kwargs, sb_value **ret)
@@ -435,7 +444,7 @@ static int looks(void *arg, const sb_value *args, const sb_value *kwargs, sb_val
 static void test_27_23_inspect_shows_it(void **state)
 {
 	struct fixture *f = *state;
-	struct ending e = { f, fixture_session(f->bridge, NULL, SB_DESIGNATED_DEDICATED), "", 0, NULL };
+	struct ending e = { f, fixture_session(f->bridge, NULL, SB_DESIGNATED_DEDICATED), "", 0 };
 
 	assert_ok(run(e.s, "f()", looks, &e, LONG_MS));
 	assert_true(e.level);

@@ -258,6 +258,14 @@ static struct sb__talk *way_of(const struct callback *self)
 	return self->talk;
 }
 
+/* What encoding says of results is true of arguments, but for how it begins. */
+static const char *of_arguments(const char *message)
+{
+	static const char result[] = "the call ran, but ";
+
+	return strncmp(message, result, sizeof(result) - 1) == 0 ? message + sizeof(result) - 1 : message;
+}
+
 static bool put_question(const struct callback *self, struct sb__call *call, PyObject *args, PyObject *kwargs,
                          struct sb__buf *question)
 {
@@ -276,7 +284,7 @@ static bool put_question(const struct callback *self, struct sb__call *call, PyO
 	if (PyErr_Occurred())
 		PyErr_Clear();
 	if (err && error_needed())
-		PyErr_Format(error_type, "the arguments of a C function cannot be sent: %s", why.message);
+		PyErr_Format(error_type, "the arguments of a C function cannot be sent: %s", of_arguments(why.message));
 	return !err;
 }
 
