@@ -42,6 +42,7 @@ static int put_ref(struct encoding *e, PyObject *object)
 	sb_ref ref;
 	int err;
 
+	ref.session_id[0] = '\0'; /* the receiver knows which session; not the mark of an item of a batch */
 	sb__type_name(Py_TYPE(object), name, sizeof(name), &module_len);
 	err = sb__table_name(e->call, object, name, module_len, &ref);
 	if (err == SB_EREFSFULL && e->call->over_quota)
