@@ -136,6 +136,9 @@ void host_kill(struct host *host);
 /* What a fresh process is asked to do (first argument "@probe"), and what it answers. */
 int probe_main(int argc, char **argv);
 
+/* turns.c: measures piece by piece, as stdin asks. bench: dir, cpu. */
+int turns_main(struct bench *bench);
+
 /* rows */
 void row_noop(struct bench *b);
 void row_parked(struct bench *b);

@@ -85,9 +85,11 @@ struct callers *callers_start(struct bench *bench, unsigned processes, unsigned 
 	c->threads = threads;
 	c->size = size;
 	for (unsigned i = 0; i < processes; i++) {
-		c->pids[i] = fork();
-		if (c->pids[i] == 0)
+		pid_t pid = fork();
+
+		if (pid == 0)
 			caller_process(bench, c, i, body);
+		c->pids[i] = pid; /* shared memory: by this process only */
 	}
 	for (int i = 0; i < 3000 && started(c) < processes * threads; i++)
 		sleep_s(0.01);

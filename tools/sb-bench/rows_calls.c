@@ -9,8 +9,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WARM_UP 20000
-
 static void nap_us(unsigned us)
 {
 	struct timespec t = { us / 1000000, (long)(us % 1000000) * 1000 };
@@ -18,19 +16,14 @@ static void nap_us(unsigned us)
 	nanosleep(&t, NULL);
 }
 
-/* How many calls fill a piece of time. */
-static unsigned calls_for(const struct bench *b, double ns)
-{
-	double n = b->seconds * 1e9 / 4 / ns;
-
-	return n < 100 ? 100 : n > 1e6 ? 1000000 : (unsigned)n;
-}
-
-static double noop_ns(struct bench *b, unsigned n)
+/* No-ops for about a quarter of a piece of time: nanoseconds of one. */
+static double noop_ns(struct bench *b)
 {
 	double begun = now_ns();
+	unsigned n = 0;
 
-	bench_noops(b->session, &b->nothing, n);
+	for (; n == 0 || now_ns() - begun < b->seconds * 1e9 / 4; n += 100)
+		bench_noops(b->session, &b->nothing, 100);
 	return (now_ns() - begun) / n;
 }
 
@@ -40,13 +33,12 @@ void row_noop(struct bench *b)
 {
 	struct pingpong *raw;
 	struct figure *f;
-	unsigned n;
 
 	bench_owner(b, NULL, SB_UNSET);
 	place(b, b->owner, b->cpu[1]);
 	place(b, getpid(), b->cpu[0]);
 	raw = pingpong_start(b, b->cpu[1], b->cpus > 1);
-	bench_noops(b->session, &b->nothing, WARM_UP);
+	noop_ns(b);
 	f = figure_new("noop_awake", "sb_method() of a no-op, both awake", "µs");
 	figure_floor_label(f, b->cpus > 1 ? "ping-pong through a shared word, spinning" : "futex ping-pong");
 	figure_target(f, TARGET_AT_MOST, 0, 1);
@@ -55,17 +47,18 @@ void row_noop(struct bench *b)
 	                "way, the GIL kept across a batch, spinning that learns; what is left is told step "
 	                "by step in "
 	                "docs/design/call-cost.md");
-	n = calls_for(b, 1500);
 	for (unsigned i = 0; i < b->rounds; i++) {
-		series_add(&f->floor, pingpong_ns(raw, n) / 1e3);
-		series_add(&f->ours, noop_ns(b, n) / 1e3);
+		series_add(&f->floor, pingpong_ns(raw, 20000) / 1e3);
+		series_add(&f->ours, noop_ns(b) / 1e3);
 	}
 	pingpong_stop(raw);
-	for (unsigned i = 0; i < 200000 * b->seconds; i++) {
-		double begun = now_ns();
+	for (double begun = now_ns(), until = begun + b->seconds * 1e9; begun < until;) {
+		double ended;
 
 		bench_noops(b->session, &b->nothing, 1);
-		histogram_add(f, now_ns() - begun);
+		ended = now_ns();
+		histogram_add(f, ended - begun);
+		begun = ended;
 	}
 }
 
@@ -163,7 +156,6 @@ void row_own(struct bench *b)
 {
 	sb_session_options o = SB_SESSION_OPTIONS_INIT;
 	struct figure *f;
-	unsigned n = calls_for(b, 500);
 
 	must(sb_session_open(b->bridge, &o, &b->session), "a session of this process's own");
 	bench_names(b->session, bare_source, &b->names, &b->nothing);
@@ -174,10 +166,10 @@ void row_own(struct bench *b)
 	figure_tried(f, "the request is written and read as for another process, in buffers on the stack; "
 	                "the arguments' encoding, "
 	                "locking and counting are what is left");
-	noop_ns(b, n);
+	noop_ns(b);
 	for (unsigned i = 0; i < b->rounds; i++) {
-		series_add(&f->floor, bench_ask_number(b, "bare", sb_args("i", (int64_t)n)) / 1e3);
-		series_add(&f->ours, noop_ns(b, n) / 1e3);
+		series_add(&f->floor, bench_ask_number(b, "bare", sb_args("i", (int64_t)50000)) / 1e3);
+		series_add(&f->ours, noop_ns(b) / 1e3);
 	}
 }
 

@@ -13,20 +13,23 @@ static const char made_source[] = "class Made: pass\n"
 				  "  for _ in range(n): Made()\n"
 				  "  return (time.perf_counter() - t) / n * 1e9\n";
 
-static void make_and_release(struct bench *b, const sb_ref *made, unsigned n)
+static double made_rate(struct bench *b, const sb_ref *made)
 {
-	for (unsigned i = 0; i < n; i++) {
+	double begun = now_ns();
+	unsigned n = 0;
+
+	for (; n < 100 || now_ns() - begun < b->seconds * 1e9 / 4; n++) {
 		sb_value *v;
 
 		must(sb_method(b->session, made, "__call__", NULL, &v), "an instance");
 		must(sb_ref_release(b->session, sb_value_ref(v), NULL), "its release");
 		sb_value_free(v);
 	}
+	return n / (now_ns() - begun) * 1e9;
 }
 
 void row_refs(struct bench *b)
 {
-	unsigned n = (unsigned)(b->seconds * 40000);
 	struct figure *f;
 	sb_ref made;
 
@@ -40,14 +43,10 @@ void row_refs(struct bench *b)
 	figure_tried(f, "two calls, each a round trip with the owner; nonces from a buffer of random bytes, "
 	                "rows for people written in "
 	                "place");
-	make_and_release(b, &made, n);
+	made_rate(b, &made);
 	for (unsigned i = 0; i < b->rounds; i++) {
-		double begun;
-
-		series_add(&f->floor, 1e9 / bench_ask_number(b, "bare", sb_args("i", (int64_t)n)));
-		begun = now_ns();
-		make_and_release(b, &made, n);
-		series_add(&f->ours, n / (now_ns() - begun) * 1e9);
+		series_add(&f->floor, 1e9 / bench_ask_number(b, "bare", sb_args("i", (int64_t)20000)));
+		series_add(&f->ours, made_rate(b, &made));
 	}
 }
 

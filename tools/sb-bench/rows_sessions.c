@@ -8,11 +8,12 @@
 
 /* ── opening and joining ── */
 
-static double open_rate(struct bench *b, unsigned n)
+static double open_rate(struct bench *b)
 {
 	double begun = now_ns();
+	unsigned n = 0;
 
-	for (unsigned i = 0; i < n; i++) {
+	for (; n < 20 || now_ns() - begun < b->seconds * 1e9 / 4; n++) {
 		sb_session *session;
 
 		must(sb_session_open(b->bridge, NULL, &session), "a session");
@@ -46,7 +47,6 @@ void row_sessions(struct bench *b)
 {
 	struct figure *rate, *join;
 	struct host host = host_start(b->dir, "joined", 100, false);
-	unsigned n = (unsigned)(b->seconds * 1000);
 
 	rate = figure_new("session_open", "sessions opened and released by an attached process", "/s");
 	figure_target(rate, TARGET_AT_LEAST, 0, 20000);
@@ -55,10 +55,10 @@ void row_sessions(struct bench *b)
 	join = figure_new("session_join", "a session joined by a second process", "µs");
 	figure_target(join, TARGET_AT_MOST, 0, 60);
 	figure_tried(join, "one transaction; the mailbox is opened and mapped, the bell is there");
-	open_rate(b, n);
+	open_rate(b);
 	join_us(b, "joined", 100);
 	for (unsigned i = 0; i < b->rounds; i++) {
-		series_add(&rate->ours, open_rate(b, n));
+		series_add(&rate->ours, open_rate(b));
 		series_add(&join->ours, join_us(b, "joined", 100));
 	}
 	host_stop(&host);
@@ -148,15 +148,19 @@ void row_reaper(struct bench *b)
 
 /* ── scaling ── */
 
-static double rate_of(sb_session *session, const sb_ref *refs, unsigned count, unsigned n)
+/* Calls on any of the refs for about a quarter of a piece of time, per second. */
+static double rate_of(const struct bench *b, sb_session *session, const sb_ref *refs, unsigned count)
 {
 	double begun = now_ns();
 	uint32_t at = 1;
+	unsigned n = 0;
 
-	for (unsigned i = 0; i < n; i++) {
-		at = at * 1664525u + 1013904223u;
-		must(sb_method(session, &refs[(at >> 8) % count], "noop", NULL, NULL), "noop()");
-	}
+	do {
+		for (unsigned i = 0; i < 100; i++, n++) {
+			at = at * 1664525u + 1013904223u;
+			must(sb_method(session, &refs[(at >> 8) % count], "noop", NULL, NULL), "noop()");
+		}
+	} while (now_ns() - begun < b->seconds * 1e9 / 4);
 	return n / (now_ns() - begun) * 1e9;
 }
 
@@ -165,7 +169,6 @@ static void many_sessions(struct bench *b, struct figure *f)
 	struct host few = host_start(b->dir, "few", 1, true), many;
 	sb_session *to_few, *to_many;
 	sb_session_options o = SB_SESSION_OPTIONS_INIT;
-	unsigned n = (unsigned)(b->seconds * 100000);
 
 	many = host_start(b->dir, "many", 10000, true);
 	place(b, few.pid, b->cpu[1]);
@@ -175,11 +178,11 @@ static void many_sessions(struct bench *b, struct figure *f)
 	must(sb_session_open(b->bridge, &o, &to_few), "a session");
 	o.session_id = "many0";
 	must(sb_session_open(b->bridge, &o, &to_many), "a session");
-	rate_of(to_few, &few.nothing, 1, n);
-	rate_of(to_many, &many.nothing, 1, n);
+	rate_of(b, to_few, &few.nothing, 1);
+	rate_of(b, to_many, &many.nothing, 1);
 	for (unsigned i = 0; i < b->rounds; i++) {
-		series_add(&f->floor, rate_of(to_few, &few.nothing, 1, n));
-		series_add(&f->ours, rate_of(to_many, &many.nothing, 1, n));
+		series_add(&f->floor, rate_of(b, to_few, &few.nothing, 1));
+		series_add(&f->ours, rate_of(b, to_many, &many.nothing, 1));
 	}
 	host_stop(&few);
 	host_kill(&many); /* ending 10,000 sessions one by one is not what is measured */
@@ -192,7 +195,7 @@ static void many_refs(struct bench *b, struct figure *f)
 	static const char source[] = "some = [Nothing() for _ in range(100000)]\n"
 				     "def give(at, n): return some[at:at + n]\n";
 	sb_ref *refs = calloc(MANY_REFS, sizeof(*refs));
-	unsigned n = (unsigned)(b->seconds * 100000), part = 1000;
+	const unsigned part = 1000;
 
 	if (!refs)
 		give_up("no memory");
@@ -206,14 +209,14 @@ static void many_refs(struct bench *b, struct figure *f)
 		sb_value_free(v);
 		/* Ten first: their floor is measured before there are more. */
 		if (at == 0) {
-			rate_of(b->session, refs, 10, n);
+			rate_of(b, b->session, refs, 10);
 			for (unsigned i = 0; i < b->rounds; i++)
-				series_add(&f->floor, rate_of(b->session, refs, 10, n));
+				series_add(&f->floor, rate_of(b, b->session, refs, 10));
 		}
 	}
-	rate_of(b->session, refs, MANY_REFS, n);
+	rate_of(b, b->session, refs, MANY_REFS);
 	for (unsigned i = 0; i < b->rounds; i++)
-		series_add(&f->ours, rate_of(b->session, refs, MANY_REFS, n));
+		series_add(&f->ours, rate_of(b, b->session, refs, MANY_REFS));
 	free(refs);
 }
 
@@ -226,7 +229,6 @@ void row_scaling(struct bench *b)
 	figure_floor_label(sessions, "an owner of 1 session");
 	figure_target(sessions, TARGET_AT_LEAST, 0.9, 0);
 	figure_tried(sessions, "which session has work is found by two levels of bits whatever their number");
-	many_sessions(b, sessions);
 	refs = figure_new("scale_refs", "no-op calls on any of 100,000 refs", "/s");
 	figure_floor_label(refs, "on any of 10 refs, 1,000 in the session");
 	figure_target(refs, TARGET_AT_LEAST, 0.9, 0);
@@ -234,4 +236,5 @@ void row_scaling(struct bench *b)
 	                   "objects do not fit into the "
 	                   "CPU's caches");
 	many_refs(b, refs);
+	many_sessions(b, sessions);
 }

@@ -32,8 +32,12 @@ void give_up(const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	if (bench_shared && !*bench_shared->error)
+	if (!bench_shared) {
+		vfprintf(stderr, format, args);
+		fputc('\n', stderr);
+	} else if (!*bench_shared->error) {
 		vsnprintf(bench_shared->error, sizeof(bench_shared->error), format, args);
+	}
 	va_end(args);
 	_exit(1);
 }
