@@ -51,8 +51,11 @@ void sb__request_encode(struct sb__buf *buf, const sb_request *request)
 static int next_array(struct sb__cursor *cursor, uint64_t count, const char *what)
 {
 	struct sb__item item;
-	int err = sb__next(cursor, &item);
+	int err;
 
+	if (count < 24 && sb__take_byte(cursor, (uint8_t)(0x80 | count))) /* a short array's head */
+		return 0;
+	err = sb__next(cursor, &item);
 	if (err)
 		return err;
 	if (item.type != SB__ITEM_ARRAY || item.u.count != count)
@@ -64,8 +67,14 @@ static int next_array(struct sb__cursor *cursor, uint64_t count, const char *wha
 static int next_u32(struct sb__cursor *cursor, const char *what, uint32_t *ret)
 {
 	struct sb__item item;
-	int err = sb__next(cursor, &item);
+	int err;
 
+	if (cursor->pos < cursor->len &&
+	    cursor->data[cursor->pos] < 24) { /* a small number is its own byte */
+		*ret = cursor->data[cursor->pos++];
+		return 0;
+	}
+	err = sb__next(cursor, &item);
 	if (err)
 		return err;
 	if (item.type != SB__ITEM_INT || item.u.integer < 0 || item.u.integer > UINT32_MAX)
@@ -88,7 +97,7 @@ static int next_target(struct sb__cursor *cursor, struct sb__request_head *ret)
 	if (item.type != SB__ITEM_TAG || item.u.count != SB__TAG_REF)
 		return sb__fail(SB_EPROTOCOL, "a request's target is neither a ref nor null");
 	ret->has_target = true;
-	return sb__next_ref(cursor, &ret->target);
+	return sb__next_ref_fields(cursor, &ret->target);
 }
 
 static int next_name(struct sb__cursor *cursor, struct sb__request_head *ret)
@@ -107,15 +116,17 @@ static int next_name(struct sb__cursor *cursor, struct sb__request_head *ret)
 
 int sb__request_decode(struct sb__cursor *cursor, struct sb__request_head *ret)
 {
-	struct sb__request_head head = { 0 };
 	int err = next_array(cursor, 6, "a request");
 
-	if (err || (err = next_u32(cursor, "verb", &head.verb)) ||
-	    (err = next_u32(cursor, "flags", &head.flags)) || (err = next_target(cursor, &head)) ||
-	    (err = next_name(cursor, &head)))
+	/* Not all of it: the target's texts are large. */
+	ret->has_target = ret->target_is_item = false;
+	ret->target.slot = 0;
+	ret->name = NULL;
+	ret->name_len = 0;
+	if (err || (err = next_u32(cursor, "verb", &ret->verb)) ||
+	    (err = next_u32(cursor, "flags", &ret->flags)) || (err = next_target(cursor, ret)))
 		return err;
-	*ret = head;
-	return 0;
+	return next_name(cursor, ret);
 }
 
 /* ── replies ── */

@@ -18,7 +18,8 @@
 #include "fail.h"
 #include "utf8.h"
 
-#define HEAD_MAX 9 /* bytes of the longest head */
+#define HEAD_MAX 9                   /* bytes of the longest head */
+#define REF_MAX  (6 * HEAD_MAX + 16) /* of a ref without its type */
 
 /* ── writing ── */
 
@@ -39,14 +40,15 @@ enum major {
 #define NULL_BYTE  0xf6
 
 /* The shortest head. By hand, because a call is made of little else. */
-static size_t write_head(uint8_t *to, enum major major, uint64_t v)
+static inline size_t write_head(uint8_t *to, enum major major, uint64_t v)
 {
-	unsigned extra = v < 24 ? 0 : v <= UINT8_MAX ? 1 : v <= UINT16_MAX ? 2 : v <= UINT32_MAX ? 4 : 8;
+	unsigned extra;
 
-	if (extra == 0) {
+	if (v < 24) {
 		to[0] = (uint8_t)(major | v);
 		return 1;
 	}
+	extra = v <= UINT8_MAX ? 1 : v <= UINT16_MAX ? 2 : v <= UINT32_MAX ? 4 : 8;
 	to[0] = (uint8_t)(major | (extra == 1 ? 24 : extra == 2 ? 25 : extra == 4 ? 26 : 27));
 	for (unsigned i = 0; i < extra; i++)
 		to[1 + i] = (uint8_t)(v >> (8 * (extra - 1 - i)));
@@ -154,17 +156,25 @@ bool sb__is_item_ref(const sb_ref *ref)
 
 void sb__put_ref(struct sb__buf *buf, const sb_ref *ref, const char *type_name)
 {
+	uint8_t *to, *begin;
+
 	if (sb__is_item_ref(ref)) {
 		sb__put_tag(buf, SB__TAG_ITEM_RESULT);
 		sb__put_uint(buf, ref->slot);
 		return;
 	}
-	sb__put_tag(buf, SB__TAG_REF);
-	sb__put_array(buf, type_name ? 5 : 4);
-	sb__put_uint(buf, ref->incarnation);
-	sb__put_uint(buf, ref->slot);
-	sb__put_uint(buf, ref->generation);
-	sb__put_bytes(buf, ref->nonce, sizeof(ref->nonce));
+	to = sb__buf_room(buf, REF_MAX);
+	if (!to)
+		return;
+	begin = to;
+	to += write_head(to, MAJOR_TAG, SB__TAG_REF);
+	to += write_head(to, MAJOR_ARRAY, type_name ? 5 : 4);
+	to += write_head(to, MAJOR_UINT, ref->incarnation);
+	to += write_head(to, MAJOR_UINT, ref->slot);
+	to += write_head(to, MAJOR_UINT, ref->generation);
+	to += write_head(to, MAJOR_BYTES, sizeof(ref->nonce));
+	memcpy(to, ref->nonce, sizeof(ref->nonce));
+	buf->len += (size_t)(to - begin) + sizeof(ref->nonce);
 	if (type_name)
 		sb__put_str(buf, type_name, sb__utf8_cut(type_name, strlen(type_name), SB_TYPE_NAME_MAX));
 }
@@ -430,30 +440,38 @@ int sb__next(struct sb__cursor *cursor, struct sb__item *ret)
 /* An integer of 0 to max. */
 static int next_uint(struct sb__cursor *cursor, uint64_t max, uint64_t *ret)
 {
-	size_t position = cursor->pos;
-	struct sb__item item;
-	int err = sb__next(cursor, &item);
+	size_t position = cursor->pos, left = cursor->len - position, head = 0;
+	struct sb__item item = { .type = SB__ITEM_NULL };
+	int err;
 
+	if (left > 0 && (cursor->data[position] & 0xe0) == MAJOR_UINT)
+		head = read_head(cursor->data + position, left, ret);
+	if (head && *ret <= max) {
+		cursor->pos += head;
+		return 0;
+	}
+	err = sb__next(cursor, &item);
 	if (err)
 		return err;
-	if (item.type != SB__ITEM_INT || item.u.integer < 0 || (uint64_t)item.u.integer > max)
-		return sb__fail(SB_EPROTOCOL, "byte %zu of a ref should hold an integer of 0 to %llu",
-		                position, (unsigned long long)max);
-	*ret = (uint64_t)item.u.integer;
-	return 0;
+	return sb__fail(SB_EPROTOCOL, "byte %zu of a ref should hold an integer of 0 to %llu", position,
+	                (unsigned long long)max);
 }
 
 static int next_nonce(struct sb__cursor *cursor, uint8_t nonce[16])
 {
+	const uint8_t *at = cursor->data + cursor->pos;
 	struct sb__item item;
-	int err = sb__next(cursor, &item);
+	int err;
 
+	if (cursor->len - cursor->pos > 16 && at[0] == (MAJOR_BYTES | 16)) {
+		memcpy(nonce, at + 1, 16);
+		cursor->pos += 17;
+		return 0;
+	}
+	err = sb__next(cursor, &item);
 	if (err)
 		return err;
-	if (item.type != SB__ITEM_BYTES || item.u.bytes.len != 16)
-		return sb__fail(SB_EPROTOCOL, "a ref's nonce should be 16 bytes");
-	memcpy(nonce, item.u.bytes.data, 16);
-	return 0;
+	return sb__fail(SB_EPROTOCOL, "a ref's nonce should be 16 bytes");
 }
 
 static int next_type_name(struct sb__cursor *cursor, char name[SB_TYPE_NAME_MAX + 1])
@@ -473,27 +491,40 @@ static int next_type_name(struct sb__cursor *cursor, char name[SB_TYPE_NAME_MAX 
 	return 0;
 }
 
+int sb__next_ref_fields(struct sb__cursor *cursor, sb_ref *ret)
+{
+	bool typed = !sb__take_byte(cursor, MAJOR_ARRAY | 4);
+	uint64_t incarnation = 0, slot = 0, generation = 0;
+	struct sb__item item;
+	int err;
+
+	if (typed) {
+		err = sb__next(cursor, &item);
+		if (err)
+			return err;
+		if (item.type != SB__ITEM_ARRAY || (item.u.count != 4 && item.u.count != 5))
+			return sb__fail(SB_EPROTOCOL, "a ref should be an array of 4 or 5 items");
+		typed = item.u.count == 5;
+	}
+	if ((err = next_uint(cursor, INT64_MAX, &incarnation)) ||
+	    (err = next_uint(cursor, UINT32_MAX, &slot)) ||
+	    (err = next_uint(cursor, UINT32_MAX, &generation)) || (err = next_nonce(cursor, ret->nonce)))
+		return err;
+	ret->incarnation = incarnation;
+	ret->slot = (uint32_t)slot;
+	ret->generation = (uint32_t)generation;
+	ret->session_id[0] = ret->type_name[0] = '\0';
+	return typed ? next_type_name(cursor, ret->type_name) : 0;
+}
+
 int sb__next_ref(struct sb__cursor *cursor, sb_ref *ret)
 {
-	struct sb__item item;
 	sb_ref ref = { 0 };
-	uint64_t slot, generation;
-	int err = sb__next(cursor, &item);
+	int err = sb__next_ref_fields(cursor, &ref);
 
-	if (err)
-		return err;
-	if (item.type != SB__ITEM_ARRAY || (item.u.count != 4 && item.u.count != 5))
-		return sb__fail(SB_EPROTOCOL, "a ref should be an array of 4 or 5 items");
-	if ((err = next_uint(cursor, INT64_MAX, &ref.incarnation)) ||
-	    (err = next_uint(cursor, UINT32_MAX, &slot)) ||
-	    (err = next_uint(cursor, UINT32_MAX, &generation)) || (err = next_nonce(cursor, ref.nonce)))
-		return err;
-	if (item.u.count == 5 && (err = next_type_name(cursor, ref.type_name)))
-		return err;
-	ref.slot = (uint32_t)slot;
-	ref.generation = (uint32_t)generation;
-	*ret = ref;
-	return 0;
+	if (!err)
+		*ret = ref;
+	return err;
 }
 
 int sb__next_item_ref(struct sb__cursor *cursor, sb_ref *ret)

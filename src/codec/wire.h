@@ -17,16 +17,16 @@
 #include "snakebridge/ref.h"
 
 /* Registered. */
-#define SB__TAG_DATETIME_TEXT   0u    /* RFC 3339, of an aware datetime at a fixed offset of whole minutes */
-#define SB__TAG_BIGNUM          2u    /* magnitude */
-#define SB__TAG_BIGNUM_NEGATIVE 3u    /* of -1 - magnitude */
-#define SB__TAG_DECIMAL         4u    /* [exponent, mantissa] */
-#define SB__TAG_FRACTION        30u   /* [numerator, denominator] */
-#define SB__TAG_UUID            37u   /* bytes(16) */
-#define SB__TAG_SET             258u  /* array */
-#define SB__TAG_WTF8            273u  /* bytes: a str with lone surrogates */
-#define SB__TAG_TIMEDELTA       1002u /* {1: seconds, -6: microseconds} */
-#define SB__TAG_DATE            1004u /* RFC 8943 text */
+#define SB__TAG_DATETIME_TEXT   0u     /* RFC 3339, of an aware datetime at a fixed offset of whole minutes */
+#define SB__TAG_BIGNUM          2u     /* magnitude */
+#define SB__TAG_BIGNUM_NEGATIVE 3u     /* of -1 - magnitude */
+#define SB__TAG_DECIMAL         4u     /* [exponent, mantissa] */
+#define SB__TAG_FRACTION        30u    /* [numerator, denominator] */
+#define SB__TAG_UUID            37u    /* bytes(16) */
+#define SB__TAG_SET             258u   /* array */
+#define SB__TAG_WTF8            273u   /* bytes: a str with lone surrogates */
+#define SB__TAG_TIMEDELTA       1002u  /* {1: seconds, -6: microseconds} */
+#define SB__TAG_DATE            1004u  /* RFC 8943 text */
 #define SB__TAG_COMPLEX         43000u /* [real, imaginary] */
 /* Private. */
 #define SB__TAG_TUPLE        21314u
@@ -76,7 +76,8 @@ struct sb__cursor {
 	const uint8_t *data;
 	size_t len, pos;
 	const struct sb__blocks *blocks; /* how arrays in shared memory are had (array.h); NULL: not at all */
-	struct sb_array *const *own;     /* the arrays in bytes of our own, in their order: not opened but shared */
+	struct sb_array *const
+		*own; /* the arrays in bytes of our own, in their order: not opened but shared */
 };
 
 enum sb__item_type {
@@ -111,6 +112,16 @@ struct sb__item {
 int sb__next(struct sb__cursor *cursor, struct sb__item *ret);
 /* After a TAG item with SB__TAG_ITEM_RESULT. */
 int sb__next_item_ref(struct sb__cursor *cursor, sb_ref *ret);
+/* Is the next item this one of a single byte (a small number, a short array's head)? Then it is taken. */
+static inline bool sb__take_byte(struct sb__cursor *cursor, uint8_t byte)
+{
+	if (cursor->pos >= cursor->len || cursor->data[cursor->pos] != byte)
+		return false;
+	cursor->pos++;
+	return true;
+}
+/* As sb__next_ref(), but leaves the bytes after the empty texts as they are. */
+int sb__next_ref_fields(struct sb__cursor *cursor, sb_ref *ret);
 /* After a TAG item with SB__TAG_REF: reads the array. Type name optional; session_id is left empty. */
 int sb__next_ref(struct sb__cursor *cursor, sb_ref *ret);
 /* Skips one whole item, however deep (bounded). */
