@@ -180,7 +180,7 @@ static int measure_tagged(struct sb__cursor *cursor, struct measure *m, uint64_t
 		return shape->ints ? measure_ints(cursor, m, shape) : measure_items(cursor, m, count, depth);
 	}
 	switch (tag) {
-	case SB__TAG_REF: m->refs++; return sb__next_ref(cursor, &ref);
+	case SB__TAG_REF: m->refs++; return sb__next_ref_fields(cursor, &ref);
 	case SB__TAG_ITEM_RESULT: m->refs++; return sb__next_item_ref(cursor, &ref);
 	case SB__TAG_ARRAY: return measure_array(cursor, m);
 	case SB__TAG_BIGNUM:

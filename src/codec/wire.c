@@ -519,12 +519,8 @@ int sb__next_ref_fields(struct sb__cursor *cursor, sb_ref *ret)
 
 int sb__next_ref(struct sb__cursor *cursor, sb_ref *ret)
 {
-	sb_ref ref = { 0 };
-	int err = sb__next_ref_fields(cursor, &ref);
-
-	if (!err)
-		*ret = ref;
-	return err;
+	memset(ret, 0, sizeof(*ret)); /* also what follows the texts: users may compare the bytes */
+	return sb__next_ref_fields(cursor, ret);
 }
 
 int sb__next_item_ref(struct sb__cursor *cursor, sb_ref *ret)

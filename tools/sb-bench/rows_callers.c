@@ -34,11 +34,9 @@ static double many(struct bench *b, unsigned processes, unsigned threads, double
 	fair = figure_new(id, "  of them, the slowest caller's as a part of the mean", "");
 	if (n > 1) {
 		figure_target(rate, TARGET_AT_LEAST, 0, least_sum);
-		figure_tried(rate, "ready bits swept in batches with the GIL kept, wake-ups only for those "
-		                   "who sleep, yielding where a CPU "
-		                   "is shared; the owner's work per call and, with more callers than CPUs, "
-		                   "each caller's wake-up "
-		                   "are what is left");
+		figure_tried(rate, "up to 32 calls of a session in a row with the GIL kept, wake-ups only "
+		                   "for who sleeps, yielding where a CPU is shared; what is left is the "
+		                   "owner's work and, with more callers than CPUs, the callers' switches");
 	}
 	if (n == 8) {
 		figure_target(fair, TARGET_AT_LEAST, 0, 0.5);

@@ -42,11 +42,9 @@ void row_noop(struct bench *b)
 	f = figure_new("noop_awake", "sb_method() of a no-op, both awake", "µs");
 	figure_floor_label(f, b->cpus > 1 ? "ping-pong through a shared word, spinning" : "futex ping-pong");
 	figure_target(f, TARGET_AT_MOST, 0, 1);
-	figure_tried(f, "names interned per call site, heads of the wire format written by hand, no "
-	                "formatting or allocation on the "
-	                "way, the GIL kept across a batch, spinning that learns; what is left is told step "
-	                "by step in "
-	                "docs/design/call-cost.md");
+	figure_tried(f, "names of methods kept as objects, the wire format's heads by hand, no printf, no "
+	                "allocation for None, the GIL kept while calls keep coming, spinning that learns; "
+	                "what is left is told in docs/design/call-cost.md");
 	for (unsigned i = 0; i < b->rounds; i++) {
 		series_add(&f->floor, pingpong_ns(raw, 20000) / 1e3);
 		series_add(&f->ours, noop_ns(b) / 1e3);
@@ -97,9 +95,8 @@ static void parked(struct bench *b, const char *id, const char *label, int cpu)
 	raw = pingpong_start(b, cpu, false);
 	figure_floor_label(f, "futex ping-pong under the same placement");
 	figure_target(f, TARGET_AT_MOST, 1.3, 0);
-	figure_tried(f, "a caller that had to wake the owner spins longer where the two are on different "
-	                "CPUs and yields where they "
-	                "share one; no system call but wake and wait");
+	figure_tried(f, "spinning longer for an owner that had to be woken, yielding where both are on one "
+	                "CPU; what is over the floor is the call itself and a wait on two words at once");
 	parked_us(b, NULL);
 	for (unsigned i = 0; i < b->rounds; i++) {
 		series_add(&f->floor, parked_us(b, raw));
@@ -163,9 +160,8 @@ void row_own(struct bench *b)
 	f = figure_new("own_session", "an owner's call in its own session", "µs");
 	figure_floor_label(f, "the method called in a Python loop");
 	figure_target(f, TARGET_AT_MOST, 1, 0.3);
-	figure_tried(f, "the request is written and read as for another process, in buffers on the stack; "
-	                "the arguments' encoding, "
-	                "locking and counting are what is left");
+	figure_tried(f, "written and read as for another process, in buffers on the stack; what is left is "
+	                "told in docs/design/call-cost.md");
 	noop_ns(b);
 	for (unsigned i = 0; i < b->rounds; i++) {
 		series_add(&f->floor, bench_ask_number(b, "bare", sb_args("i", (int64_t)50000)) / 1e3);
@@ -186,9 +182,8 @@ void row_batch(struct bench *b)
 	f = figure_new("batch_1000", "calls of no-ops in batches of 1,000", "/s");
 	figure_floor_label(f, "the method called in a Python loop");
 	figure_target(f, TARGET_AT_LEAST, 0, 3e6);
-	figure_tried(f, "one request, one GIL, names interned, items decoded and encoded in place; each item "
-	                "is still a whole request "
-	                "with a reply of its own");
+	figure_tried(f, "one request, one GIL, names kept, an item's reply built on the stack; each item is "
+	                "still a whole request with a reply of its own");
 	r.verb = SB_VERB_METHOD;
 	r.target = &b->nothing;
 	r.name = "noop";
@@ -222,9 +217,7 @@ void row_first(struct bench *b)
 	must(sb_ref_format(&b->nothing, text, sizeof(text)), "a ref's text");
 	f = figure_new("first_call", "first call in a fresh process, from main() on", "µs");
 	figure_target(f, TARGET_AT_MOST, 0, 300);
-	figure_tried(
-		f,
-		"no Python and no thread in a caller, the store opened once, files mapped as they are met");
+	figure_tried(f, "no Python and no thread in a caller; not worked on beyond that");
 	for (unsigned i = 0; i < 2 * b->rounds; i++) {
 		run_ms(argv, answer, sizeof(answer));
 		series_add(&f->ours, strtod(answer, NULL));

@@ -50,8 +50,8 @@ void row_sessions(struct bench *b)
 
 	rate = figure_new("session_open", "sessions opened and released by an attached process", "/s");
 	figure_target(rate, TARGET_AT_LEAST, 0, 20000);
-	figure_tried(rate, "two transactions to open and one to end; three files made, grown and unlinked on "
-	                   "tmpfs are most of it");
+	figure_tried(rate, "not worked on yet: two transactions to open and one to end, and the mailbox's "
+	                   "files made and unlinked each time");
 	join = figure_new("session_join", "a session joined by a second process", "µs");
 	figure_target(join, TARGET_AT_MOST, 0, 60);
 	figure_tried(join, "one transaction; the mailbox is opened and mapped, the bell is there");
@@ -92,8 +92,7 @@ void row_memory(struct bench *b)
 		"callers link no Python and start no thread; the store's map is file pages shared by all");
 	hundred = figure_new("pss_hundred", "the same, 100 sessions joined besides", "KiB");
 	figure_target(hundred, TARGET_AT_MOST, 0, 300);
-	figure_tried(hundred,
-	             "a session that was joined and not called costs its handle and three mapped pages");
+	figure_tried(hundred, "not worked on yet: each joined session keeps pages of its mailbox mapped");
 	for (unsigned i = 0; i < b->rounds; i++) {
 		run_ms(argv, answer, sizeof(answer));
 		if (sscanf(answer, "%lf %lf %lf", &first_us, &one_kib, &hundred_kib) != 3)
@@ -132,7 +131,9 @@ void row_reaper(struct bench *b)
 	                    "and not in this pass");
 	overview = figure_new("inspect_overview", "sb-inspect: overview of as many", "ms");
 	figure_target(overview, TARGET_AT_MOST, 0, 50);
-	figure_tried(overview, "every session's record and mailbox is read, and every file looked at");
+	figure_tried(
+		overview,
+		"not worked on yet: every session's record and mailbox is read, and every file looked at");
 	run_ms(pass, NULL, 0);
 	for (unsigned i = 0; i < (b->rounds + 1) / 2; i++) {
 		for (unsigned k = 0; k < DEAD; k++)

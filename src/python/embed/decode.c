@@ -216,7 +216,7 @@ static PyObject *decode_ref(struct decoding *d)
 {
 	PyObject *object = NULL;
 	sb_ref ref;
-	int err = sb__next_ref(d->cursor, &ref);
+	int err = sb__next_ref_fields(d->cursor, &ref);
 
 	if (err) {
 		sb__because_protocol(d->why, err);

@@ -554,10 +554,11 @@ static uint64_t batch(struct sb__table *table, const struct sb__call_origin *ori
 	sb__put_uint(reply, SB__REPLY_VALUE);
 	sb__put_array(reply, count.u.count);
 	for (; items.count < count.u.count && !err; items.count++) {
+		uint8_t memory[512]; /* few items give more */
 		struct sb__buf part;
 		int stop;
 
-		sb__buf_init(&part, NULL, 0);
+		sb__buf_init(&part, memory, sizeof(memory));
 		err = sb__next(cursor, &bytes);
 		stop = stopped(running, origin, failed && (head->flags & SB_BATCH_STOP_ON_ERROR));
 		if (err || stop)
