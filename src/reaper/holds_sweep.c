@@ -11,8 +11,8 @@
 
 #include <stdlib.h>
 
-#include "fail.h"
 #include "bridge_files.h"
+#include "fail.h"
 #include "holds.h"
 
 #define GONE_MAX 64 /* dead keepers of one table that one pass lets go of */
@@ -20,11 +20,14 @@
 struct looking {
 	struct sb__store *store;
 	const struct sb__bridge_dir *dir;
+	bool (*reclaimed)(void *arg, uint32_t slot, uint32_t generation);
+	void *arg;
 	struct {
 		uint32_t slot, generation, count;
 	} gone[GONE_MAX];
 	unsigned gone_count;
-	uint32_t alive_slot, alive_generation; /* the last that was found alive: holds of one process come together */
+	uint32_t alive_slot,
+		alive_generation; /* the last that was found alive: holds of one process come together */
 	bool has_alive;
 	int error;
 };
@@ -44,7 +47,7 @@ static bool is_gone(struct looking *l, uint32_t slot, uint32_t generation)
 	if (r == 0 || (identity.generation & 0xffffu) != generation)
 		return true;
 	if (sb__liveness_quick(l->dir->life_fd, &identity).verdict == SB__DEAD)
-		return true;
+		return l->reclaimed(l->arg, slot, generation);
 	l->alive_slot = slot;
 	l->alive_generation = generation;
 	l->has_alive = true;
@@ -71,9 +74,12 @@ static void look(void *arg, uint64_t word)
 }
 
 int sb__reaper_drop_holds(struct sb__store *store, const struct sb__bridge_dir *dir, bool dry_run,
-                          void (*told)(void *arg, uint32_t slot, uint32_t generation, uint32_t count), void *arg)
+                          bool (*reclaimed)(void *arg, uint32_t slot, uint32_t generation),
+                          void *reclaimed_arg,
+                          void (*told)(void *arg, uint32_t slot, uint32_t generation, uint32_t count),
+                          void *arg)
 {
-	struct looking l = { .store = store, .dir = dir };
+	struct looking l = { .store = store, .dir = dir, .reclaimed = reclaimed, .arg = reclaimed_arg };
 	struct sb__bridge_file *files = NULL;
 	size_t count = 0;
 	int r = sb__bridge_files_list(dir, &files, &count);
@@ -88,7 +94,8 @@ int sb__reaper_drop_holds(struct sb__store *store, const struct sb__bridge_dir *
 		(void)sb__holds_each(holds, look, &l);
 		for (unsigned k = 0; k < l.gone_count; k++) {
 			uint32_t cleared = dry_run ? l.gone[k].count
-			                           : sb__holds_clear(holds, l.gone[k].slot, l.gone[k].generation);
+			                           : sb__holds_clear(holds, l.gone[k].slot,
+			                                             l.gone[k].generation);
 
 			if (cleared && told)
 				told(arg, l.gone[k].slot, l.gone[k].generation, cleared);

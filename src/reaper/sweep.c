@@ -327,30 +327,6 @@ static bool is_of_session(enum sb__verdict_kind kind)
 	       kind == SB__VERDICT_SESSION_ORPHANED || kind == SB__VERDICT_SESSION_EXPIRED;
 }
 
-static void execute_plan(struct sweep *s, struct sb__plan *plan)
-{
-	for (size_t i = 0; i < plan->count; i++) {
-		struct sb__verdict *v = &plan->verdicts[i];
-		int r;
-
-		if (v->consequence)
-			continue;
-		/* At least one, however small the budget: every sweep gets further. */
-		if (i > 0 && s->deadline_ms != 0 && sb__now_ms() >= s->deadline_ms) {
-			s->result->complete = false;
-			return;
-		}
-		r = execute(s, v);
-		SB_POINT("sweep.executed");
-		if (r < 0)
-			v->code = r;
-		if (r != 0)
-			report(s, v);
-		else if (is_of_session(v->kind))
-			finish_others(s, v);
-	}
-}
-
 /* What is tidied as a whole: how many there were, or a code. */
 static void report_many(struct sweep *s, enum sb__verdict_kind kind, int n, const char *evidence)
 {
@@ -379,19 +355,66 @@ static void report_holds(void *arg, uint32_t slot, uint32_t generation, uint32_t
 	report(s, &v);
 }
 
-/* Before the records of the dead go: while there is one, its slot is nobody else's. */
-static void drop_holds(struct sweep *s, const struct sb__plan *plan)
+static bool lanes_were_reclaimed(void *arg, uint32_t slot, uint32_t generation)
+{
+	const struct sb__plan *plan = arg;
+
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct sb__verdict *v = &plan->verdicts[i];
+
+		if (v->kind == SB__VERDICT_PROCESS_DEAD && v->slot == slot &&
+		    (v->generation & 0xffffu) == generation)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Before the records of the dead go: while there is one, its slot is nobody else's. And after their lanes were reclaimed: what
+ * a request of a dead caller names is kept by its hold until the lane's word has moved (docs/design/arrays.md; tests/model/holds.pml,
+ * BUG_ORDER).
+ */
+static void drop_holds(struct sweep *s, struct sb__plan *plan)
 {
 	struct sb__verdict v = { .kind = SB__VERDICT_HOLDS_DROPPED, .session_id = "" };
-	bool needed = s->options->files;
 
-	for (size_t i = 0; i < plan->count && !needed; i++)
-		needed = plan->verdicts[i].kind == SB__VERDICT_PROCESS_DEAD;
-	if (!needed)
-		return;
-	v.code = sb__reaper_drop_holds(s->store, s->dir, s->options->dry_run, report_holds, s);
+	v.code = sb__reaper_drop_holds(s->store, s->dir, s->options->dry_run, lanes_were_reclaimed, plan,
+	                               report_holds, s);
 	if (v.code < 0)
 		report(s, &v);
+}
+
+static void execute_plan(struct sweep *s, struct sb__plan *plan)
+{
+	bool dropped = false;
+
+	for (size_t i = 0; i < plan->count; i++) {
+		struct sb__verdict *v = &plan->verdicts[i];
+		int r;
+
+		if (v->consequence)
+			continue;
+		/* At least one, however small the budget: every sweep gets further. */
+		if (i > 0 && s->deadline_ms != 0 && sb__now_ms() >= s->deadline_ms) {
+			s->result->complete = false;
+			return;
+		}
+		if (v->kind == SB__VERDICT_PROCESS_DEAD && !dropped) {
+			drop_holds(s, plan);
+			SB_POINT("sweep.holds_dropped");
+			dropped = true;
+		}
+		r = execute(s, v);
+		SB_POINT("sweep.executed");
+		if (r < 0)
+			v->code = r;
+		if (r != 0)
+			report(s, v);
+		else if (is_of_session(v->kind))
+			finish_others(s, v);
+	}
+	if (s->options->files && !dropped)
+		drop_holds(s, plan);
 }
 
 /* A write transaction that changes nothing. LMDB shows a commit to readers a moment after it was made, so
@@ -429,12 +452,15 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
 	if (s.deadline_ms != 0 && s.deadline_ms < sb__now_ms() + options->budget_ms / 2)
 		s.deadline_ms = sb__now_ms() + options->budget_ms / 2;
 	SB_POINT("sweep.planned");
-	if (r == 0)
-		drop_holds(&s, &plan);
-	SB_POINT("sweep.holds_dropped");
 	if (r == 0 && options->dry_run) {
-		for (size_t i = 0; i < plan.count; i++)
+		bool deaths = options->files;
+
+		for (size_t i = 0; i < plan.count; i++) {
 			report(&s, &plan.verdicts[i]);
+			deaths |= plan.verdicts[i].kind == SB__VERDICT_PROCESS_DEAD;
+		}
+		if (deaths)
+			drop_holds(&s, &plan);
 	} else if (r == 0) {
 		execute_plan(&s, &plan);
 		leave_mailbox(&s);

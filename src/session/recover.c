@@ -86,6 +86,20 @@ static int move_to(sb_session *s, const struct sb__session_rec *rec)
 	return err;
 }
 
+/* It may have ended between the look at the store and the attempt: what the store has now says why (1: look again). */
+static int move_on(sb_session *s, const struct sb__session_rec *rec)
+{
+	struct sb__session_rec now;
+	int err = move_to(s, rec), found;
+
+	if (err != SB_ERELEASED)
+		return err;
+	found = sb__store_session_get(s->core->store, s->id, &now);
+	if (found < 0)
+		return found;
+	return found == 1 && now.incarnation == rec->incarnation && now.state == rec->state ? err : 1;
+}
+
 static int owner_died(sb_session *s, const struct sb__session_rec *rec)
 {
 	int err = sb__fail(
@@ -165,7 +179,7 @@ static int recover_once(sb_session *s, const struct sb__attachment *failed, bool
 		return recover_orphaned(s, &rec, creating);
 	if (!stopped_serving(core, &rec, failed)) {
 		if (!failed || rec.incarnation != failed->incarnation)
-			return move_to(s, &rec);
+			return move_on(s, &rec);
 		return sb__fail(SB_EOWNERDIED,
 		                "the designated owner (pid %d) of session \"%s\" stopped serving it",
 		                (int)rec.designated.pid, s->id);

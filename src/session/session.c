@@ -316,6 +316,8 @@ static int create_here(sb_session *s, struct sb__wish *wish, bool as_owner)
 	sb__session_note(core, SB__EVENT_CREATE, &wish->rec, 0,
 	                 as_owner ? "designated owner and first owner" : "dedicated designated owner");
 	err = attach_served(s, &wish->rec, as_owner ? owner.handle : 0);
+	if (err == SB_ERELEASED)
+		return 1; /* others have used it and ended it since it is active */
 	return err ? undo_create(core, &wish->rec, err) : 0;
 }
 
@@ -397,15 +399,18 @@ int sb__session_open(sb_bridge *bridge, const sb_session_options *options, sb_se
 /* The session exists already: serve it if it has lost its designated owner. */
 static int host_existing(sb_session *s)
 {
-	struct sb__session_rec rec, mine;
+	struct sb__session_rec rec = { .state = 0 }, mine;
 	int err = sb__store_session_get(s->core->store, s->id, &rec);
 
-	if (err == 1 && rec.state == SB_SESSION_ORPHANED)
+	if (err == 1 && rec.state == SB_SESSION_ORPHANED) {
 		err = elect_here(s->core, &rec, &mine);
-	else if (err >= 0)
-		err = 0;
-	if (err == 1)
-		return attach_served(s, &mine, 0);
+		if (err == 1) {
+			err = attach_served(s, &mine, 0);
+			if (err != SB_ERELEASED)
+				return err;
+			err = 0; /* it has ended since: as if another had been quicker */
+		}
+	}
 	if (err < 0)
 		return err;
 	return sb__fail(SB_EOPTION,

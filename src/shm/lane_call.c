@@ -299,6 +299,8 @@ static void sleep_slice(struct sb__flight *f, unsigned int seen, uint64_t now, u
 	sb__word32 *alive = sb__bell_alive_word(f->bell, &expected);
 	int err = -ENOSYS;
 
+	if (!alive && sb__bell_owner_died(f->bell))
+		return; /* since it was looked at: there is no word to wait for any more */
 	if (alive)
 		err = sb__os_futex_wait2(bell, seen, (unsigned int *)alive, expected, ns);
 	if (err == -ENOSYS) {
