@@ -67,6 +67,9 @@ static inline int sim_rdlock(pthread_rwlock_t *lock)
 #define sb__os_futex_wait2   real_os_futex_wait2
 #define sb__os_eventfd       real_os_eventfd
 #define sb__os_eventfd_set   real_os_eventfd_set
+#define sb__os_eventfd_clear real_os_eventfd_clear
+#define sb__os_poll          real_os_poll
+#define sb__os_pidfd_open    real_os_pidfd_open
 #define sb__os_cpu_count     real_os_cpu_count
 #define sb__os_cpu           real_os_cpu
 #define sb__os_yield         real_os_yield

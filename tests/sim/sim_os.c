@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,6 +33,7 @@ struct file {
 	uint8_t *data;
 	size_t size, reserved;
 	bool linked, zeroes;
+	const struct sim_proc *watched; /* of a pidfd */
 };
 
 /* An open file description. */
@@ -91,7 +93,7 @@ static struct file *make(int dir, const char *name)
 	file_count++;
 	*f = (struct file){ .dir = (enum sim_dir)dir, .linked = true };
 	snprintf(f->name, sizeof(f->name), "%s", name);
-	f->reserved = dir == SIM_DIR_MAILBOX ? (size_t)1 << 20 : (size_t)4 << 20;
+	f->reserved = dir == SIM_DIRS ? 0 : dir == SIM_DIR_MAILBOX ? (size_t)1 << 20 : (size_t)4 << 20;
 	f->zeroes = dir == SIM_DIR_BOOT || dir == SIM_DIR_ARENA; /* large, and hardly touched */
 	f->data = f->zeroes ? sim_zeroes(f->reserved) : sim_reserve(f->reserved, PAGE);
 	return f;
@@ -142,6 +144,7 @@ void sim_files_proc_gone(struct sim_proc *proc)
 	for (unsigned i = 0; i < desc_count; i++)
 		while (descs[i].file && descs[i].proc == proc)
 			put(&descs[i]);
+	sim_wake_object(files, UINT32_MAX); /* whoever polls a pidfd */
 }
 
 unsigned sim_files_in(enum sim_dir dir)
@@ -513,6 +516,56 @@ void sb__os_eventfd_set(int fd)
 
 	if (d)
 		d->file->size = 8;
+	sim_wake_object(files, UINT32_MAX);
+}
+
+void sb__os_eventfd_clear(int fd)
+{
+	struct desc *d = of(fd);
+
+	if (d)
+		d->file->size = 0;
+}
+
+int sb__os_pidfd_open(pid_t pid)
+{
+	struct sim_proc *p = proc_of(pid);
+	struct file *f;
+
+	sim_point(SIM_AT_CALL);
+	if (!p)
+		return -ESRCH;
+	f = make(SIM_DIRS, "pidfd");
+	if (!f)
+		return -EMFILE;
+	f->watched = p;
+	return open_desc(f);
+}
+
+static bool readable(int fd)
+{
+	struct desc *d = of(fd);
+
+	return d && (d->file->watched ? d->file->watched->gone : d->file->size > 0);
+}
+
+int sb__os_poll(struct pollfd *fds, unsigned long count, int timeout_ms)
+{
+	uint64_t until = timeout_ms < 0 ? UINT64_MAX : sim.now_ns + (uint64_t)timeout_ms * 1000000u;
+	bool over = false;
+
+	for (;;) {
+		int n = 0;
+
+		sim_point(SIM_AT_CALL);
+		for (unsigned long i = 0; i < count; i++) {
+			fds[i].revents = readable(fds[i].fd) ? POLLIN : 0;
+			n += fds[i].revents != 0;
+		}
+		if (n > 0 || over)
+			return n;
+		over = !sim_wait_object(files, until);
+	}
 }
 
 /* ── futexes ── */
