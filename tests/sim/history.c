@@ -313,7 +313,6 @@ struct one_call {
 	struct sim_proc *owner; /* designated owner when it began, or NULL */
 	uint64_t stopped_ns;    /* the caller's last stop, when it began */
 	uint64_t incarnation;   /* of the session, then */
-	unsigned releases;      /* over when it began */
 };
 
 static void began(uint64_t number, uint64_t incarnation)
@@ -419,7 +418,7 @@ static void judge_time(const struct one_call *c, int err)
 
 	if (w.h->tally.jumps || me->stopped_until_ns != c->stopped_ns)
 		return; /* it did not run all the time */
-	if (w.s[c->handle->k].releases_over != c->releases && w.calls[c->number].ran_in != me &&
+	if (w.s[c->handle->k].released_ms >= c->began_ms && w.calls[c->number].ran_in != me &&
 	    end > w.s[c->handle->k].released_ms + LATE_MS)
 		wrong("call %llu was told %llu ms after the release of its session",
 		      (unsigned long long)c->number,
@@ -465,7 +464,6 @@ static void make_call(struct handle *h, const char *name, int shelf, int64_t k)
 	c.owner = designated_owner(h->k);
 	c.incarnation = w.s[h->k].incarnation;
 	c.began_ms = now_ms();
-	c.releases = w.s[h->k].releases_over;
 	c.stopped_ns = sim_self()->stopped_until_ns;
 	w.h->tally.calls++;
 	use_begin(h->k);
