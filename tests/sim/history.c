@@ -418,7 +418,7 @@ static void judge_time(const struct one_call *c, int err)
 
 	if (w.h->tally.jumps || me->stopped_until_ns != c->stopped_ns)
 		return; /* it did not run all the time */
-	if (w.s[c->handle->k].released_ms >= c->began_ms && w.calls[c->number].ran_in != me &&
+	if (w.s[c->handle->k].released_ms > c->began_ms && w.calls[c->number].ran_in != me &&
 	    end > w.s[c->handle->k].released_ms + LATE_MS)
 		wrong("call %llu was told %llu ms after the release of its session",
 		      (unsigned long long)c->number,
