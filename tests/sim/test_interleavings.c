@@ -510,21 +510,21 @@ static void a_deadline_passes_anywhere(void **state)
 	check(&deadline);
 }
 
-static void test_30_the_owner_is_killed_anywhere(void **state)
+static void the_owner_is_killed_anywhere(void **state)
 {
 	(void)state;
 	check(&kill_owner);
 	check(&kill_owner_of_two);
 }
 
-static void test_31_a_caller_is_killed_anywhere(void **state)
+static void a_caller_is_killed_anywhere(void **state)
 {
 	(void)state;
 	check(&kill_caller);
 	check(&kill_one_of_two);
 }
 
-static void test_09_the_session_is_released_anywhere(void **state)
+static void the_session_is_released_anywhere(void **state)
 {
 	(void)state;
 	check(&release);
@@ -559,9 +559,9 @@ int main(void)
 		cmocka_unit_test(calls_of_one_caller),
 		cmocka_unit_test(calls_of_two_callers),
 		cmocka_unit_test(a_deadline_passes_anywhere),
-		cmocka_unit_test(test_30_the_owner_is_killed_anywhere),
-		cmocka_unit_test(test_31_a_caller_is_killed_anywhere),
-		cmocka_unit_test(test_09_the_session_is_released_anywhere),
+		cmocka_unit_test(the_owner_is_killed_anywhere),
+		cmocka_unit_test(a_caller_is_killed_anywhere),
+		cmocka_unit_test(the_session_is_released_anywhere),
 		cmocka_unit_test(two_service_threads),
 		cmocka_unit_test(a_hold_is_handed_on),
 		cmocka_unit_test(seeded_mistakes_are_found),
