@@ -270,6 +270,14 @@ static bool may_have_expired(int k)
 	return ttl_ms && (s->idled || now_ms() - s->sure_ms + SLACK_MS >= ttl_ms);
 }
 
+/* While it started, or was started again, for one who began to use it then. */
+static bool may_have_expired_since(int k, uint64_t since_ms)
+{
+	uint64_t ttl_ms = (uint64_t)w.s[k].options.ttl_seconds * 1000;
+
+	return ttl_ms && now_ms() - since_ms + SLACK_MS >= ttl_ms;
+}
+
 static bool may_be_released(const struct handle *h)
 {
 	return w.s[h->k].releases_begun > h->releases;
@@ -339,6 +347,8 @@ static void judge_error(const struct one_call *c, const sb_error *e)
 	bool explained = session_may_be(e->code, c->handle, c->target != NULL) ||
 	                 (c->target && ref_may_be(e->code, c->handle->k));
 
+	if (e->code == SB_EEXPIRED)
+		explained |= may_have_expired_since(c->handle->k, c->began_ms);
 	if (e->code == SB_ETIMEOUT)
 		explained = now_ms() + 1 >= c->began_ms + c->timeout_ms;
 	if (e->code == SB_EPYTHON)
@@ -522,7 +532,7 @@ static void do_open(struct app *app, sb_bridge *bridge, struct handle *h)
 	} else if (session_may_be(err, &fresh, false)) {
 		return;
 	}
-	if (err == SB_EEXPIRED && now_ms() - since + SLACK_MS >= (uint64_t)s->options.ttl_seconds * 1000)
+	if (err == SB_EEXPIRED && may_have_expired_since(fresh.k, since))
 		return; /* while it started */
 	wrong("opening session %d: %s, which nothing explains: %s", fresh.k, sb_error_name(err),
 	      sb_last_error()->message);

@@ -38,6 +38,8 @@ static inline int sim_rdlock(pthread_rwlock_t *lock)
 #endif
 
 #define sb__os_openat        real_os_openat
+#define sb__os_open_own      real_os_open_own
+#define sb__os_own_at        real_os_own_at
 #define sb__os_unlinkat      real_os_unlinkat
 #define sb__os_renameat      real_os_renameat
 #define sb__os_fstat         real_os_fstat

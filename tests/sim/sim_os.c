@@ -187,6 +187,20 @@ int sb__os_openat(int dirfd, const char *name, int flags, mode_t mode)
 	return f ? open_desc(f) : -ENOSPC;
 }
 
+/* All files here are the user's own. */
+int sb__os_open_own(int dirfd, const char *name, int flags, mode_t mode)
+{
+	return sb__os_openat(dirfd, name, flags, mode);
+}
+
+int sb__os_own_at(int dirfd, const char *name)
+{
+	int dir = dir_of(dirfd);
+
+	sim_point(SIM_AT_CALL);
+	return dir >= 0 && find(dir, name) ? 0 : -ENOENT;
+}
+
 int sb__os_unlinkat(int dirfd, const char *name, int flags)
 {
 	int dir = dir_of(dirfd);
