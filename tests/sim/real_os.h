@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Included by force before the session store's sources: LMDB is real, so what surrounds it asks the real kernel, under
- * other names (real_os.c is base/os_linux.c). Each transaction is one step of the simulation: at its begin another
+ * other names (base/os_linux.c itself is compiled with them, too). Each transaction is one step of the simulation: at its begin another
  * thread may run, in it none.
  */
 #ifndef SB_TESTS_REAL_OS_H
 #define SB_TESTS_REAL_OS_H
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <lmdb.h>
 
 #include "sim_hooked.h"
 
@@ -28,8 +27,7 @@ static inline int sim_rdlock(pthread_rwlock_t *lock)
 #define free    sim_free
 
 /* Faster; what a crash of the machine leaves is not simulated. */
-#define mdb_env_open(env, path, flags, mode) \
-	mdb_env_open(env, path, (flags) | MDB_WRITEMAP | MDB_NOSYNC, mode)
+#define mdb_env_open sim_env_open
 
 /* One process has nobody to keep out, and the gates in front of LMDB are none of the simulation's. */
 #ifndef SIM_REAL_OS

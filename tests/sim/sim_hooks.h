@@ -76,7 +76,7 @@
 #define sb__add32         sim_raw_add32
 #define sb__barrier       sim_raw_barrier
 #define sb__pause         sim_raw_pause
-#include "../../src/shm/atomics.h"
+#include "atomics.h"
 #undef sb__load
 #undef sb__load_acquire
 #undef sb__store
