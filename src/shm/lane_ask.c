@@ -176,10 +176,11 @@ static bool decided(const struct sb__lane_shm *l, const struct sb__accepted *cal
 static bool given_up(struct sb__mailbox *m, struct sb__lane_shm *l, const struct sb__accepted *call,
                      const struct sb__asking *asking, bool slow, enum sb__asked *ret)
 {
-	if (sb__load_acquire(&l->cancel) == SB__WORD_CALL(call->word) || asking->stopped(asking->arg)) {
+	if (sb__mailbox_state(m) != SB__MAILBOX_SERVING) {
+		*ret = SB__ASKED_ENDED; /* before the next: its end stops the calls that run, which is no reason of its own */
+	} else if (sb__load_acquire(&l->cancel) == SB__WORD_CALL(call->word) ||
+	           asking->stopped(asking->arg)) {
 		*ret = SB__ASKED_STOPPED;
-	} else if (sb__mailbox_state(m) != SB__MAILBOX_SERVING) {
-		*ret = SB__ASKED_ENDED;
 	} else if (sb__now_ns() >= call->deadline_ns) {
 		*ret = SB__ASKED_LATE;
 	} else if (slow && !asking->alive(asking->arg)) {

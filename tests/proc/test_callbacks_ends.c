@@ -280,6 +280,8 @@ static int host(void *arg)
 	const char *dir = getenv("HOST_DIR");
 	char c;
 
+	close(pipes[0]);
+	close(pipes[3]); /* so that a test that fails takes this process along */
 	if (sb_bridge_open(dir, NULL, &bridge))
 		return 1;
 	options.session_id = "one";
