@@ -37,13 +37,13 @@ struct modelled {
 	char id[48];
 	sb_session_options options;
 	unsigned releases_begun, releasing, releases_over, leaves_begun, refs_made, refs_released;
-	uint64_t uid, incarnation;  /* of it, when it was looked at last */
-	uint64_t released_ms;       /* the last release that ended one was over then */
-	uint64_t sure_ms, maybe_ms; /* used for certain, perhaps, at that time or later */
-	unsigned uses;              /* going on now */
-	bool idled;                 /* for the TTL, between two certain uses */
-	bool lost;                  /* one who may have been its designated owner may be gone */
-	uint32_t hosts;             /* processes that may be */
+	uint64_t uid, incarnation;               /* of it, when it was looked at last */
+	uint64_t released_since_ms, released_ms; /* the last release that ended one: begun, over */
+	uint64_t sure_ms, maybe_ms;              /* used for certain, perhaps, at that time or later */
+	unsigned uses;                           /* going on now */
+	bool idled;                              /* for the TTL, between two certain uses */
+	bool lost;                               /* one who may have been its designated owner may be gone */
+	uint32_t hosts;                          /* processes that may be */
 };
 
 struct handle {
@@ -428,7 +428,7 @@ static void judge_time(const struct one_call *c, int err)
 
 	if (w.h->tally.jumps || me->stopped_until_ns != c->stopped_ns)
 		return; /* it did not run all the time */
-	if (w.s[c->handle->k].released_ms > c->began_ms && w.calls[c->number].ran_in != me &&
+	if (w.s[c->handle->k].released_since_ms > c->began_ms && w.calls[c->number].ran_in != me &&
 	    end > w.s[c->handle->k].released_ms + LATE_MS)
 		wrong("call %llu was told %llu ms after the release of its session",
 		      (unsigned long long)c->number,
@@ -444,6 +444,14 @@ static void judge_time(const struct one_call *c, int err)
 			wrong("call %llu learnt of its owner's death after %llu ms",
 			      (unsigned long long)c->number, (unsigned long long)(end - from));
 	}
+}
+
+/* Only of the session that has the id now: an earlier one may go on for a moment where it was not told of its end. */
+static void used_by(const struct handle *h, uint64_t since_ms)
+{
+	(void)designated_owner(h->k);
+	if (w.s[h->k].uid == h->s->uid)
+		used(h->k, since_ms);
 }
 
 static void make_call(struct handle *h, const char *name, int shelf, int64_t k)
@@ -485,13 +493,13 @@ static void make_call(struct handle *h, const char *name, int shelf, int64_t k)
 	if (err) {
 		judge_error(&c, sb_last_error());
 		if (sb_last_error()->outcome == SB_OUTCOME_EXCEPTION)
-			used(h->k, c.began_ms);
+			used_by(h, c.began_ms);
 		if (sb_last_error()->outcome == SB_OUTCOME_UNKNOWN &&
 		    w.s[h->k].maybe_ms < now_ms() + (uint64_t)k)
 			w.s[h->k].maybe_ms = now_ms() + (uint64_t)k; /* it runs on */
 	} else {
 		judge_value(&c, value);
-		used(h->k, c.began_ms);
+		used_by(h, c.began_ms);
 	}
 	judge_time(&c, err);
 	sb_value_free(value);
@@ -551,6 +559,7 @@ static void do_close(struct handle *h)
 static void do_release(sb_bridge *bridge)
 {
 	int k = (int)sim_below(SESSIONS), released = 0;
+	uint64_t since_ms = now_ms();
 
 	w.s[k].releases_begun++;
 	w.s[k].releasing++;
@@ -558,8 +567,10 @@ static void do_release(sb_bridge *bridge)
 		wrong("releasing session %d: %s", k, sb_last_error()->message);
 	if (--w.s[k].releasing == 0) /* a killed one goes on for ever */
 		w.s[k].releases_over = w.s[k].releases_begun;
-	if (released)
+	if (released) {
+		w.s[k].released_since_ms = since_ms;
 		w.s[k].released_ms = now_ms();
+	}
 	tell("release session %d: %d", k, released);
 	sim_note((uint64_t)released);
 }
