@@ -161,8 +161,7 @@ static int remove_owner(struct sweep *s, struct sb__verdict *v)
 	return 0; /* both told */
 }
 
-/* A session that nobody owns. Whoever joins between the look and the end finds it released, and opens it
- * anew. */
+/* A session that nobody owns. Whoever joins between the look and the end keeps it. */
 static int release_ownerless(struct sweep *s, const struct sb__verdict *v)
 {
 	struct sb__session_rec rec;

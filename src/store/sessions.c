@@ -434,6 +434,8 @@ static int end_session(struct sb__txn *txn, void *arg)
 
 	if (rc != 1 || (change->uid != 0 && change->rec.uid != change->uid))
 		return rc < 0 ? rc : 0;
+	if (change->reason == SB__END_OWNERS_GONE && change->rec.owner_count > 0)
+		return 0; /* somebody joined since the look that found no owner */
 	rc = sb__session_remove(txn, &change->rec, change->reason);
 	return rc < 0 ? rc : 1;
 }

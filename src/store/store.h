@@ -125,8 +125,8 @@ int sb__store_session_elect(struct sb__store *store, const char *session_id, uin
                             const struct sb__identity *designated, struct sb__session_rec *ret);
 /* Marks it orphaned if it is still of that incarnation; the incarnation goes to the graveyard. 1, or 0. */
 int sb__store_session_orphan(struct sb__store *store, const char *session_id, uint64_t incarnation);
-/* Ends it, with all its owner records; goes to the graveyard. uid 0 = whichever. *ret (may be NULL): the record as it was.
- * 1 ended, 0 there was none. */
+/* Ends it, with all its owner records; goes to the graveyard. uid 0 = whichever. With SB__END_OWNERS_GONE only a session that
+ * has no owner. *ret (may be NULL): the record as it was. 1 ended, 0 there was none. */
 int sb__store_session_end(struct sb__store *store, const char *session_id, uint64_t uid,
                           enum sb__end_reason reason, struct sb__session_rec *ret);
 /* Ends it only if it is still due: expires_ms of the record <= now and last_access + ttl <= now; else re-files it at

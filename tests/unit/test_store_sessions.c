@@ -302,6 +302,8 @@ static void test_end_takes_everything_along(void **state)
 	}
 	store_fixture_session(f, "stays");
 	assert_int_equal(sb__store_session_end(f->store, "demo", rec.uid + 100, SB__END_RELEASED, NULL), 0);
+	assert_int_equal(sb__store_session_end(f->store, "demo", rec.uid, SB__END_OWNERS_GONE, NULL),
+	                 0); /* it has some */
 	assert_int_equal(sb__store_session_end(f->store, "demo", rec.uid, SB__END_RELEASED, &ended), 1);
 	assert_true(ended.uid == rec.uid);
 	assert_int_equal(ended.owner_count, 50);
