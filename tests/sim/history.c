@@ -530,7 +530,9 @@ static void do_open(struct app *app, sb_bridge *bridge, struct handle *h)
 	app->core = bridge->core;
 	app->identity = bridge->core->self.incarnation;
 	if (!err) {
-		used(fresh.k, since);
+		if (now_ms() - since <=
+		    SLACK_MS) /* else it may have been stopped, owner already, before it noted the use */
+			used(fresh.k, since);
 		*h = fresh;
 		return;
 	}
