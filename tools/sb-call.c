@@ -16,8 +16,7 @@
 #include "output.h"
 
 struct call_settings call_settings = { .common = TOOL_COMMON_INIT,
-	                               .session = TOOL_SESSION_INIT,
-	                               .fetch = 100 };
+	                               .session = TOOL_SESSION_INIT, };
 
 /* Tables: a line is an entry. */
 /* clang-format off */
@@ -40,7 +39,10 @@ static const struct tool_option call_options[] = {
 	{ .name = "out", .letter = 'o', .argument = "FILE", .type = TOOL_TEXT, .target = &call_settings.out,
 	  .help = "write the result, an array, into this file as numpy.save() does; - for stdout, without a line of JSON" },
 	{ .name = "fetch", .argument = "N", .type = TOOL_WHOLE, .target = &call_settings.fetch, .min = 1,
-	  .max = SB_ITER_BATCH_MAX, .help = "items that iter fetches in one round trip (default 100)" },
+	  .max = SB_ITER_BATCH_MAX,
+	  .help = "items that iter and stream fetch in one round trip at most (default: as many as come in time)" },
+	{ .name = "limit", .argument = "N", .type = TOOL_WHOLE, .target = &call_settings.limit, .min = 1, .max = INT64_MAX,
+	  .help = "items that iter and stream print at most; then the stream is closed" },
 	{ .name = "batch", .type = TOOL_FLAG, .target = &call_settings.batch,
 	  .help = "run the requests that stand in FILE, or stdin, one a line, in one round trip" },
 	{ .name = "stop-on-error", .type = TOOL_FLAG, .target = &call_settings.stop_on_error,
@@ -66,6 +68,7 @@ const struct tool call_tool = {
 		 "[options] delitem REF KEY\n"
 		 "[options] contains REF ITEM\n"
 		 "[options] len|hash|repr|str REF\n"
+		 "[options] --session ID stream PATH [ARG...]\n"
 		 "[options] iter REF\n"
 		 "[options] pin|unpin|info REF\n"
 		 "[options] release REF\n"
@@ -79,8 +82,10 @@ const struct tool call_tool = {
 		 "{\"$tuple\": [...]}, {\"$bytes\": \"base64\"}, {\"$float\": \"nan\"}, "
 		 "{\"$dict\": [[key, value], ...]}. KEY, VALUE and ITEM are JSON, too. In place of JSON, "
 		 "@FILE takes what is in the file, and - what comes on stdin: JSON, or an array as numpy.save() "
-		 "writes it, which is read straight into shared memory. iter prints "
-		 "each item as a line of its own. A REQUEST is an object, or @FILE, or -: {\"verb\": \"method\", "
+		 "writes it, which is read straight into shared memory. stream "
+		 "calls, and prints each item of the result as a line of its own as soon as it comes, for which --timeout "
+		 "waits, if it is given; iter does so with an object. Both close the stream however they end, also where "
+		 "nobody reads their output any more. A REQUEST is an object, or @FILE, or -: {\"verb\": \"method\", "
 		 "\"target\": REF, \"name\": \"fit\", \"args\": [...], \"kwargs\": {...}, \"as_ref\": true, "
 		 "\"plain\": true}; what is not needed is left out, the verb of a call too. --batch reads one a line, at "
 		 "most 10000, and runs none if one is wrong; {\"$item\": 0} in a line stands for the result of the first, "
@@ -104,6 +109,7 @@ const struct tool call_tool = {
 		    "sb-call method 'sbref:demo:2:0.1:...' most_common 1\n"
 		    "sb-call --session demo --out inverse.npy call numpy:linalg.inv @matrix.npy\n"
 		    "sb-call --session demo --batch < requests.jsonl\n"
+		    "sb-call --session demo stream builtins:range 1000000 | head -n 3\n"
 		    "sb-call release-session demo\n",
 	.common = &call_settings.common,
 	.options_first = true, /* so that an ARG may be -1 */
@@ -130,6 +136,7 @@ static const struct verb {
 	{ "hash", "REF", 1, 1, SB_VERB_HASH, call_prepare_operands, call_run },
 	{ "repr", "REF", 1, 1, SB_VERB_REPR, call_prepare_operands, call_run },
 	{ "str", "REF", 1, 1, SB_VERB_STR, call_prepare_operands, call_run },
+	{ "stream", "PATH [ARG...]", 1, INT32_MAX, SB_VERB_CALL, call_prepare_path, call_run },
 	{ "iter", "REF", 1, 1, SB_VERB_ITER, call_prepare_operands, call_run },
 	{ "pin", "REF", 1, 1, SB_VERB_PIN, call_prepare_operands, call_run },
 	{ "unpin", "REF", 1, 1, SB_VERB_UNPIN, call_prepare_operands, call_run },
@@ -150,6 +157,11 @@ static const char *verb_list(char *text, size_t size)
 	return text;
 }
 
+static bool is_stream(const struct verb *verb)
+{
+	return verb->verb == SB_VERB_ITER || strcmp(verb->name, "stream") == 0;
+}
+
 /* Do the options make sense for it? */
 static int check_options(const struct verb *verb)
 {
@@ -159,7 +171,9 @@ static int check_options(const struct verb *verb)
 		return tool_usage(&call_tool, "--as-ref and --out contradict each other");
 	if (call_settings.stop_on_error && !call_settings.batch)
 		return tool_usage(&call_tool, "--stop-on-error goes with --batch");
-	if (call_settings.out && (!verb || verb->verb == SB_VERB_ITER || verb->verb == SB_VERB_CHECK ||
+	if ((call_settings.fetch || call_settings.limit) && (!verb || !is_stream(verb)))
+		return tool_usage(&call_tool, "--fetch and --limit go with iter and stream");
+	if (call_settings.out && (!verb || is_stream(verb) || verb->verb == SB_VERB_CHECK ||
 	                          verb->verb == SB_VERB_RELEASE))
 		return tool_usage(&call_tool, "--out does not go with %s", verb ? verb->name : "--batch");
 	return 0;
@@ -175,6 +189,7 @@ static int run_verb(const struct verb *verb, struct call_job *job)
 		                  job->count);
 	status = check_options(verb);
 	job->request.verb = verb->verb;
+	job->stream = is_stream(verb);
 	if (!status && verb->prepare)
 		status = verb->prepare(job);
 	if (!status)

@@ -50,16 +50,18 @@ typedef enum sb_verb {
 	SB_VERB_REPR = 12,     /* target */
 	SB_VERB_STR = 13,      /* target */
 	SB_VERB_HASH = 14,     /* target */
-	SB_VERB_ITER = 15,     /* target; gives a ref for SB_VERB_NEXT */
+	SB_VERB_ITER = 15,     /* target; gives the ref of a stream: snakebridge/stream.h */
 	SB_VERB_NEXT =
-		16, /* target: such a ref; one: how many items at most; gives [was it the last, [item …]] */
+		16, /* target: a stream; one or two: how many items at most, and after how many milliseconds fewer will
+	                      do; gives [was that the end, [item …]]; none, and not the end: none came in time */
 	SB_VERB_ENTER = 17, /* target */
 	SB_VERB_EXIT =
 		18, /* target, none, or two: an exception's type and message; gives whether it was suppressed */
 	SB_VERB_PIN = 19,   /* target; gives how many pins it has */
 	SB_VERB_UNPIN = 20, /* the same */
 	SB_VERB_CHECK = 21, /* target: does it live? None, or the error that says why not */
-	SB_VERB_BATCH = 22  /* of sb_batch_run() only */
+	SB_VERB_BATCH = 22, /* of sb_batch_run() only */
+	SB_VERB_CLOSE = 23  /* target: a stream; closes it for all its readers; gives whether this call did */
 } sb_verb;
 
 #define SB_CALL_AS_REF 1u /* leave the result where it is, whatever it is */
@@ -75,6 +77,9 @@ typedef enum sb_verb {
 /* Returns as soon as the request is published; see sb_call_oneway(). The result is dropped, also where ret_value is given:
  * *ret_value is NULL then. */
 #define SB_CALL_ONEWAY 8u
+
+/* The result is iterated over, and comes back as the ref of a stream: snakebridge/stream.h. */
+#define SB_CALL_STREAM 16u
 
 /* One call. Start with SB_REQUEST_INIT. Grows at the end. */
 typedef struct sb_request {
@@ -208,45 +213,6 @@ SB_API int sb_str(sb_session *session, const sb_ref *target, sb_value **ret_valu
  * Crash: as sb_invoke().  Since: 0.1
  */
 SB_API int sb_hash(sb_session *session, const sb_ref *target, int64_t *ret_hash);
-
-/* ── iteration ── */
-
-/* Iterates over an object, a batch of items a round trip. */
-typedef struct sb_iter sb_iter;
-#define SB_ITER_BATCH_MAX 1000000
-
-/*
- * Begins to iterate over an object (any that Python can iterate over; a generator goes on where it is). batch: how
- * many items one round trip fetches, 1 to SB_ITER_BATCH_MAX; 0 takes 100. So up to that many may be taken from a
- * generator ahead of what sb_iter_next() has given. *ret_iter becomes the caller's. The iterator is a ref of the
- * session like any other: it can be evicted or expire.
- *
- * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
- * Crash: as sb_invoke().  Since: 0.1
- */
-SB_API int sb_iter_open(sb_session *session, const sb_ref *target, size_t batch, sb_iter **ret_iter);
-
-/*
- * The next item: 1 and *ret_item, which becomes the caller's; 0 at the end, again and again. The end, and an exception
- * that Python raises, free the iterator in the session; an exception comes after the items before it. After any other
- * error (a timeout, SB_EREFSFULL) the next call may be tried: no item is left out or comes twice, except that
- * after an outcome «unknown» a batch may be lost.
- *
- * Errors: as sb_invoke(); SB_EINVAL.  Threads: one at a time.  Fork: each process goes on with the batch that it has;
- * then they share what is left.  Blocks: as sb_invoke(), once a batch.  Crash: as sb_invoke(); the iterator stays in
- * the session until it is evicted or expires.  Since: 0.1
- */
-SB_API int sb_iter_next(sb_iter *iter, sb_value **ret_item);
-
-/*
- * Ends an iteration at any time; NULL is fine. Frees the iterator in the session if it is not exhausted, which closes
- * a generator that nothing else holds. Never fails.
- *
- * Errors: none (but sb_last_error() may change).  Threads: once, after the last sb_iter_next().  Fork: in a child that
- * inherited it, ends the iteration for the parent too.  Blocks: a second at most, and only if it is not exhausted.
- * Crash: as sb_iter_next().  Since: 0.1
- */
-SB_API void sb_iter_close(sb_iter *iter);
 
 /* ── context managers ── */
 

@@ -15,6 +15,7 @@
 #include "snakebridge/owner.h"
 #include "snakebridge/ref.h"
 #include "snakebridge/session.h"
+#include "snakebridge/stream.h"
 #include "snakebridge/value.h"
 #include "snakebridge/visibility.h"
 

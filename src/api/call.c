@@ -49,14 +49,15 @@ static const struct shape {
 	[SB_VERB_STR] = { true, false, 0, 0, "str takes no arguments" },
 	[SB_VERB_HASH] = { true, false, 0, 0, "hash takes no arguments" },
 	[SB_VERB_ITER] = { true, false, 0, 0, "iter takes no arguments" },
-	[SB_VERB_NEXT] = { true, false, 1, 1,
-	                   "next takes exactly one positional argument, the number of items: sb_args(\"i\", "
-	                   "100)" },
+	[SB_VERB_NEXT] = { true, false, 1, 2,
+	                   "next takes the number of items and, if it likes, milliseconds to wait for them: "
+	                   "sb_args(\"ii\", 100, 10)" },
 	[SB_VERB_ENTER] = { true, false, 0, 0, "enter takes no arguments" },
 	[SB_VERB_EXIT] = { true, false, 0, 2, "exit takes no arguments, or an exception's type and message" },
 	[SB_VERB_PIN] = { true, false, 0, 0, "pin takes no arguments" },
 	[SB_VERB_UNPIN] = { true, false, 0, 0, "unpin takes no arguments" },
 	[SB_VERB_CHECK] = { true, false, 0, 0, "check takes no arguments" },
+	[SB_VERB_CLOSE] = { true, false, 0, 0, "close takes no arguments" },
 };
 
 static int check_arguments(const struct shape *shape, const sb_args *args)
@@ -76,7 +77,8 @@ int sb__request_check(const sb_request *r)
 
 	if (r->size != sizeof(*r))
 		return refuse("the request's size is wrong: start with SB_REQUEST_INIT");
-	if ((int)r->verb < SB_VERB_CALL || (size_t)r->verb >= sizeof(shapes) / sizeof(shapes[0]))
+	if ((int)r->verb < SB_VERB_CALL || (size_t)r->verb >= sizeof(shapes) / sizeof(shapes[0]) ||
+	    r->verb == SB_VERB_BATCH)
 		return refuse("the request's verb is none of SB_VERB_…");
 	shape = &shapes[r->verb];
 	if (shape->target && !r->target)
@@ -84,7 +86,7 @@ int sb__request_check(const sb_request *r)
 		              "no ref gives NULL)");
 	if (shape->name && (!r->name || !*r->name))
 		return refuse("the name is NULL or empty");
-	if (r->flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW | SB_CALL_ONEWAY))
+	if (r->flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW | SB_CALL_ONEWAY | SB_CALL_STREAM))
 		return refuse("the request's flags are none of SB_CALL_…");
 	if ((r->flags & SB_CALL_AS_REF) && (r->flags & SB_CALL_AS_VIEW))
 		return refuse("SB_CALL_AS_REF and SB_CALL_AS_VIEW contradict each other: a result stays where it is, or its "

@@ -527,10 +527,15 @@ bool sb__kept_add(struct sb__kept_list *list, const struct sb__blocks *blocks, v
 	return true;
 }
 
+void sb__kept_rewind(struct sb__kept_list *list, size_t count)
+{
+	while (list->count > count)
+		list->release(list->items[--list->count]);
+}
+
 void sb__kept_drop(struct sb__kept_list *list)
 {
-	for (size_t i = 0; i < list->count; i++)
-		list->release(list->items[i]);
+	sb__kept_rewind(list, 0);
 	free(list->items);
 	*list = (struct sb__kept_list){ .items = NULL };
 }

@@ -63,6 +63,8 @@ struct sb__kept_list {
 };
 /* Takes over kept; false (no memory): it was released. */
 bool sb__kept_add(struct sb__kept_list *list, const struct sb__blocks *blocks, void *kept);
+/* Releases all but the first count. */
+void sb__kept_rewind(struct sb__kept_list *list, size_t count);
 /* Releases all. */
 void sb__kept_drop(struct sb__kept_list *list);
 

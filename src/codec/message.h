@@ -12,8 +12,9 @@
  *              5: [note …], left out where there are none}
  *
  * The positional arguments of verbs that take some and are no calls: getitem, delitem [key], setitem [key, value],
- * set_attr, contains [item]; next [most items wanted], whose value is [whether these were the last, [item …]]; exit []
- * or [exception's qualified type, its message].
+ * set_attr, contains [item]; next [most items wanted, or these and a number of milliseconds after which fewer will do], whose
+ * value is [whether these were the last, [item …]]: none, and not the last, if none came in time; exit [] or [exception's
+ * qualified type, its message].
  *
  * A batch is a request of verb SB_VERB_BATCH, without target and name, whose positional arguments are bytes: each a whole
  * request; flags: SB_BATCH_STOP_ON_ERROR. Its value is a list of bytes: each a whole reply, in the same order. In its
@@ -78,6 +79,6 @@ int sb__exception_decode(struct sb__cursor *cursor);
 unsigned sb__reply_kind(const struct sb__buf *reply);
 
 /* Where the layout of messages stands; part of the mailbox fingerprint. */
-#define SB__MESSAGE_VERSION 3u
+#define SB__MESSAGE_VERSION 4u
 
 #endif

@@ -33,6 +33,9 @@ int sb__value_each_ref(const sb_value *value, sb__ref_fn fn, void *arg);
 typedef int (*sb__array_fn)(void *arg, sb_array *array);
 int sb__value_each_array(const sb_value *value, sb__array_fn fn, void *arg);
 
+/* A value of its own, from a root or from within a tree. SB_ENOMEM, SB_ETOOBIG. */
+int sb__value_copy(const sb_value *value, sb_value **ret);
+
 bool sb__value_has_arrays(const sb_value *root);
 
 /* Arrays, referenced. */

@@ -92,7 +92,8 @@ struct sb__call_origin {
 	uint32_t slot, generation; /* of the process among the bridge's */
 	uint64_t deadline_ns;      /* sb__now_ns(): no further item of a batch begins after it; 0: none */
 	/* Does the caller still wait? Asked after the arrays among the arguments were kept: if not, their memory may be
-	 * another's by now, and nothing runs. NULL: it does. */
+	 * another's by now, and nothing runs. And while a call waits for a stream's items, which are not for the dead. NULL: it
+	 * does. */
 	bool (*stands)(void *arg);
 	void *stands_arg;
 	struct sb__kept_list *kept; /* takes the arrays in the reply; NULL: those in shared memory cannot be sent */
@@ -103,6 +104,9 @@ struct sb__engine_options {
 	const char *executable; /* never NULL */
 	const char *module_dir; /* NULL, or a directory put first in sys.path */
 };
+
+/* In what execute() returns: settle() is to be told of this reply in any case. */
+#define SB__ENGINE_TELL (UINT64_C(1) << 63)
 
 struct sb__engine {
 	uint32_t abi;
@@ -116,12 +120,13 @@ struct sb__engine {
 	void (*table_destroy)(struct sb__table *table);
 	/* Runs one request. Always leaves a whole reply in reply (buf->error set only when even a refusal
 	 * did not fit). New refs created for a reply that fails half-way are dropped again. Returns 0, or a
-	 * number for withdraw() if the reply holds refs that were created for it. */
+	 * number for settle(): the reply holds refs that were created for it, or (SB__ENGINE_TELL) items of a stream. */
 	uint64_t (*execute)(struct sb__table *table, const struct sb__call_origin *origin,
 	                    const uint8_t *request, size_t request_len, struct sb__buf *reply);
-	/* The reply of that number reached nobody: drops the refs that were created for it, but for those that another
-	 * call has used or been told of meanwhile. */
-	void (*withdraw)(struct sb__table *table, uint64_t number);
+	/* What became of the reply of that number; if it reached its caller, that matters only where SB__ENGINE_TELL is in it.
+	 * It reached nobody: drops the refs that were created for it, but for those that another call has used or been told of
+	 * meanwhile; items go back to their stream. Until it is called the stream gives no others. */
+	void (*settle)(struct sb__table *table, uint64_t number, bool delivered);
 	/* Drops refs idle since before now_ms - ttl; returns how many. now_ms: sb__now_ms(). */
 	uint32_t (*expire)(struct sb__table *table, uint64_t now_ms);
 	/* Lock-free copy of the counts. */

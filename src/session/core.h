@@ -233,8 +233,9 @@ void sb__hosted_end(struct sb__hosted *hosted);
 void sb__hosted_overheard(struct sb__hosted *hosted);
 /* Runs one request here, without the mailbox. SB_ERELEASED where it ended. */
 struct sb__asker;
-int sb__hosted_execute(struct sb__hosted *hosted, uint64_t trace_id, const struct sb__buf *request,
-                       const struct sb__asker *asker, struct sb__buf *reply, struct sb__kept_list *kept);
+int sb__hosted_execute(struct sb__hosted *hosted, uint64_t trace_id, uint64_t deadline_ns,
+                       const struct sb__buf *request, const struct sb__asker *asker, struct sb__buf *reply,
+                       struct sb__kept_list *kept);
 /* An attachment found by sb__host_find() goes. */
 void sb__hosted_put(struct sb__hosted *hosted);
 struct sb__mailbox *sb__hosted_mailbox(struct sb__hosted *hosted);

@@ -206,7 +206,7 @@ int sb__way_here(const struct sb__way *c, struct sb__attachment *a, const struct
 	} else {
 		sb__mailbox_touch(a->mailbox);
 		sb__oneways_settle(a);
-		err = sb__hosted_execute(a->hosted, c->trace_id, &request, asker, &reply, &kept);
+		err = sb__hosted_execute(a->hosted, c->trace_id, c->deadline_ns, &request, asker, &reply, &kept);
 		if (!err)
 			err = finish(c, a, &reply, ret_value);
 	}
@@ -436,9 +436,9 @@ static const char *verb_name(sb_verb verb)
 		                             "get",   "release",  "getitem", "setitem", "delitem",
 		                             "len",   "contains", "repr",    "str",     "hash",
 		                             "iter",  "next",     "enter",   "exit",    "pin",
-		                             "unpin", "check",    "batch" };
+		                             "unpin", "check",    "batch",   "close" };
 
-	_Static_assert(sizeof(names) / sizeof(names[0]) == SB_VERB_BATCH + 1, "a name for each verb");
+	_Static_assert(sizeof(names) / sizeof(names[0]) == SB_VERB_CLOSE + 1, "a name for each verb");
 
 	return names[verb];
 }

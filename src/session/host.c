@@ -203,17 +203,19 @@ void sb__hosted_count(struct sb__hosted *h, unsigned kind, uint64_t began_ns)
 	sb__hosted_mirror(h);
 }
 
-int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb__buf *request,
-                       const struct sb__asker *asker, struct sb__buf *reply, struct sb__kept_list *kept)
+int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, uint64_t deadline_ns,
+                       const struct sb__buf *request, const struct sb__asker *asker, struct sb__buf *reply,
+                       struct sb__kept_list *kept)
 {
 	const struct sb__identity *self = &h->host->core->self;
 	struct sb__call_origin origin = { .pid = self->pid,
 		                          .trace_id = trace_id,
 		                          .slot = self->slot,
 		                          .generation = self->generation,
+		                          .deadline_ns = deadline_ns,
 		                          .kept = kept,
 		                          .asker = asker };
-	uint64_t began_ns = sb__now_ns();
+	uint64_t began_ns = sb__now_ns(), made;
 
 	if (!sb__hosted_begin(h)) {
 		int err = sb__fail(SB_ERELEASED, "session \"%s\" ended; open it again, its old refs are gone",
@@ -222,9 +224,11 @@ int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, const struct sb_
 		sb__fail_set_outcome(SB_OUTCOME_REFUSED);
 		return err;
 	}
-	h->host->engine->execute(h->table, &origin, request->data, request->len, reply);
+	made = h->host->engine->execute(h->table, &origin, request->data, request->len, reply);
 	if (!sb__core_is_ours(h->host->core))
 		return 0; /* the called code did os.fork(): in the child this host is the parent's */
+	if (made & SB__ENGINE_TELL)
+		h->host->engine->settle(h->table, made, true);
 	sb__hosted_count(h, sb__reply_kind(reply), began_ns);
 	sb__hosted_finish(h);
 	return 0;

@@ -68,7 +68,9 @@ static bool stands(void *arg)
 {
 	const struct asked *asked = arg;
 
-	return sb__accepted_stands(asked->mailbox, asked->call);
+	/* One that was killed may not have been found dead yet. */
+	return sb__accepted_stands(asked->mailbox, asked->call) &&
+	       sb__os_kill(asked->call->caller_pid, 0) != -ESRCH;
 }
 
 /* A word in a lane is a claim, so the slot may be any. */
@@ -107,6 +109,7 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 	struct sb__buf reply;
 	uint64_t made;
 	unsigned kind;
+	bool delivered;
 
 	meet(host, call->caller_slot, call->caller_generation);
 	if (call->askable) {
@@ -121,8 +124,10 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 	if (sb__fork_epoch() != epoch)
 		_exit(0); /* the child came back: of this process's threads only this one exists */
 	kind = sb__reply_kind(&reply);
-	if (!sb__accepted_complete(h->mailbox, call, &reply, host->core->arena) && made)
-		host->engine->withdraw(h->table, made); /* its caller is gone: the refs in it are nobody's */
+	delivered = sb__accepted_complete(h->mailbox, call, &reply, host->core->arena);
+	/* If not, its caller is gone: the refs in it are nobody's. */
+	if (made & SB__ENGINE_TELL || (made && !delivered))
+		host->engine->settle(h->table, made, delivered);
 	sb__hosted_count(h, kind, began_ns);
 }
 

@@ -151,10 +151,11 @@ static uint64_t execute(struct sb__table *table, const struct sb__call_origin *o
 	return 0;
 }
 
-static void withdraw(struct sb__table *table, uint64_t number)
+static void settle(struct sb__table *table, uint64_t number, bool delivered)
 {
 	(void)table;
 	(void)number;
+	(void)delivered;
 }
 
 static uint32_t expire(struct sb__table *table, uint64_t now_ms)
@@ -195,7 +196,7 @@ static const struct sb__engine echo = { .abi = SB__ENGINE_ABI,
 	                                .table_create = table_create,
 	                                .table_destroy = table_destroy,
 	                                .execute = execute,
-	                                .withdraw = withdraw,
+	                                .settle = settle,
 	                                .expire = expire,
 	                                .counts = counts,
 	                                .batch_begin = nothing,

@@ -107,6 +107,14 @@ static void test_22_construct_a_class(void **state)
 
 /* ── iteration ── */
 
+static int open_batches(struct place *p, const sb_ref *target, size_t batch, sb_iter **ret)
+{
+	sb_iter_options options = SB_ITER_OPTIONS_INIT;
+
+	options.batch = batch;
+	return sb_iter_open(p->s, target, &options, ret);
+}
+
 static void test_22_28_iterate_in_batches(void **state)
 {
 	struct place *p = *state;
@@ -123,7 +131,7 @@ static void test_22_28_iterate_in_batches(void **state)
 		int rc;
 
 		assert_ok(sb_session_get_info(p->s, &was));
-		assert_ok(sb_iter_open(p->s, &r, batches[b], &it));
+		assert_ok(open_batches(p, &r, batches[b], &it));
 		while ((rc = sb_iter_next(it, &v)) == 1) {
 			assert_ok(sb_value_int(v, &n));
 			assert_int_equal(n, expect++);
@@ -150,7 +158,7 @@ static void test_22_iterate_leaves_the_object(void **state)
 	int count = 0;
 
 	/* The generator is its own iterator; its ref stays when the iteration ends. */
-	assert_ok(sb_iter_open(p->s, &g, 3, &it));
+	assert_ok(open_batches(p, &g, 3, &it));
 	while (sb_iter_next(it, &v) == 1) {
 		sb_value_free(v);
 		count++;
@@ -159,13 +167,13 @@ static void test_22_iterate_leaves_the_object(void **state)
 	sb_iter_close(it);
 	assert_ok(sb_repr(p->s, &g, NULL));
 	/* An empty one, one that cannot be iterated over, and nothing. */
-	assert_ok(sb_iter_open(p->s, &g, 3, &it));
+	assert_ok(open_batches(p, &g, 3, &it));
 	assert_int_equal(sb_iter_next(it, &v), 0);
 	sb_iter_close(it);
 	sb_ref o = place_ref(p, "object()");
-	assert_int_equal(sb_iter_open(p->s, &o, 0, &it), SB_EPYTHON);
+	assert_int_equal(open_batches(p, &o, 0, &it), SB_EPYTHON);
 	assert_string_equal(sb_last_error()->python_type, "builtins.TypeError");
-	assert_int_equal(sb_iter_open(p->s, &o, SB_ITER_BATCH_MAX + 1, &it), SB_EINVAL);
+	assert_int_equal(open_batches(p, &o, SB_ITER_BATCH_MAX + 1, &it), SB_EINVAL);
 	sb_iter_close(NULL);
 }
 
@@ -186,7 +194,7 @@ static void test_22_28_close_runs_finally(void **state)
 	sb_ref n = place_ref(p, "Numbers()");
 
 	before = 2; /* the names and this */
-	assert_ok(sb_iter_open(p->s, &n, 2, &it));
+	assert_ok(open_batches(p, &n, 2, &it));
 	assert_int_equal(sb_iter_next(it, &v), 1);
 	sb_value_free(v);
 	assert_int_equal(place_int(p, "len(ended)"), 0);
@@ -213,7 +221,7 @@ static void test_22_iterate_exception_after_its_items(void **state)
 	sb_ref numbers = place_ref(p, "Numbers()");
 
 	before = 2; /* the names and this */
-	assert_ok(sb_iter_open(p->s, &numbers, 100, &it));
+	assert_ok(open_batches(p, &numbers, 100, &it));
 	for (int i = 1; i <= 2; i++) {
 		assert_int_equal(sb_iter_next(it, &v), 1);
 		assert_ok(sb_value_int(v, &n));
@@ -234,7 +242,7 @@ static void test_22_iterate_gives_refs(void **state)
 	sb_iter *it = NULL;
 	sb_value *v = NULL;
 
-	assert_ok(sb_iter_open(p->s, &l, 0, &it));
+	assert_ok(open_batches(p, &l, 0, &it));
 	assert_int_equal(sb_iter_next(it, &v), 1);
 	assert_string_equal(sb_value_ref(v)->session_id, "place");
 	assert_ok(sb_repr(NULL, sb_value_ref(v), NULL));

@@ -78,6 +78,7 @@ int probe_run(struct sb__table *table, sb_verb verb, const sb_ref *target, const
 	struct sb__call_origin origin = { .pid = getpid(), .trace_id = 1 };
 	struct sb__buf out, in;
 	uint8_t out_memory[512], in_memory[512];
+	uint64_t made;
 	int err;
 
 	request.verb = verb;
@@ -90,7 +91,9 @@ int probe_run(struct sb__table *table, sb_verb verb, const sb_ref *target, const
 	sb__request_encode(&out, &request);
 	err = out.error;
 	if (!err) {
-		engine->execute(table, &origin, out.data, out.len, &in);
+		made = engine->execute(table, &origin, out.data, out.len, &in);
+		if (made & SB__ENGINE_TELL)
+			engine->settle(table, made, true);
 		err = in.error;
 	}
 	if (!err)

@@ -412,7 +412,7 @@ static void test_against_a_model(void **state)
 
 /* ── replies that nobody took ── */
 
-/* Runs a call as a service thread does, and gives the number for withdraw(). */
+/* Runs a call as a service thread does, and gives the number for settle(). */
 static uint64_t run_unread(struct sb__table *table, const char *path, sb_args *args)
 {
 	struct sb__call_origin origin = { .pid = 1 };
@@ -447,11 +447,11 @@ static void test_withdrawn_refs_go(void **state)
 	number = run_unread(table, "sbprobe:boxes", sb_args("i", 3));
 	assert_int_not_equal(0, number);
 	assert_int_equal(4, counts(table).live);
-	probe_engine()->withdraw(table, number);
+	probe_engine()->settle(table, number, false);
 	assert_int_equal(1, counts(table).live);
 	assert_int_equal(before + 1, boxes_alive());
 	assert_int_equal(0, use(table, &kept));
-	probe_engine()->withdraw(table, number); /* once more: nothing */
+	probe_engine()->settle(table, number, false); /* once more: nothing */
 	/* What another call was told of meanwhile stays. */
 	assert_int_equal(0,
 	                 probe_call(table, "builtins:exec",
@@ -463,7 +463,7 @@ static void test_withdrawn_refs_go(void **state)
 	assert_int_equal(0, probe_call(table, "builtins:eval",
 	                               sb_args("s{}", "[__import__('sbprobe').shared]"), &list));
 	assert_int_equal(3, counts(table).live);
-	probe_engine()->withdraw(table, number);
+	probe_engine()->settle(table, number, false);
 	assert_int_equal(2, counts(table).live);
 	assert_int_equal(0, use(table, sb_value_ref(sb_value_at(list, 0))));
 	sb_value_free(list);

@@ -17,7 +17,8 @@ struct call_settings {
 	struct tool_common common;
 	struct tool_session session;
 	bool not_persistent, attach_only, as_ref, plain, batch, stop_on_error;
-	int64_t fetch; /* items that iter fetches in one round trip */
+	int64_t fetch; /* items of a stream in one round trip; 0: as many as come */
+	int64_t limit; /* items of a stream; 0: all */
 	const char *out;
 };
 extern struct call_settings call_settings;
@@ -58,7 +59,8 @@ struct call_job {
 	sb_ref ref;         /* of request.target */
 	sb_session_options options;
 	bool has_ref;
-	char *name; /* of request.name, where it is not a word */
+	bool stream; /* its result is a stream */
+	char *name;  /* of request.name, where it is not a word */
 	struct call_argument *arguments;
 	size_t argument_count;
 };
@@ -90,6 +92,10 @@ int call_run_release_session(sb_bridge *bridge, struct call_job *job);
 /* The requests in a file, or stdin; opens the bridge once they are read. */
 int call_batch(const char *file);
 int call_open_bridge(sb_bridge **ret);
+
+/* ── a stream (stream.c) ── */
+
+int call_stream(sb_session *session, struct call_job *job);
 
 /* ── an array into a file (out.c) ── */
 

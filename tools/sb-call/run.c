@@ -32,7 +32,7 @@ static int print_value(const sb_value *value)
 		return TOOL_EXIT_OK;
 	tool_json_write(stdout, value);
 	putchar('\n');
-	return tool_finish(&call_tool, TOOL_EXIT_OK); /* at once: iter may take its time */
+	return tool_finish(&call_tool, TOOL_EXIT_OK);
 }
 
 static int print_fact(const char *key, const char *fact)
@@ -61,23 +61,6 @@ static int run_request(sb_session *session, struct call_job *job)
 	if (!status && (!out || strcmp(out, "-") != 0))
 		status = print_value(value);
 	sb_value_free(value);
-	return status;
-}
-
-static int run_iter(sb_session *session, struct call_job *job)
-{
-	sb_value *item = NULL;
-	sb_iter *iter = NULL;
-	int rc, status = 0;
-
-	if (sb_iter_open(session, &job->ref, (size_t)call_settings.fetch, &iter))
-		return call_library_error();
-	while (!status && (rc = sb_iter_next(iter, &item)) != 0) {
-		status = rc < 0 ? call_library_error() : print_value(item);
-		if (rc > 0)
-			sb_value_free(item);
-	}
-	sb_iter_close(iter);
 	return status;
 }
 
@@ -125,9 +108,10 @@ static int run_release(sb_session *session, struct call_job *job)
 
 static int run_in(sb_session *session, struct call_job *job)
 {
+	if (job->stream)
+		return call_stream(session, job);
 	switch (job->request.verb) {
 	case SB_VERB_RELEASE: return run_release(session, job);
-	case SB_VERB_ITER: return run_iter(session, job);
 	case SB_VERB_CHECK: return run_info(session, job);
 	default: return run_request(session, job);
 	}

@@ -112,6 +112,26 @@ bool sb__cancel_raised(void)
 	return cancelled_type && PyErr_ExceptionMatches(cancelled_type);
 }
 
+bool sb__cancel_requested(void)
+{
+	bool requested;
+
+	pthread_mutex_lock(&running_lock);
+	requested = outer_cancelled_locked(PyThread_get_thread_ident());
+	pthread_mutex_unlock(&running_lock);
+	return requested;
+}
+
+void sb__cancel_raise(void)
+{
+	PyObject *type = type_needed();
+
+	if (type)
+		PyErr_SetString(type, "the call was cancelled");
+	else
+		PyErr_NoMemory();
+}
+
 static bool meant(const struct sb__running *r, const struct sb__table *table, uint64_t trace_id, uint64_t key)
 {
 	if (r->table != table)

@@ -34,6 +34,11 @@ void sb__running_remove(struct sb__running *running);
 /* Is the exception that is set the one by which calls are cancelled? Needs the GIL. */
 bool sb__cancel_raised(void);
 
+/* Was a call of this thread's cancelled? For waits that run no Python code, which would hear of it by itself. */
+bool sb__cancel_requested(void);
+/* Sets that exception. Needs the GIL. */
+void sb__cancel_raise(void);
+
 /* engine.h: cancel. */
 unsigned sb__cancel(const struct sb__table *table, uint64_t trace_id, uint64_t key);
 

@@ -51,8 +51,9 @@ struct sb__arguments {
 /* What earlier items of the batch gave; NULL: nothing. */
 struct sb__items {
 	PyObject **results;
-	uint64_t count;  /* of those before the one that runs */
-	uint64_t number; /* of the calls that its items are, all the same, for withdraw(); 0: none was begun */
+	uint64_t count; /* of those before the one that runs */
+	uint64_t
+		number; /* of the calls that its items are, all the same, for withdraw(); 0: none was begun */
 };
 /* A new reference, or NULL and the reason in why. */
 PyObject *sb__item_result(const struct sb__call *call, uint64_t item, struct sb__why *why);
@@ -69,9 +70,14 @@ PyObject *sb__value_make(struct sb__call *call, struct sb__cursor *cursor, struc
 /* Appends a result. 0, or the reason in why (buf then holds rubbish). flags: SB_CALL_…. */
 int sb__encode(struct sb__call *call, PyObject *object, uint32_t flags, struct sb__buf *buf,
                struct sb__why *why);
-/* The same for a batch, as message.h says: a list of items, each treated as a result, and whether it was the last. */
-int sb__encode_batch(struct sb__call *call, PyObject *list, bool last, uint32_t flags, struct sb__buf *buf,
-                     struct sb__why *why);
+/*
+ * The same for items of a stream, as message.h says, which are taken from it; each is treated as a result. Ends before most
+ * where the reply has become big, or at an item that cannot be sent, if that is not the first. s NULL: one that has ended.
+ */
+struct sb__stream;
+struct sb__stream_wish;
+int sb__encode_next(struct sb__call *call, struct sb__stream *s, const struct sb__stream_wish *wish,
+                    uint32_t flags, struct sb__buf *buf, struct sb__why *why);
 
 /* ── names.c ── */
 
@@ -99,21 +105,6 @@ int sb__assign_attr(struct sb__lookup *lookup, PyObject *object, const char *nam
                     PyObject *value);
 /* A special method that a verb stands for: the verb names nothing, so the policy says nothing of it. */
 PyObject *sb__resolve_special(struct sb__lookup *lookup, PyObject *object, const char *name);
-
-/* ── batch.c ── */
-
-/* An iterator of object's for SB_VERB_NEXT: an object of its own, so that it has a ref of its own, which can be freed when
- * it is exhausted. A new reference, or NULL and an exception. */
-PyObject *sb__batch_iterator(PyObject *object);
-/*
- * Its next items, at most max, in a new list; fewer only at its end (*ret_last). An exception that comes after the first
- * item is kept for the next time. NULL: an exception, or (object is no such iterator) the reason in why.
- */
-PyObject *sb__batch_next(PyObject *object, Py_ssize_t max, bool *ret_last, struct sb__why *why);
-/* Is another call reading it? */
-bool sb__batch_is_busy(PyObject *object);
-/* After items were given: taken of them are in a reply, the rest comes again. */
-void sb__batch_end(PyObject *object, Py_ssize_t taken);
 
 /* ── exception.c ── */
 

@@ -20,8 +20,10 @@
 #include "arrays.h"
 #include "scalar.h"
 #include "snakebridge/error.h"
+#include "stream.h"
 #include "values.h"
 
+#define NEXT_BYTES   ((size_t)1 << 20)    /* a reply that has so many takes no further items of a stream */
 #define RESULT_DEPTH (SB__DEPTH_MAX - 8u) /* the reply itself takes some of what readers allow */
 
 struct encoding {
@@ -226,7 +228,8 @@ static int put_set(struct encoding *e, PyObject *set)
 	Py_XDECREF(iterator);
 	if (!items) {
 		PyErr_Clear();
-		return sb__because(e->why, SB_ENOMEM, "the call ran, but Python has no memory for its result");
+		return sb__because(e->why, SB_ENOMEM,
+		                   "the call ran, but Python has no memory for its result");
 	}
 	sb__put_tag(e->buf, PyFrozenSet_Check(set) ? SB__TAG_FROZENSET : SB__TAG_SET);
 	sb__put_array(e->buf, (uint64_t)PyList_GET_SIZE(items));
@@ -405,17 +408,73 @@ int sb__encode(struct sb__call *call, PyObject *object, uint32_t flags, struct s
 	return finish(&e, put_result(&e, object));
 }
 
-int sb__encode_batch(struct sb__call *call, PyObject *list, bool last, uint32_t flags, struct sb__buf *buf,
-                     struct sb__why *why)
+/* Where an item began. */
+struct mark {
+	size_t len, uses, kept;
+};
+
+static struct mark mark(const struct encoding *e)
 {
+	return (struct mark){ e->buf->len, sb__call_mark(e->call),
+		              e->call->origin.kept ? e->call->origin.kept->count : 0 };
+}
+
+static void rewind_to(struct encoding *e, const struct mark *m)
+{
+	e->buf->error = 0;
+	sb__buf_truncate(e->buf, m->len);
+	sb__call_rewind(e->call, m->uses);
+	if (e->call->origin.kept)
+		sb__kept_rewind(e->call->origin.kept, m->kept);
+}
+
+static int put_next_items(struct encoding *e, struct sb__stream *s, size_t most, size_t *ret_count)
+{
+	size_t begin = e->buf->len, i = 0;
+	PyObject *item;
+
+	for (; i < most && e->buf->len - begin < NEXT_BYTES && (item = sb__stream_item(s, i)) != NULL; i++) {
+		struct mark before = mark(e);
+		int err = put_result(e, item);
+
+		Py_DECREF(item);
+		if (!err && !e->buf->error)
+			continue;
+		if (i == 0)
+			return err;
+		rewind_to(e, &before); /* it comes first the next time, and says what is wrong */
+		e->why->code = 0;
+		break;
+	}
+	*ret_count = i;
+	return 0;
+}
+
+int sb__encode_next(struct sb__call *call, struct sb__stream *s, const struct sb__stream_wish *wish,
+                    uint32_t flags, struct sb__buf *buf, struct sb__why *why)
+{
+	size_t count = 0, head, last;
 	struct encoding e;
+	bool end = true;
 	int err = 0;
 
 	begin(&e, call, flags, buf, why);
 	sb__put_array(buf, 2);
-	sb__put_bool(buf, last);
-	sb__put_array(buf, (uint64_t)PyList_GET_SIZE(list));
-	for (Py_ssize_t i = 0; !err && !buf->error && i < PyList_GET_SIZE(list); i++)
-		err = put_result(&e, PyList_GET_ITEM(list, i));
-	return finish(&e, err);
+	last = buf->len;
+	sb__put_bool(buf, true);
+	head = sb__put_array_later(buf);
+	if (s && !buf->error)
+		err = put_next_items(&e, s, wish->most, &count);
+	err = finish(&e, err);
+	if (err)
+		return err;
+	if (s)
+		end = sb__stream_take(call, s, wish, count);
+	if (!end) {
+		struct sb__buf byte = { .data = buf->data + last, .cap = 1, .limit = 1 };
+
+		sb__put_bool(&byte, false);
+	}
+	sb__patch_count(buf, head, (uint32_t)count);
+	return 0;
 }

@@ -3,6 +3,7 @@
 #include "cancel.h"
 #include "convert.h"
 #include "gil.h"
+#include "stream.h"
 #include "table.h"
 
 static const struct sb__engine engine = {
@@ -11,7 +12,7 @@ static const struct sb__engine engine = {
 	.table_create = sb__table_create,
 	.table_destroy = sb__table_destroy,
 	.execute = sb__execute,
-	.withdraw = sb__table_withdraw,
+	.settle = sb__settle,
 	.expire = sb__table_expire,
 	.counts = sb__table_counts,
 	.batch_begin = sb__gil_batch_begin,

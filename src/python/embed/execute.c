@@ -20,10 +20,12 @@
 #include "clock.h"
 #include "frame.h"
 #include "gil.h"
+#include "stream.h"
 #include "snakebridge/async.h"
 #include "snakebridge/error.h"
+#include "snakebridge/stream.h"
 
-#define BATCH_MAX 1000000 /* items of one batch */
+#define MS UINT64_C(1000000)
 
 struct run {
 	struct sb__call call;
@@ -32,7 +34,8 @@ struct run {
 	struct sb__arguments arguments;
 	struct sb__why why;
 	int code;  /* what an exception means */
-	bool last; /* next: the batch is the last */
+	struct sb__stream_wish wish; /* next: what it wants of the stream that is its target */
+	bool exhausted;              /* next: the target was a stream, which was read to its end */
 	PyObject **keep; /* where a batch wants its item's result, too */
 };
 
@@ -153,30 +156,83 @@ static PyObject *do_hash(struct run *run)
 
 static PyObject *do_iter(struct run *run)
 {
-	return sb__batch_iterator(run->target);
+	return sb__stream_make(run->target);
 }
 
+/* When a call that waits has to come back, so that its reply is in time; 0: it has all the time. */
+static uint64_t wait_until(const struct run *run)
+{
+	uint64_t now = sb__now_ns(), deadline = run->call.origin.deadline_ns, spare;
+
+	if (!deadline)
+		return 0;
+	spare = deadline > now ? (deadline - now) / 4 : 0;
+	return deadline > now ? deadline - (spare < 50 * MS ? spare : 50 * MS) : 1;
+}
+
+static struct sb__stream *stream_needed(struct run *run)
+{
+	struct sb__stream *s = sb__stream_of(run->target);
+
+	if (!s)
+		sb__because(&run->why, SB_EINVAL, "the target is not a stream, as iter gives them; ask iter for one");
+	return s;
+}
+
+/* An argument of next: -1 if it is no int of least to most. */
+static int64_t next_argument(struct run *run, size_t i, int64_t least, int64_t most)
+{
+	PyObject *object = run->arguments.items[i];
+	long long n = PyLong_CheckExact(object) ? PyLong_AsLongLong(object) : -1;
+
+	PyErr_Clear();
+	if (n >= least && n <= most)
+		return n;
+	sb__because(&run->why, SB_EINVAL, "next takes a number of items from 1 to %d, and milliseconds to wait",
+	            SB_ITER_BATCH_MAX);
+	return -1;
+}
+
+/* Gives the stream, whose items reply_value() takes. */
 static PyObject *do_next(struct run *run)
 {
-	PyObject *count = run->arguments.items[0], *items;
-	Py_ssize_t max = PyLong_CheckExact(count) ? PyLong_AsSsize_t(count) : 0;
+	int64_t most = next_argument(run, 0, 1, SB_ITER_BATCH_MAX), wait_ms = UINT32_MAX;
+	struct sb__stream *s;
 
-	if (max < 1 || max > BATCH_MAX) {
-		PyErr_Clear();
-		sb__because(&run->why, SB_EINVAL, "next takes a number of items from 1 to %d", BATCH_MAX);
+	if (most > 0 && run->arguments.count == 2)
+		wait_ms = next_argument(run, 1, 0, UINT32_MAX);
+	if (most < 0 || wait_ms < 0)
+		return NULL;
+	if (run->exhausted)
+		return Py_NewRef(Py_None);
+	s = stream_needed(run);
+	run->wish = (struct sb__stream_wish){ .most = (size_t)most,
+		                              .wait_ms = (uint32_t)wait_ms,
+		                              .until_ns = wait_until(run),
+		                              .ref = &run->head.target };
+	if (!s || sb__stream_await(&run->call, s, &run->wish, &run->why) != 0)
+		return NULL;
+	return Py_NewRef(run->target);
+}
+
+/* Leaves the table at once: what comes after finds it closed, even while finally blocks run. */
+static PyObject *do_close(struct run *run)
+{
+	struct sb__stream *s;
+	bool dropped = false;
+	int err = sb__table_find(&run->call, &run->head.target, &run->target);
+
+	if (err == SB_EREFSESSION || err == SB_EREFUNKNOWN || err == SB_ENOMEM) {
+		sb__because_ref(&run->why, err, &run->head.target);
 		return NULL;
 	}
-	items = sb__batch_next(run->target, max, &run->last, &run->why);
-	if (!items && !run->why.code) {
-		bool dropped;
-		PyObject *exception = sb__exception_take();
-
-		/* As for a "for" loop, an exception is its end; unless it is that another call is reading. */
-		if (!sb__batch_is_busy(run->target))
-			(void)sb__table_release(&run->call, &run->head.target, &dropped);
-		sb__exception_restore(exception);
-	}
-	return items;
+	if (err)
+		return Py_NewRef(Py_False);
+	s = stream_needed(run);
+	if (!s)
+		return NULL;
+	(void)sb__table_release(&run->call, &run->head.target, &dropped);
+	return sb__stream_close(s, wait_until(run)) < 0 ? NULL : Py_NewRef(Py_True);
 }
 
 static PyObject *special(struct run *run, const char *name)
@@ -294,12 +350,13 @@ static const struct verb {
 	[SB_VERB_STR] = { "str", do_str, true, false, 0, 0 },
 	[SB_VERB_HASH] = { "hash", do_hash, true, false, 0, 0 },
 	[SB_VERB_ITER] = { "iter", do_iter, true, false, 0, 0 },
-	[SB_VERB_NEXT] = { "next", do_next, true, false, 1, 1 },
+	[SB_VERB_NEXT] = { "next", do_next, true, false, 1, 2 },
 	[SB_VERB_ENTER] = { "enter", do_enter, true, false, 0, 0 },
 	[SB_VERB_EXIT] = { "exit", do_exit, true, false, 0, 2 },
 	[SB_VERB_PIN] = { "pin", do_pin, true, false, 0, 0 },
 	[SB_VERB_UNPIN] = { "unpin", do_pin, true, false, 0, 0 },
 	[SB_VERB_CHECK] = { "check", do_check, true, false, 0, 0 },
+	[SB_VERB_CLOSE] = { "close", do_close, true, false, 0, 0 },
 };
 
 static const struct verb *find_verb(uint32_t number)
@@ -335,9 +392,10 @@ static int check_shape(struct run *run, const struct verb *verb)
 /* The target is what an earlier item gave, which may be no ref. */
 static int prepare_item(struct run *run)
 {
-	if (run->head.verb == SB_VERB_RELEASE || run->head.verb == SB_VERB_PIN || run->head.verb == SB_VERB_UNPIN)
+	if (run->head.verb == SB_VERB_RELEASE || run->head.verb == SB_VERB_PIN || run->head.verb == SB_VERB_UNPIN ||
+	    run->head.verb == SB_VERB_CLOSE)
 		return sb__because(&run->why, SB_EINVAL,
-		                   "the result of a batch's item cannot be released or pinned within the batch: it "
+		                   "the result of a batch's item cannot be released, closed or pinned within the batch: it "
 		                   "takes a ref");
 	run->target = sb__item_result(&run->call, run->head.target.slot, &run->why);
 	return run->target ? 0 : run->why.code;
@@ -349,7 +407,7 @@ static int prepare(struct run *run, struct sb__cursor *cursor, const struct verb
 	int err;
 
 	*ret_verb = find_verb(run->head.verb);
-	if (!*ret_verb || run->head.flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW))
+	if (!*ret_verb || run->head.flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW | SB_CALL_STREAM))
 		return sb__because(&run->why, SB_EPROTOCOL,
 		                   "verb %u with flags %#x is not known here; use the same "
 		                   "version everywhere",
@@ -360,11 +418,14 @@ static int prepare(struct run *run, struct sb__cursor *cursor, const struct verb
 		err = sb__because(&run->why, SB_ECANCELLED, "the caller gave up before its arrays were taken");
 	if (!err)
 		err = check_shape(run, *ret_verb);
-	/* A release looks its target up by itself: there a stale one is no error. */
+	/* Release and close look their target up by themselves: there a stale one is no error. */
 	if (!err && run->head.target_is_item)
 		return prepare_item(run);
-	if (!err && run->head.has_target && run->head.verb != SB_VERB_RELEASE) {
+	if (!err && run->head.has_target && run->head.verb != SB_VERB_RELEASE && run->head.verb != SB_VERB_CLOSE) {
 		err = sb__table_find(&run->call, &run->head.target, &run->target);
+		run->exhausted = err == SB__REF_EXHAUSTED && run->head.verb == SB_VERB_NEXT;
+		if (run->exhausted)
+			return 0;
 		if (err)
 			err = sb__because_ref(&run->why, err, &run->head.target);
 	}
@@ -385,25 +446,13 @@ static void reply_exception(struct run *run, struct sb__buf *reply)
 		               "Python raised an exception, and there is no room to say which");
 }
 
-/* A batch: its items leave the iterator, and the last ones take it along. */
-static bool encode_batch(struct run *run, PyObject *items, struct sb__buf *reply)
-{
-	bool ok = sb__encode_batch(&run->call, items, run->last, run->head.flags, reply, &run->why) == 0;
-	bool dropped;
-
-	sb__batch_end(run->target, ok ? PyList_GET_SIZE(items) : 0);
-	if (ok && run->last)
-		(void)sb__table_release(&run->call, &run->head.target, &dropped);
-	return ok;
-}
-
 /* True if the result is in the reply. */
 static bool reply_value(struct run *run, PyObject *result, struct sb__buf *reply)
 {
 	sb__put_array(reply, 2);
 	sb__put_uint(reply, SB__REPLY_VALUE);
 	if (run->head.verb == SB_VERB_NEXT
-	            ? encode_batch(run, result, reply)
+	            ? sb__encode_next(&run->call, sb__stream_of(result), &run->wish, run->head.flags, reply, &run->why) == 0
 	            : sb__encode(&run->call, result, run->head.flags, reply, &run->why) == 0)
 		return true;
 	sb__reply_fail(reply, run->why.code, run->why.message);
@@ -423,6 +472,8 @@ static bool execute(struct run *run, struct sb__cursor *cursor, struct sb__buf *
 	}
 	run->code = SB_EPYTHON;
 	result = verb->run(run);
+	if (result && run->head.flags & SB_CALL_STREAM)
+		Py_SETREF(result, sb__stream_make(result));
 	if (result)
 		delivered = reply_value(run, result, reply);
 	else if (run->why.code)
@@ -455,7 +506,7 @@ static uint64_t one(struct run *run, struct sb__table *table, const struct sb__c
                     struct sb__buf *reply)
 {
 	uint64_t number;
-	bool delivered;
+	bool delivered, takes;
 
 	sb__call_begin(&run->call, table, origin);
 	run->call.items = items;
@@ -471,8 +522,11 @@ static uint64_t one(struct run *run, struct sb__table *table, const struct sb__c
 	sb__arguments_drop(&run->arguments);
 	Py_XDECREF(run->target);
 	number = run->call.number;
+	takes = run->call.takes;
 	if (!sb__call_end(&run->call, delivered))
-		number = 0;
+		number = takes ? number : 0;
+	if (takes)
+		number |= SB__ENGINE_TELL;
 	if (PyErr_Occurred()) /* nothing of this call may meet the next one on this thread */
 		PyErr_Clear();
 	return number;
@@ -486,6 +540,7 @@ static void run_init(struct run *run)
 	run->arguments.memory = NULL;
 	run->why.code = 0;
 	run->keep = NULL;
+	run->exhausted = false;
 }
 
 /* ── batches ── */
@@ -500,8 +555,8 @@ static int stopped(const struct sb__running *running, const struct sb__call_orig
 	return origin && origin->deadline_ns && sb__now_ns() >= origin->deadline_ns ? SB_ETIMEOUT : 0;
 }
 
-/* One item of a batch from its request's bytes. True if refs stay that it created. */
-static bool item(struct sb__table *table, const struct sb__call_origin *origin, struct sb__items *items,
+/* One item of a batch from its request's bytes. Returns as one(). */
+static uint64_t item(struct sb__table *table, const struct sb__call_origin *origin, struct sb__items *items,
                  const struct sb__item *bytes, struct sb__buf *reply)
 {
 	struct sb__cursor cursor = { .data = bytes->u.bytes.data, .len = bytes->u.bytes.len };
@@ -517,10 +572,10 @@ static bool item(struct sb__table *table, const struct sb__call_origin *origin, 
 		code = sb__because(&run.why, SB_EINVAL, "a batch cannot be an item of a batch; add its items instead");
 	if (code) {
 		sb__reply_refuse(reply, run.why.code, run.why.message);
-		return false;
+		return 0;
 	}
 	run.keep = &items->results[items->count];
-	return one(&run, table, origin, items, &cursor, NULL, reply) != 0;
+	return one(&run, table, origin, items, &cursor, NULL, reply);
 }
 
 static void refuse_item(struct sb__buf *reply, int code, bool failed)
@@ -537,7 +592,8 @@ static uint64_t batch(struct sb__table *table, const struct sb__call_origin *ori
 	struct sb__call_origin by = origin ? *origin : (struct sb__call_origin){ .pid = 0 };
 	struct sb__items items = { .number = 0 };
 	struct sb__item count, bytes;
-	bool created = false, failed = false;
+	uint64_t made = 0; /* for all its items there is one number */
+	bool failed = false;
 	int err = sb__next(cursor, &count);
 
 	by.kept = NULL; /* arrays in shared memory belong to one reply: not to the replies in a reply */
@@ -564,7 +620,7 @@ static uint64_t batch(struct sb__table *table, const struct sb__call_origin *ori
 		if (err || stop)
 			refuse_item(&part, err ? err : stop, failed && (head->flags & SB_BATCH_STOP_ON_ERROR));
 		else
-			created |= item(table, &by, &items, &bytes, &part);
+			made |= item(table, &by, &items, &bytes, &part);
 		failed |= sb__reply_kind(&part) != SB__REPLY_VALUE;
 		sb__put_bytes(reply, part.data, part.len);
 		if (part.error && !reply->error)
@@ -579,11 +635,11 @@ static uint64_t batch(struct sb__table *table, const struct sb__call_origin *ori
 	if (err || reply->error) {
 		sb__reply_fail(reply, err ? err : reply->error, "a batch's results could not be sent: they are too big "
 		                                                "together, or memory is short");
-		if (created)
-			sb__table_withdraw(table, items.number);
+		if (made)
+			sb__settle(table, made, false);
 		return 0;
 	}
-	return created ? items.number : 0;
+	return made;
 }
 
 uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,

@@ -27,6 +27,7 @@
 #include <sys/stat.h>
 
 #include "os_linux.h"
+#include "stream.h"
 #include "snakebridge/error.h"
 
 enum engine_state { ENGINE_IDLE, ENGINE_READY, ENGINE_FAILED };
@@ -99,6 +100,7 @@ void sb__python_after_fork_child(void)
 		memcpy(&start_lock, &fresh, sizeof(start_lock));
 	}
 	sb__cancel_after_fork_child();
+	sb__puller_after_fork_child();
 	if (forking.sane)
 		atomic_store(&engine_epoch, sb__fork_epoch());
 	if (!forking.told)

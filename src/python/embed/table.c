@@ -147,7 +147,7 @@ void sb__call_begin(struct sb__call *call, struct sb__table *table, const struct
 	call->table = table;
 	call->number = ++table->calls;
 	call->origin = origin ? *origin : (struct sb__call_origin){ 0 };
-	call->over_quota = false;
+	call->over_quota = call->takes = false;
 	call->shares = false;
 	call->lends = false;
 	call->pins = call->inline_pins;
@@ -270,6 +270,7 @@ static int stale_code(const struct sb__entry *e, uint32_t generation)
 	switch (e->endings >> 2 * age & 3) {
 	case SB__ENDED_EXPIRED: return SB_EREFEXPIRED;
 	case SB__ENDED_EVICTED: return SB_EREFEVICTED;
+	case SB__ENDED_EXHAUSTED: return SB__REF_EXHAUSTED;
 	default: return SB_EREFRELEASED;
 	}
 }
@@ -336,7 +337,7 @@ int sb__table_release(struct sb__call *call, const sb_ref *ref, bool *ret_droppe
 	int err = check(call, ref, sb__now_coarse_ms());
 
 	if (err == SB_EREFRELEASED || err == SB_EREFEXPIRED || err == SB_EREFEVICTED ||
-	    err == SB__REF_FORGOTTEN) {
+	    err == SB__REF_FORGOTTEN || err == SB__REF_EXHAUSTED) {
 		*ret_dropped = false;
 		return 0;
 	}
@@ -347,6 +348,36 @@ int sb__table_release(struct sb__call *call, const sb_ref *ref, bool *ret_droppe
 	end_entry(call, ref->slot, SB__ENDED_RELEASED);
 	*ret_dropped = true;
 	return 0;
+}
+
+void sb__table_exhausted(struct sb__table *table, const sb_ref *ref)
+{
+	struct sb__call call;
+
+	sb__call_begin(&call, table, NULL);
+	/* Without memory it stays until it is evicted or expires. */
+	if (check(&call, ref, sb__now_coarse_ms()) == 0 && reserve_drops(&call, 1) == 0)
+		end_entry(&call, ref->slot, SB__ENDED_EXHAUSTED);
+	sb__call_end(&call, true);
+}
+
+size_t sb__call_mark(const struct sb__call *call)
+{
+	return call->pin_count;
+}
+
+void sb__call_rewind(struct sb__call *call, size_t mark)
+{
+	while (call->pin_count > mark) {
+		const struct sb__pin *last = &call->pins[--call->pin_count];
+		struct sb__entry *e = pinned(call->table, last);
+
+		if (!e)
+			continue;
+		e->pins--;
+		if (last->created && !e->delivered && !e->pins && reserve_drops(call, 1) == 0)
+			end_entry(call, last->slot, SB__ENDED_RELEASED);
+	}
 }
 
 int sb__table_pin(struct sb__call *call, const sb_ref *ref, int by, uint32_t *ret_pins)

@@ -38,6 +38,7 @@ struct sb__call {
 	bool shares; /* keeps arrays in shared memory that its arguments name */
 	const struct sb__items *items; /* of the batch that it is an item of; execute.c */
 	bool lends;      /* the refs in what it sends are lent: sb__call_end() drops those that it made */
+	bool takes;      /* its reply holds items of a stream */
 	bool over_quota; /* SB_EREFSFULL came from the quota of its process, not from max_refs */
 };
 
@@ -60,10 +61,12 @@ struct sb__kept_list *sb__call_kept(const struct sb__call *call);
 
 /* It lived and has ended, too long ago to say how: SB_EREFRELEASED with a sentence that says so. */
 #define SB__REF_FORGOTTEN 1
+/* It was a stream, which was read to its end. Everybody but a reader hears SB_EREFRELEASED. */
+#define SB__REF_EXHAUSTED 2
 
 /*
  * The object of a ref, as a new reference in *ret, pinned for the call. Errors: SB_EREFSESSION,
- * SB_EREFUNKNOWN, SB_EREFRELEASED, SB_EREFEXPIRED, SB_EREFEVICTED, SB__REF_FORGOTTEN, SB_ENOMEM.
+ * SB_EREFUNKNOWN, SB_EREFRELEASED, SB_EREFEXPIRED, SB_EREFEVICTED, SB__REF_FORGOTTEN, SB__REF_EXHAUSTED, SB_ENOMEM.
  */
 int sb__table_find(struct sb__call *call, const sb_ref *ref, PyObject **ret);
 
@@ -83,6 +86,13 @@ int sb__table_pin(struct sb__call *call, const sb_ref *ref, int by, uint32_t *re
 /* Takes a ref's object out of the table. *ret_dropped: false if it was gone already, which is fine. Errors:
  * SB_EREFSESSION, SB_EREFUNKNOWN, SB_ENOMEM. */
 int sb__table_release(struct sb__call *call, const sb_ref *ref, bool *ret_dropped);
+
+/* Drops a stream that was read to its end. */
+void sb__table_exhausted(struct sb__table *table, const sb_ref *ref);
+
+/* How many uses of refs the call has noted; and back there: refs that it made since are dropped again. */
+size_t sb__call_mark(const struct sb__call *call);
+void sb__call_rewind(struct sb__call *call, size_t mark);
 
 /* engine.h. */
 int sb__table_create(const struct sb__table_options *options, struct sb__table **ret);
