@@ -445,7 +445,9 @@ static void test_22_28_in_a_batch(void **state)
 	sb_iter *it = NULL;
 	assert_ok(sb_iter_attach(p->s, sb_value_ref(v), NULL, &it));
 	assert_int_equal(next_int(it), 4);
-	sb_iter_close(it);
+	assert_int_equal(next_int(it), INT64_MIN);
+	sb_iter_detach(it);
+	assert_int_equal(sb_repr(p->s, sb_value_ref(v), NULL), SB_EREFRELEASED);
 	sb_value_free(v);
 	sb_batch_free(batch);
 }

@@ -469,7 +469,7 @@ int sb__encode_next(struct sb__call *call, struct sb__stream *s, const struct sb
 	if (err)
 		return err;
 	if (s)
-		end = sb__stream_take(call, s, wish, count);
+		end = sb__stream_take(call, s, count);
 	if (!end) {
 		struct sb__buf byte = { .data = buf->data + last, .cap = 1, .limit = 1 };
 

@@ -208,8 +208,7 @@ static PyObject *do_next(struct run *run)
 	s = stream_needed(run);
 	run->wish = (struct sb__stream_wish){ .most = (size_t)most,
 		                              .wait_ms = (uint32_t)wait_ms,
-		                              .until_ns = wait_until(run),
-		                              .ref = &run->head.target };
+		                              .until_ns = wait_until(run) };
 	if (!s || sb__stream_await(&run->call, s, &run->wish, &run->why) != 0)
 		return NULL;
 	return Py_NewRef(run->target);

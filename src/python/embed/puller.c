@@ -41,9 +41,18 @@ static bool take(struct sb__event *event)
 	return atomic_compare_exchange_strong(&event->state, &posted, EVENT_NONE);
 }
 
+static uint64_t spin_ns(void)
+{
+	static atomic_int cpus;
+
+	if (!atomic_load_explicit(&cpus, memory_order_relaxed))
+		atomic_store_explicit(&cpus, sb__os_cpu_count(), memory_order_relaxed);
+	return atomic_load_explicit(&cpus, memory_order_relaxed) > 1 ? SPIN_NS : 0;
+}
+
 bool sb__event_wait(struct sb__event *event, uint64_t until_ns)
 {
-	uint64_t now = sb__now_ns(), spin = sb__os_cpu_count() > 1 ? now + SPIN_NS : 0;
+	uint64_t now = sb__now_ns(), spin = now + spin_ns();
 	unsigned none = EVENT_NONE;
 
 	for (; now < spin; now = sb__now_ns())

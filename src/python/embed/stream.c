@@ -216,6 +216,7 @@ static int clear(PyObject *self)
 
 	object->s = NULL;
 	if (s) {
+		s->object = NULL;
 		drop(s);
 		sb__stream_unref(s);
 	}
@@ -324,6 +325,7 @@ static struct stream_object *make_object(void)
 	object->s = calloc(1, sizeof(*object->s));
 	if (object->s) {
 		object->s->refs = 1;
+		object->s->object = (PyObject *)object;
 		object->s->wake_at = SIZE_MAX;
 		return object;
 	}

@@ -30,7 +30,8 @@ struct sb__stream_waiter {
 };
 
 struct sb__stream {
-	unsigned refs; /* its object, its puller, the list of those that have something in flight */
+	PyObject *object; /* borrowed; NULL once it is gone */
+	unsigned refs;    /* its object, its puller, the list of those that have something in flight */
 
 	PyObject *iterator; /* NULL once it is over */
 	PyObject *driver;   /* of an asynchronous one: its event loop */
@@ -47,7 +48,6 @@ struct sb__stream {
 	bool taken_pending, taken_end;
 	struct sb__table *taken_table; /* NULL: nothing is */
 	uint64_t taken_number;         /* of the call */
-	sb_ref ref;                    /* by which it took */
 	struct sb__stream *next_taken;
 
 	struct sb__stream_waiter *waiters;
@@ -98,7 +98,6 @@ struct sb__stream_wish {
 	size_t most;       /* items, at least 1 */
 	uint32_t wait_ms;  /* how long to go on where there is one; UINT32_MAX: until there are that many */
 	uint64_t until_ns; /* sb__now_ns(): when to come back without one; 0: never */
-	const sb_ref *ref; /* by which the stream was named */
 };
 
 /* Waits until items can be had. 0: they can, or nothing came in time, or that was the end. SB_EREFRELEASED: it was closed;
@@ -110,8 +109,7 @@ int sb__stream_await(struct sb__call *call, struct sb__stream *s, const struct s
 /* An item that can be had, a new reference; NULL: there are only so many. */
 PyObject *sb__stream_item(const struct sb__stream *s, size_t i);
 /* The call's reply holds the first count of these. True if there is nothing after them: the end. */
-bool sb__stream_take(struct sb__call *call, struct sb__stream *s, const struct sb__stream_wish *wish,
-                     size_t count);
+bool sb__stream_take(struct sb__call *call, struct sb__stream *s, size_t count);
 
 /* engine.h: settle. */
 void sb__settle(struct sb__table *table, uint64_t number, bool delivered);

@@ -192,13 +192,12 @@ static void delist(struct reader *r)
 	sb__stream_count_waiters(r->s);
 }
 
-static void in_flight_add(struct sb__call *call, struct sb__stream *s, const sb_ref *ref)
+static void in_flight_add(struct sb__call *call, struct sb__stream *s)
 {
 	if (!is_taken(s)) {
 		s->refs++;
 		s->taken_table = call->table;
 		s->taken_number = call->number;
-		s->ref = *ref;
 		s->next_taken = in_flight;
 		in_flight = s;
 	}
@@ -217,7 +216,7 @@ int sb__stream_await(struct sb__call *call, struct sb__stream *s, const struct s
 	delist(&r);
 	if (!err && turn(&r) && sb__stream_available(s) == 0 && s->pending && !s->taken_pending) {
 		if (call) {
-			in_flight_add(call, s, wish->ref);
+			in_flight_add(call, s);
 			s->taken_pending = true;
 			sb__exception_restore(Py_NewRef(s->pending));
 		} else {
@@ -232,8 +231,7 @@ int sb__stream_await(struct sb__call *call, struct sb__stream *s, const struct s
 	return err;
 }
 
-bool sb__stream_take(struct sb__call *call, struct sb__stream *s, const struct sb__stream_wish *wish,
-                     size_t count)
+bool sb__stream_take(struct sb__call *call, struct sb__stream *s, size_t count)
 {
 	bool end;
 
@@ -243,7 +241,7 @@ bool sb__stream_take(struct sb__call *call, struct sb__stream *s, const struct s
 	      !s->iterator && !s->pending;
 	if (count == 0 && !end)
 		return false;
-	in_flight_add(call, s, wish->ref);
+	in_flight_add(call, s);
 	s->taken += count;
 	s->taken_end = end;
 	return end;
@@ -292,8 +290,8 @@ static void settle_one(struct sb__stream *s, struct sb__table *table, bool deliv
 		pending = s->pending;
 		s->pending = NULL;
 	}
-	if (delivered && end)
-		sb__table_exhausted(table, &s->ref);
+	if (delivered && end && s->object)
+		sb__table_exhausted(table, s->object);
 	s->taken = 0;
 	if (delivered && !s->closed)
 		deliver(s, taken);

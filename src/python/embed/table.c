@@ -350,14 +350,15 @@ int sb__table_release(struct sb__call *call, const sb_ref *ref, bool *ret_droppe
 	return 0;
 }
 
-void sb__table_exhausted(struct sb__table *table, const sb_ref *ref)
+void sb__table_exhausted(struct sb__table *table, const PyObject *stream)
 {
+	uint32_t slot = sb__slots_find(&table->slots, stream);
 	struct sb__call call;
 
 	sb__call_begin(&call, table, NULL);
 	/* Without memory it stays until it is evicted or expires. */
-	if (check(&call, ref, sb__now_coarse_ms()) == 0 && reserve_drops(&call, 1) == 0)
-		end_entry(&call, ref->slot, SB__ENDED_EXHAUSTED);
+	if (slot != SB__NO_SLOT && reserve_drops(&call, 1) == 0)
+		end_entry(&call, slot, SB__ENDED_EXHAUSTED);
 	sb__call_end(&call, true);
 }
 

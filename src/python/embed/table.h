@@ -88,7 +88,7 @@ int sb__table_pin(struct sb__call *call, const sb_ref *ref, int by, uint32_t *re
 int sb__table_release(struct sb__call *call, const sb_ref *ref, bool *ret_dropped);
 
 /* Drops a stream that was read to its end. */
-void sb__table_exhausted(struct sb__table *table, const sb_ref *ref);
+void sb__table_exhausted(struct sb__table *table, const PyObject *stream);
 
 /* How many uses of refs the call has noted; and back there: refs that it made since are dropped again. */
 size_t sb__call_mark(const struct sb__call *call);
