@@ -39,6 +39,8 @@ SUITES = {
     "scribble": ("tests/proc/test_scribble.c", "build/dev/bin/tests/proc-test_scribble",
                  "a process writes random bytes over its lane and over the mailbox of a running owner; bystanders' calls"),
     "secrets": ("tests/proc/test_secrets.c", "build/dev/bin/tests/proc-test_secrets", "tokens that show in core dumps"),
+    "policy": ("tests/proc/test_policy_ways.c", "build/dev/bin/tests/proc-test_policy_ways",
+               "ways around a session's policy: each is refused"),
     "torture": ("tests/stress/sb-torture.c", "SB_STRESS_SECONDS=600 build/dev/bin/tests/stress-sb-torture",
                 "everything at once, real processes: answers are explained, what ran ran once, bystanders are answered, nothing leaks"),
     "sessions-model": ("tests/stress/test_sessions_model.c",

@@ -261,9 +261,9 @@ static uint64_t engine_execute(struct sb__table *t, const struct sb__call_origin
 	return run(t, origin, &head, numbers, reply);
 }
 
-static void engine_withdraw(struct sb__table *t, uint64_t number)
+static void engine_settle(struct sb__table *t, uint64_t number, bool delivered)
 {
-	for (unsigned i = 0; i < OBJECTS; i++)
+	for (unsigned i = 0; !delivered && i < OBJECTS; i++)
 		if (t->objects[i].live && t->objects[i].made == number && !t->objects[i].used_by_others)
 			drop(t, &t->objects[i], SB_EREFRELEASED);
 }
@@ -343,7 +343,7 @@ static const struct sb__engine engine = {
 	.table_create = engine_table_create,
 	.table_destroy = engine_table_destroy,
 	.execute = engine_execute,
-	.withdraw = engine_withdraw,
+	.settle = engine_settle,
 	.expire = engine_expire,
 	.counts = engine_counts,
 	.batch_begin = nothing,
