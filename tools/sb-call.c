@@ -15,8 +15,10 @@
 #include "call.h"
 #include "output.h"
 
-struct call_settings call_settings = { .common = TOOL_COMMON_INIT,
-	                               .session = TOOL_SESSION_INIT, };
+struct call_settings call_settings = {
+	.common = TOOL_COMMON_INIT,
+	.session = TOOL_SESSION_INIT,
+};
 
 /* Tables: a line is an entry. */
 /* clang-format off */
@@ -173,8 +175,8 @@ static int check_options(const struct verb *verb)
 		return tool_usage(&call_tool, "--stop-on-error goes with --batch");
 	if ((call_settings.fetch || call_settings.limit) && (!verb || !is_stream(verb)))
 		return tool_usage(&call_tool, "--fetch and --limit go with iter and stream");
-	if (call_settings.out && (!verb || is_stream(verb) || verb->verb == SB_VERB_CHECK ||
-	                          verb->verb == SB_VERB_RELEASE))
+	if (call_settings.out &&
+	    (!verb || is_stream(verb) || verb->verb == SB_VERB_CHECK || verb->verb == SB_VERB_RELEASE))
 		return tool_usage(&call_tool, "--out does not go with %s", verb ? verb->name : "--batch");
 	return 0;
 }

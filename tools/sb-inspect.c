@@ -169,8 +169,8 @@ static void overview_text(const struct sb__inspect *inspect, const struct sb__ov
 	       " arenas, %" PRIu32 " temporary; %" PRIu32 " orphans\n",
 	       o->files[SB__FILE_MAILBOX], o->files[SB__FILE_REFS], o->files[SB__FILE_BELL],
 	       o->files[SB__FILE_ARENA], o->files[SB__FILE_TEMPORARY], o->orphan_files);
-	printf("arrays     %" PRIu64 ", %" PRIu64 " KiB, in arenas of %" PRIu64 " KiB; %" PRIu32 " kept by others, %" PRIu32
-	       " of them dead\n",
+	printf("arrays     %" PRIu64 ", %" PRIu64 " KiB, in arenas of %" PRIu64 " KiB; %" PRIu32
+	       " kept by others, %" PRIu32 " of them dead\n",
 	       o->arrays, o->array_bytes >> 10, o->arena_bytes >> 10, o->holds, o->holds_of_dead);
 	printf("lmdb       %" PRIu32 " of %" PRIu32 " readers; %" PRIu64 " MiB free in the file system\n",
 	       o->readers, o->readers_max, o->fs_free_bytes >> 20);
@@ -228,8 +228,9 @@ static json_t *process_json(const struct sb__process_view *view)
 
 static void processes_text(const struct sb__process_view *views, size_t count)
 {
-	static const char *const titles[] = { ">SLOT",    ">PID",   "PROGRAM",  "LIVENESS", ">OWNERS",
-		                              ">SERVING", ">ARRAYS", ">KIB", ">HOLDS", "JOINED", "EVIDENCE", NULL };
+	static const char *const titles[] = { ">SLOT",   ">PID",     "PROGRAM",  "LIVENESS",
+		                              ">OWNERS", ">SERVING", ">ARRAYS",  ">KIB",
+		                              ">HOLDS",  "JOINED",   "EVIDENCE", NULL };
 	struct render_table table;
 	char joined[32];
 

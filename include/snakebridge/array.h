@@ -52,8 +52,8 @@ SB_API int sb_array_new(sb_session *session, const char *dtype, int ndim, const 
  * Errors: as sb_array_new().  Threads: any.  Fork: as sb_array_new().  Blocks: as sb_array_new().
  * Crash: as sb_array_new().  Since: 0.1
  */
-SB_API int sb_array_from(sb_session *session, const char *dtype, int ndim, const size_t *shape, const void *data,
-                         sb_array **ret_array);
+SB_API int sb_array_from(sb_session *session, const char *dtype, int ndim, const size_t *shape,
+                         const void *data, sb_array **ret_array);
 
 /*
  * Takes a reference; returns its argument. NULL is fine.

@@ -107,7 +107,7 @@ SB_API int sb_call_oneway(sb_session *session, const char *function, sb_args *ar
 /* Calls that go to a session together, in one round trip. Used by one thread at a time. */
 typedef struct sb_batch sb_batch;
 #define SB_BATCH_MAX           10000 /* items */
-#define SB_BATCH_STOP_ON_ERROR 1u    /* an item that fails is the last that runs; those after it are refused */
+#define SB_BATCH_STOP_ON_ERROR 1u /* an item that fails is the last that runs; those after it are refused */
 
 /*
  * Makes an empty batch. flags: 0 or SB_BATCH_STOP_ON_ERROR. Without it each item is tried, whatever became of others.

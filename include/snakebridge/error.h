@@ -79,7 +79,7 @@ extern "C" {
 	X(SB_ETOOBIG, -47, "the value is too big", "send it in parts, or keep it as a ref")                  \
 	X(SB_ETOODEEP, -48, "the value is nested too deeply", "flatten it, or keep it as a ref")             \
 	X(SB_EKIND, -49, "the value is of another kind", "ask sb_value_kind() first")                        \
-	X(SB_EDENIED, -50, "the session's policy does not allow this", "ask whoever set the policy") \
+	X(SB_EDENIED, -50, "the session's policy does not allow this", "ask whoever set the policy")         \
 	X(SB_ENOVIEW, -60, "the result's memory is not shared, so there is no view of it",                   \
 	  "leave SB_CALL_AS_VIEW out and take a snapshot")
 

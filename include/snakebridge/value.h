@@ -406,8 +406,8 @@ SB_API int sb_value_print(const sb_value *value, FILE *file);
 
 /* Runs the statement for each item of a list, tuple, set or frozenset, or each value of a dict; item: a const sb_value *
  * that it declares. */
-#define sb_value_foreach(item, value)                                                              \
-	for (size_t sb_i_##item = 0, sb_once_##item = 1; sb_once_##item; sb_once_##item = 0)           \
+#define sb_value_foreach(item, value)                                                        \
+	for (size_t sb_i_##item = 0, sb_once_##item = 1; sb_once_##item; sb_once_##item = 0) \
 		for (const sb_value *item; (item = sb_value_at((value), sb_i_##item)) != NULL; sb_i_##item++)
 
 #ifdef __cplusplus

@@ -9,7 +9,8 @@
 #include "fail.h"
 #include "ops.h"
 
-static int describe(const char *what, const char *dtype, int ndim, const size_t *shape, struct sb__array_item *ret)
+static int describe(const char *what, const char *dtype, int ndim, const size_t *shape,
+                    struct sb__array_item *ret)
 {
 	int err;
 

@@ -27,8 +27,9 @@ int sb_call_start(sb_session *session, const sb_request *request, sb_future **re
 		return null_argument("sb_call_start", "request");
 	err = ret_future ? sb__request_check(request) : null_argument("sb_call_start", "ret_future");
 	if (!err && (request->flags & SB_CALL_ONEWAY)) {
-		err = sb__fail(SB_EINVAL, "sb_call_start: a one-way call (SB_CALL_ONEWAY) has no result to wait "
-		                          "for: send it by sb_invoke()");
+		err = sb__fail(SB_EINVAL,
+		               "sb_call_start: a one-way call (SB_CALL_ONEWAY) has no result to wait "
+		               "for: send it by sb_invoke()");
 		sb__fail_set_outcome(SB_OUTCOME_REFUSED);
 	}
 	if (!err)

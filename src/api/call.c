@@ -89,7 +89,8 @@ int sb__request_check(const sb_request *r)
 	if (r->flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW | SB_CALL_ONEWAY | SB_CALL_STREAM))
 		return refuse("the request's flags are none of SB_CALL_…");
 	if ((r->flags & SB_CALL_AS_REF) && (r->flags & SB_CALL_AS_VIEW))
-		return refuse("SB_CALL_AS_REF and SB_CALL_AS_VIEW contradict each other: a result stays where it is, or its "
+		return refuse("SB_CALL_AS_REF and SB_CALL_AS_VIEW contradict each other: a result stays "
+		              "where it is, or its "
 		              "memory is shared");
 	if ((r->flags & SB_CALL_AS_REF) && (r->flags & SB_CALL_PLAIN))
 		return refuse("SB_CALL_AS_REF and SB_CALL_PLAIN contradict each other: a result stays where "

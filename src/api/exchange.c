@@ -43,7 +43,9 @@ struct exported {
 static const struct {
 	char kind;
 	uint8_t code;
-} dl_codes[] = { { 'i', DL_INT }, { 'u', DL_UINT }, { 'f', DL_FLOAT }, { 'c', DL_COMPLEX }, { 'b', DL_BOOL } };
+} dl_codes[] = {
+	{ 'i', DL_INT }, { 'u', DL_UINT }, { 'f', DL_FLOAT }, { 'c', DL_COMPLEX }, { 'b', DL_BOOL }
+};
 #define DL_CODES (sizeof(dl_codes) / sizeof(dl_codes[0]))
 
 static void dl_delete(struct DLManagedTensor *self)
@@ -72,7 +74,8 @@ int sb_array_to_dlpack(sb_array *array, struct DLManagedTensor **ret_tensor)
 		return no_kind(array, "DLPack");
 	for (int d = 0; d < array->ndim; d++)
 		if (array->strides[d] % (int64_t)array->itemsize)
-			return sb__fail(SB_EKIND, "the array's strides are no whole elements, which DLPack cannot say");
+			return sb__fail(SB_EKIND,
+			                "the array's strides are no whole elements, which DLPack cannot say");
 	if (!sb_array_writable(array))
 		return sb_last_error()->code;
 	e = calloc(1, sizeof(*e));
@@ -109,11 +112,13 @@ int sb_array_from_dlpack(sb_session *session, struct DLManagedTensor *managed, s
 		return sb__fail(SB_EINVAL, "sb_array_from_dlpack: tensor or ret_array is NULL");
 	while (k < DL_CODES && dl_codes[k].code != t->code)
 		k++;
-	if (k == DL_CODES || t->lanes != 1 || t->bits % 8 || !t->bits || t->device_type != DL_CPU || t->ndim < 0 ||
-	    t->ndim > SB_ARRAY_NDIM_MAX)
-		return sb__fail(SB_EKIND, "a tensor of type code %d with %d bits, %d lanes and %d dimensions on device %d "
-		                          "cannot be shared",
-		                t->code, t->bits, t->lanes, (int)t->ndim, (int)t->device_type);
+	if (k == DL_CODES || t->lanes != 1 || t->bits % 8 || !t->bits || t->device_type != DL_CPU ||
+	    t->ndim < 0 || t->ndim > SB_ARRAY_NDIM_MAX)
+		return sb__fail(
+			SB_EKIND,
+			"a tensor of type code %d with %d bits, %d lanes and %d dimensions on device %d "
+			"cannot be shared",
+			t->code, t->bits, t->lanes, (int)t->ndim, (int)t->device_type);
 	itemsize = t->bits / 8u;
 	for (int d = 0; d < t->ndim; d++) {
 		if (t->shape[d] < 0)
@@ -129,8 +134,8 @@ int sb_array_from_dlpack(sb_session *session, struct DLManagedTensor *managed, s
 	if (err)
 		return err;
 	if (nbytes > 0)
-		sb__array_gather(t->ndim, shape, strides, itemsize, false, (const uint8_t *)t->data + t->byte_offset,
-		                 (*ret_array)->data);
+		sb__array_gather(t->ndim, shape, strides, itemsize, false,
+		                 (const uint8_t *)t->data + t->byte_offset, (*ret_array)->data);
 	if (managed->deleter)
 		managed->deleter(managed);
 	return 0;
@@ -157,10 +162,11 @@ struct ArrowArray {
 static const struct {
 	const char *format, *dtype;
 } arrow_types[] = {
-	{ "c", "|i1" },        { "C", "|u1" },        { "s", "=i2" },        { "S", "=u2" },        { "i", "=i4" },
-	{ "I", "=u4" },        { "l", "=i8" },        { "L", "=u8" },        { "e", "=f2" },        { "f", "=f4" },
-	{ "g", "=f8" },        { "tss:", "=M8[s]" },  { "tsm:", "=M8[ms]" }, { "tsu:", "=M8[us]" }, { "tsn:", "=M8[ns]" },
-	{ "tDs", "=m8[s]" },   { "tDm", "=m8[ms]" },  { "tDu", "=m8[us]" },  { "tDn", "=m8[ns]" },
+	{ "c", "|i1" },        { "C", "|u1" },        { "s", "=i2" },        { "S", "=u2" },
+	{ "i", "=i4" },        { "I", "=u4" },        { "l", "=i8" },        { "L", "=u8" },
+	{ "e", "=f2" },        { "f", "=f4" },        { "g", "=f8" },        { "tss:", "=M8[s]" },
+	{ "tsm:", "=M8[ms]" }, { "tsu:", "=M8[us]" }, { "tsn:", "=M8[ns]" }, { "tDs", "=m8[s]" },
+	{ "tDm", "=m8[ms]" },  { "tDu", "=m8[us]" },  { "tDn", "=m8[ns]" },
 };
 #define ARROW_TYPES (sizeof(arrow_types) / sizeof(arrow_types[0]))
 
@@ -252,7 +258,8 @@ static bool arrow_dtype(const char *format, char dtype[SB_DTYPE_MAX + 1])
 	}
 	for (size_t i = 0; i < ARROW_TYPES; i++) {
 		size_t len = strlen(arrow_types[i].format);
-		bool zoned = arrow_types[i].format[len - 1] == ':'; /* a time zone may follow: the numbers are UTC */
+		bool zoned = arrow_types[i].format[len - 1] ==
+		             ':'; /* a time zone may follow: the numbers are UTC */
 
 		if (strncmp(format, arrow_types[i].format, len) == 0 && (zoned || !format[len])) {
 			snprintf(dtype, SB_DTYPE_MAX + 1, "%s", arrow_types[i].dtype);
@@ -282,12 +289,15 @@ int sb_array_from_arrow(sb_session *session, struct ArrowArray *column, struct A
 	int err;
 
 	if (!column || !schema || !ret_array || !column->release || !schema->release || !schema->format)
-		return sb__fail(SB_EINVAL, "sb_array_from_arrow: column, schema or ret_array is NULL or was released");
+		return sb__fail(SB_EINVAL,
+		                "sb_array_from_arrow: column, schema or ret_array is NULL or was released");
 	if (column->n_buffers != 2 || column->n_children || column->dictionary || column->length < 0 ||
 	    column->offset < 0 || !arrow_dtype(schema->format, dtype))
-		return sb__fail(SB_EKIND, "an Arrow column of format \"%.20s\" cannot be shared as an array", schema->format);
+		return sb__fail(SB_EKIND, "an Arrow column of format \"%.20s\" cannot be shared as an array",
+		                schema->format);
 	if (has_nulls(column))
-		return sb__fail(SB_EKIND, "the Arrow column has nulls, which arrays have not: fill them first");
+		return sb__fail(SB_EKIND,
+		                "the Arrow column has nulls, which arrays have not: fill them first");
 	err = sb__dtype_parse(dtype, strlen(dtype), parsed, &itemsize);
 	length = (size_t)column->length;
 	if (!err)
@@ -295,7 +305,8 @@ int sb_array_from_arrow(sb_session *session, struct ArrowArray *column, struct A
 	if (err)
 		return err;
 	if (length > 0)
-		memcpy((*ret_array)->data, (const uint8_t *)column->buffers[1] + (size_t)column->offset * itemsize,
+		memcpy((*ret_array)->data,
+		       (const uint8_t *)column->buffers[1] + (size_t)column->offset * itemsize,
 		       length * itemsize);
 	column->release(column);
 	schema->release(schema);

@@ -41,17 +41,18 @@
 	X(MAX_REQUEST_BYTES, "max_request_bytes", "SNAKEBRIDGE_MAX_REQUEST_BYTES", 1073741824, 4096,         \
 	  1073741824, "sb_bridge_options.max_request_bytes",                                                 \
 	  "bytes of one request; the lower of the caller's and the designated owner's value holds")          \
-	X(MAX_ARRAY_BYTES, "max_array_bytes", "SNAKEBRIDGE_MAX_ARRAY_BYTES", 274877906944, 4096,              \
-	  274877906944, "", "bytes of one array that this process shares")                                    \
-	X(MAX_ARENA_BYTES, "max_arena_bytes", "SNAKEBRIDGE_MAX_ARENA_BYTES", 274877906944, 1048576,           \
-	  274877906944, "", "bytes of shared memory in which this process keeps arrays and long messages")    \
-	X(ARENA_WARM_BYTES, "arena_warm_bytes", "SNAKEBRIDGE_ARENA_WARM_BYTES", 268435456, 0, 274877906944,   \
-	  "", "bytes of free shared memory for arrays that a process keeps for the next ones, because fresh " \
-	      "memory is slow")                                                                              \
-	X(NUMPY_ARENA_BYTES, "numpy_arena_bytes", "SNAKEBRIDGE_NUMPY_ARENA_BYTES", 65536, 0, 274877906944,    \
+	X(MAX_ARRAY_BYTES, "max_array_bytes", "SNAKEBRIDGE_MAX_ARRAY_BYTES", 274877906944, 4096,             \
+	  274877906944, "", "bytes of one array that this process shares")                                   \
+	X(MAX_ARENA_BYTES, "max_arena_bytes", "SNAKEBRIDGE_MAX_ARENA_BYTES", 274877906944, 1048576,          \
+	  274877906944, "", "bytes of shared memory in which this process keeps arrays and long messages")   \
+	X(ARENA_WARM_BYTES, "arena_warm_bytes", "SNAKEBRIDGE_ARENA_WARM_BYTES", 268435456, 0, 274877906944,  \
 	  "",                                                                                                \
-	  "NumPy arrays of at least so many bytes are made in shared memory in a designated owner, so that "  \
-	  "they can be viewed without a copy; 0: none are")                                                   \
+	  "bytes of free shared memory for arrays that a process keeps for the next ones, because fresh "    \
+	  "memory is slow")                                                                                  \
+	X(NUMPY_ARENA_BYTES, "numpy_arena_bytes", "SNAKEBRIDGE_NUMPY_ARENA_BYTES", 65536, 0, 274877906944,   \
+	  "",                                                                                                \
+	  "NumPy arrays of at least so many bytes are made in shared memory in a designated owner, so that " \
+	  "they can be viewed without a copy; 0: none are")                                                  \
 	X(MAX_THREADS, "max_service_threads", "SNAKEBRIDGE_MAX_SERVICE_THREADS", 64, 2, 4096, "",            \
 	  "service threads of a designated owner: calls that may be blocked in Python at once")              \
 	X(SWEEP_MS, "sweep_ms", "SNAKEBRIDGE_SWEEP_MS", 2000, 0, 3600000, "",                                \

@@ -79,7 +79,8 @@ int sb__os_openat(int dirfd, const char *name, int flags, mode_t mode)
 
 static int check_own(const struct stat *st)
 {
-	bool own = S_ISREG(st->st_mode) && st->st_uid == geteuid() && (st->st_mode & 077) == 0 && st->st_nlink <= 1;
+	bool own = S_ISREG(st->st_mode) && st->st_uid == geteuid() && (st->st_mode & 077) == 0 &&
+	           st->st_nlink <= 1;
 
 	return own ? 0 : -EPERM;
 }

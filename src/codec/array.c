@@ -22,8 +22,8 @@
 
 /* ── shapes ── */
 
-bool sb__array_pack_strides(int ndim, const size_t *shape, size_t itemsize, bool fortran, int64_t *ret_strides,
-                            size_t *ret_nbytes)
+bool sb__array_pack_strides(int ndim, const size_t *shape, size_t itemsize, bool fortran,
+                            int64_t *ret_strides, size_t *ret_nbytes)
 {
 	size_t step = itemsize, bytes = itemsize;
 
@@ -51,7 +51,8 @@ bool sb__array_span(int ndim, const size_t *shape, const int64_t *strides, size_
 	for (int d = 0; d < ndim; d++) {
 		int64_t reach;
 
-		if (shape[d] > INT64_MAX || __builtin_mul_overflow((int64_t)(shape[d] - 1), strides[d], &reach))
+		if (shape[d] > INT64_MAX ||
+		    __builtin_mul_overflow((int64_t)(shape[d] - 1), strides[d], &reach))
 			return false;
 		if (reach < 0 ? __builtin_add_overflow(low, reach, &low)
 		              : __builtin_add_overflow(high, reach, &high))
@@ -126,16 +127,17 @@ void sb__array_gather(int ndim, const size_t *shape, const int64_t *strides, siz
 static const struct {
 	const char *name, *code;
 } names[] = {
-	{ "bool", "b1" },     { "int8", "i1" },       { "int16", "i2" },      { "int32", "i4" },
-	{ "int64", "i8" },    { "uint8", "u1" },      { "uint16", "u2" },     { "uint32", "u4" },
-	{ "uint64", "u8" },   { "float16", "f2" },    { "float32", "f4" },    { "float64", "f8" },
-	{ "complex64", "c8" }, { "complex128", "c16" }, { "float", "f8" },     { "int", "i8" },
-	{ "complex", "c16" }, { "double", "f8" },
+	{ "bool", "b1" },      { "int8", "i1" },        { "int16", "i2" },   { "int32", "i4" },
+	{ "int64", "i8" },     { "uint8", "u1" },       { "uint16", "u2" },  { "uint32", "u4" },
+	{ "uint64", "u8" },    { "float16", "f2" },     { "float32", "f4" }, { "float64", "f8" },
+	{ "complex64", "c8" }, { "complex128", "c16" }, { "float", "f8" },   { "int", "i8" },
+	{ "complex", "c16" },  { "double", "f8" },
 };
 
 static int bad_dtype(const char *name, size_t len)
 {
-	return sb__fail(SB_EINVAL, "\"%.*s\" is no dtype that can be shared; numbers, \"S8\", \"U5\" and \"M8[ns]\" can",
+	return sb__fail(SB_EINVAL,
+	                "\"%.*s\" is no dtype that can be shared; numbers, \"S8\", \"U5\" and \"M8[ns]\" can",
 	                (int)(len < 40 ? len : 40), name);
 }
 
@@ -157,7 +159,8 @@ static unsigned sizes_of(char kind)
 /* "[25us]" at text, all of it. */
 static bool is_unit(const char *text, size_t len)
 {
-	static const char *const units[] = { "Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as" };
+	static const char *const units[] = { "Y",  "M",  "W",  "D",  "h",  "m", "s",
+		                             "ms", "us", "ns", "ps", "fs", "as" };
 	size_t i = 1;
 
 	if (len < 3 || text[0] != '[' || text[len - 1] != ']')
@@ -194,7 +197,8 @@ int sb__dtype_parse(const char *name, size_t len, char ret[SB_DTYPE_MAX + 1], si
 		size = size * 10 + (size_t)(code[1 + digits++] - '0');
 	number = size > 0 && size <= 32 && (size & (size - 1)) == 0 &&
 	         (sizes_of(kind) & 1u << __builtin_ctzll(size));
-	if (digits == 0 || size == 0 || code[1] == '0' || (!number && kind != 'S' && kind != 'U' && kind != 'V'))
+	if (digits == 0 || size == 0 || code[1] == '0' ||
+	    (!number && kind != 'S' && kind != 'U' && kind != 'V'))
 		return bad_dtype(name, len);
 	if (1 + digits != left &&
 	    !((kind == 'M' || kind == 'm') && is_unit(code + 1 + digits, left - 1 - digits)))
@@ -308,7 +312,8 @@ static int next_block(struct sb__cursor *cursor, struct sb__array_item *ret)
 	    (err = next_number(cursor, 1, INT64_MAX, &len, "block")) ||
 	    (err = next_number(cursor, 0, len, &first, "block")))
 		return err;
-	ret->block = (struct sb__block){ (uint32_t)slot, (uint32_t)generation, (uint64_t)offset, (uint64_t)len };
+	ret->block = (struct sb__block){ (uint32_t)slot, (uint32_t)generation, (uint64_t)offset,
+		                         (uint64_t)len };
 	ret->first = (uint64_t)first;
 	return 0;
 }
@@ -337,7 +342,8 @@ static int next_data(struct sb__cursor *cursor, struct sb__array_item *ret)
 		return malformed("data");
 	}
 	if (!sb__array_span(ret->ndim, ret->shape, ret->strides, ret->itemsize, &low, &high) ||
-	    (low < 0 && (uint64_t)-(low + 1) + 1 > ret->first) || ret->first > len || (uint64_t)high > len - ret->first)
+	    (low < 0 && (uint64_t) - (low + 1) + 1 > ret->first) || ret->first > len ||
+	    (uint64_t)high > len - ret->first)
 		return malformed("data");
 	return 0;
 }
@@ -442,7 +448,8 @@ static int open_inline(const struct sb__array_item *item, sb_array **ret)
 		return sb__fail_memory("an array");
 	/* Strides that are no packing of either order are taken out of the message, too. */
 	if (!sb__array_is_packed(item->ndim, item->shape, item->strides, item->itemsize, true)) {
-		sb__array_gather(item->ndim, item->shape, item->strides, item->itemsize, false, item->data, memory);
+		sb__array_gather(item->ndim, item->shape, item->strides, item->itemsize, false, item->data,
+		                 memory);
 		sb__array_pack_strides(item->ndim, item->shape, item->itemsize, false, copied.strides,
 		                       &copied.nbytes);
 	} else if (item->nbytes > 0) {
@@ -627,7 +634,8 @@ bool sb_array_is_shared(const sb_array *array)
 
 bool sb_array_is_contiguous(const sb_array *array)
 {
-	return array && sb__array_is_packed(array->ndim, array->shape, array->strides, array->itemsize, false);
+	return array &&
+	       sb__array_is_packed(array->ndim, array->shape, array->strides, array->itemsize, false);
 }
 
 const void *sb_array_as(const sb_array *array, const char *dtype, size_t *ret_count)
@@ -720,7 +728,8 @@ static bool real(const sb_array *array, const uint8_t *at, double *ret)
 		if (exponent == 31)
 			*ret = mantissa != 0 ? __builtin_nan("") : __builtin_inf();
 		else
-			*ret = exponent ? __builtin_ldexp(1 + mantissa, exponent - 15) : __builtin_ldexp(mantissa, -14);
+			*ret = exponent ? __builtin_ldexp(1 + mantissa, exponent - 15)
+			                : __builtin_ldexp(mantissa, -14);
 		if (bits >> 15)
 			*ret = -*ret;
 		return true;

@@ -35,7 +35,8 @@ struct sb__blocks {
 	void *arg;
 	const void *bridge; /* whose they are: the same in a forked child */
 	/* Keeps a block that a message names, until release(*ret_kept). 0 or an error. */
-	int (*keep)(void *arg, const struct sb__block *block, bool writable, void **ret_addr, void **ret_kept);
+	int (*keep)(void *arg, const struct sb__block *block, bool writable, void **ret_addr,
+	            void **ret_kept);
 	/* A new block of this process's, kept. */
 	int (*make)(void *arg, size_t len, struct sb__block *ret, void **ret_addr, void **ret_kept);
 	/* The shared block that [addr, addr + len) lies in, kept once more: true. *ret_writable: may others write into it? */
@@ -103,13 +104,14 @@ struct sb_array {
  * SB_EINVAL. */
 int sb__dtype_parse(const char *name, size_t len, char ret[SB_DTYPE_MAX + 1], size_t *ret_itemsize);
 /* Strides of an array without gaps. False if its size overflows. */
-bool sb__array_pack_strides(int ndim, const size_t *shape, size_t itemsize, bool fortran, int64_t *ret_strides,
-                            size_t *ret_nbytes);
+bool sb__array_pack_strides(int ndim, const size_t *shape, size_t itemsize, bool fortran,
+                            int64_t *ret_strides, size_t *ret_nbytes);
 /* What elements occupy, from the lowest byte to behind the highest, relative to element 0. False: overflow. *ret_high is 0
  * where there are no elements. */
 bool sb__array_span(int ndim, const size_t *shape, const int64_t *strides, size_t itemsize, int64_t *ret_low,
                     int64_t *ret_high);
-bool sb__array_is_packed(int ndim, const size_t *shape, const int64_t *strides, size_t itemsize, bool fortran);
+bool sb__array_is_packed(int ndim, const size_t *shape, const int64_t *strides, size_t itemsize,
+                         bool fortran);
 /* Copies elements of any strides next to each other, in C order or Fortran's. */
 void sb__array_gather(int ndim, const size_t *shape, const int64_t *strides, size_t itemsize, bool fortran,
                       const void *from, void *to);

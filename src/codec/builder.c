@@ -236,7 +236,8 @@ void sb_builder_timedelta(sb_builder *b, int64_t seconds, int32_t microseconds)
 	struct sb__buf *buf = next(b);
 
 	if (buf && !sb__timedelta_fits(seconds, microseconds))
-		stick(b, SB_EINVAL, "a timedelta is beyond Python's, or its microseconds are not 0 to 999999");
+		stick(b, SB_EINVAL,
+		      "a timedelta is beyond Python's, or its microseconds are not 0 to 999999");
 	else if (buf)
 		sb__put_timedelta(buf, seconds, microseconds);
 }
@@ -337,9 +338,9 @@ static int check(sb_builder *b)
 
 	if (err && !b->error)
 		stick(b, err,
-		      err == SB_ETOODEEP ? "more than 128 containers in each other" :
-		      err == SB_ENOMEM   ? "out of memory" :
-		                           "the value has too many bytes");
+		      err == SB_ETOODEEP ? "more than 128 containers in each other"
+		      : err == SB_ENOMEM ? "out of memory"
+		                         : "the value has too many bytes");
 	if (b->depth > 0)
 		stick(b, SB_EINVAL, "a container was begun and not ended");
 	if (b->levels[0].count == 0)

@@ -12,8 +12,8 @@
 
 static bool is_number(sb_kind kind)
 {
-	return kind == SB_KIND_BOOL || kind == SB_KIND_INT || kind == SB_KIND_BIGINT || kind == SB_KIND_FLOAT ||
-	       kind == SB_KIND_COMPLEX;
+	return kind == SB_KIND_BOOL || kind == SB_KIND_INT || kind == SB_KIND_BIGINT ||
+	       kind == SB_KIND_FLOAT || kind == SB_KIND_COMPLEX;
 }
 
 static bool same_bytes(const sb_value *a, const sb_value *b)

@@ -196,7 +196,7 @@ bool sb__put_int_text(struct sb__buf *buf, const char *text, size_t len)
 #define EXPONENT_MAX INT64_C(1000000000000000000)
 
 struct decimal {
-	bool negative, special; /* special: Infinity, NaN, sNaN */
+	bool negative, special;        /* special: Infinity, NaN, sNaN */
 	const char *digits, *fraction; /* before and after the point */
 	size_t whole, places;
 	int64_t exponent; /* of the last digit */
@@ -300,7 +300,8 @@ bool sb__put_decimal(struct sb__buf *buf, const char *text, size_t len)
 			sb__put_tag(buf, SB__TAG_DECIMAL);
 			sb__put_array(buf, 2);
 			sb__put_int(buf, d.exponent);
-			sb__put_bigint(buf, d.negative, magnitude, sb__digits_magnitude(digits, n, magnitude));
+			sb__put_bigint(buf, d.negative, magnitude,
+			               sb__digits_magnitude(digits, n, magnitude));
 			return true;
 		}
 	}
@@ -399,7 +400,8 @@ static int next_decimal_fraction(struct sb__cursor *cursor, char *space, size_t 
 	if (err)
 		return err;
 	if (n > SB__DECIMAL_DIGITS)
-		return sb__fail(SB_EPROTOCOL, "a decimal's mantissa has more than %u digits", SB__DECIMAL_DIGITS);
+		return sb__fail(SB_EPROTOCOL, "a decimal's mantissa has more than %u digits",
+		                SB__DECIMAL_DIGITS);
 	*ret_len = decimal_text(negative, digits, n, exponent.u.integer, space);
 	return 0;
 }
@@ -418,8 +420,7 @@ int sb__next_decimal(struct sb__cursor *cursor, uint64_t tag, char space[SB__DEC
 	err = sb__next(cursor, &item);
 	if (err)
 		return err;
-	if (item.type != SB__ITEM_STR ||
-	    !read_decimal((const char *)item.u.bytes.data, item.u.bytes.len, &d))
+	if (item.type != SB__ITEM_STR || !read_decimal((const char *)item.u.bytes.data, item.u.bytes.len, &d))
 		return sb__fail(SB_EPROTOCOL, "a decimal's text is none");
 	*ret = (const char *)item.u.bytes.data;
 	*ret_len = item.u.bytes.len;
@@ -460,7 +461,7 @@ bool sb__decimal_equal(const char *a, size_t a_len, const char *b, size_t b_len)
 		return x_first == x_end && y_first == y_end;
 	if (x.negative != y.negative || x_end - x_first != y_end - y_first ||
 	    x.exponent + (int64_t)(x.whole + x.places - x_end) !=
-		    y.exponent + (int64_t)(y.whole + y.places - y_end))
+	            y.exponent + (int64_t)(y.whole + y.places - y_end))
 		return false;
 	for (size_t i = x_first; i < x_end; i++)
 		if (digit_at(&x, i) != digit_at(&y, i - x_first + y_first))

@@ -81,8 +81,9 @@ int sb_value_bool(const sb_value *value, bool *ret)
 
 static int beyond(const char *type)
 {
-	return sb__fail(SB_EKIND, "the int does not fit %s; ask sb_value_kind() first, or read it with "
-	                          "sb_value_bigint()",
+	return sb__fail(SB_EKIND,
+	                "the int does not fit %s; ask sb_value_kind() first, or read it with "
+	                "sb_value_bigint()",
 	                type);
 }
 
@@ -194,7 +195,8 @@ const sb_ref *sb_value_ref(const sb_value *value)
 int sb_value_datetime(const sb_value *value, sb_datetime *ret)
 {
 	sb_kind kind = sb_value_kind(value);
-	int err = expect_into(value, kind == SB_KIND_DATE || kind == SB_KIND_TIME ? kind : SB_KIND_DATETIME, ret);
+	int err = expect_into(value, kind == SB_KIND_DATE || kind == SB_KIND_TIME ? kind : SB_KIND_DATETIME,
+	                      ret);
 
 	if (!err)
 		sb__tree_when(value, ret);

@@ -12,10 +12,12 @@
 #include "snakebridge/value.h"
 #include "wire.h"
 
-#define SB__DECIMAL_DIGITS 1000u /* most digits of a decimal fraction under its registered tag; more go as text */
-#define SB__DECIMAL_BYTES  416u  /* that many digits as a magnitude */
-#define SB__DECIMAL_TEXT   (SB__DECIMAL_DIGITS + 40u) /* bytes of the text of one */
-#define SB__INT_DIGITS_MAX 150000u /* digits of an int that are made into text or out of it: that costs their square */
+#define SB__DECIMAL_DIGITS \
+	1000u /* most digits of a decimal fraction under its registered tag; more go as text */
+#define SB__DECIMAL_BYTES 416u                       /* that many digits as a magnitude */
+#define SB__DECIMAL_TEXT  (SB__DECIMAL_DIGITS + 40u) /* bytes of the text of one */
+#define SB__INT_DIGITS_MAX \
+	150000u /* digits of an int that are made into text or out of it: that costs their square */
 
 /* ── ints ── */
 

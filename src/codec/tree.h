@@ -16,11 +16,13 @@ struct sb_value {
 	uint8_t root; /* 1: the block begins here; 2: and there are arrays in it */
 	bool boolean; /* of a bool; a big int is negative; a str has lone surrogates */
 	union {
-		int64_t integer;       /* of a timedelta the seconds */
-		uint64_t when;         /* datetime, date, time: their fields, see sb__tree_when() */
-		double number;         /* of a complex the real part */
-		const char *bytes;     /* str, bytes, bytearray, Decimal (text), UUID, big int (magnitude): NUL-terminated */
-		const sb_value *items; /* dict: key, value, key, value …; fraction, range, slice: their parts */
+		int64_t integer; /* of a timedelta the seconds */
+		uint64_t when;   /* datetime, date, time: their fields, see sb__tree_when() */
+		double number;   /* of a complex the real part */
+		const char *
+			bytes; /* str, bytes, bytearray, Decimal (text), UUID, big int (magnitude): NUL-terminated */
+		const sb_value
+			*items; /* dict: key, value, key, value …; fraction, range, slice: their parts */
 		const sb_ref *ref;
 		sb_array *array; /* the tree's reference */
 	} u;
@@ -28,7 +30,8 @@ struct sb_value {
 		size_t len; /* bytes, items or pairs */
 		double imaginary;
 		int64_t microseconds;
-		const char *zone; /* datetime and time: a struct zone and the name, unaligned; NULL if naive */
+		const char
+			*zone; /* datetime and time: a struct zone and the name, unaligned; NULL if naive */
 	};
 };
 

@@ -34,8 +34,8 @@ static size_t put_path(const struct step *step, char *text, size_t size)
 	if (!step->up || n + 1 >= size)
 		return n;
 	if (step->key)
-		n += (size_t)snprintf(text + n, size - n, "[\"%.*s\"]", (int)sb__utf8_cut(step->key, strlen(step->key), 60),
-		                      step->key);
+		n += (size_t)snprintf(text + n, size - n, "[\"%.*s\"]",
+		                      (int)sb__utf8_cut(step->key, strlen(step->key), 60), step->key);
 	else
 		n += (size_t)snprintf(text + n, size - n, "[%lld]", (long long)step->index);
 	return n < size ? n : size - 1;
@@ -60,8 +60,8 @@ static void mismatch(struct unpacker *u, const struct step *step, const char *fm
 static void bad_format(struct unpacker *u, const char *at, const char *what)
 {
 	if (!u->error)
-		u->error = sb__fail(SB_EINVAL, "sb_value_unpack(\"%.80s\"): %s at character %zu", u->format, what,
-		                    (size_t)(at - u->format) + 1);
+		u->error = sb__fail(SB_EINVAL, "sb_value_unpack(\"%.80s\"): %s at character %zu", u->format,
+		                    what, (size_t)(at - u->format) + 1);
 }
 
 static void skip_spaces(struct unpacker *u)
@@ -81,7 +81,8 @@ static bool is_kind(struct unpacker *u, const struct step *step, const sb_value 
 }
 
 /* An int, as read by reader. */
-static void unpack_int(struct unpacker *u, const struct step *step, const sb_value *value, char code, void *ret)
+static void unpack_int(struct unpacker *u, const struct step *step, const sb_value *value, char code,
+                       void *ret)
 {
 	int64_t v = 0;
 
@@ -139,7 +140,8 @@ static void unpack_when(struct unpacker *u, const struct step *step, const sb_va
 }
 
 /* Codes with two variables. absent: there is nothing to store. */
-static void unpack_two(struct unpacker *u, char code, const struct step *step, const sb_value *value, bool absent)
+static void unpack_two(struct unpacker *u, char code, const struct step *step, const sb_value *value,
+                       bool absent)
 {
 	void *first = va_arg(u->ap, void *), *second = va_arg(u->ap, void *);
 
@@ -294,12 +296,12 @@ static void unpack_dict(struct unpacker *u, const struct step *step, const sb_va
 			found += unpack_pair(u, step, dict, absent, depth);
 	}
 	if (!absent && !more && found < len)
-		mismatch(u, step, "has %zu keys, of which %zu are asked for; end with '*' to take any more", len,
-		         found);
+		mismatch(u, step, "has %zu keys, of which %zu are asked for; end with '*' to take any more",
+		         len, found);
 }
 
-static void unpack_container(struct unpacker *u, const char *at, const struct step *step, const sb_value *value,
-                             bool absent, unsigned depth)
+static void unpack_container(struct unpacker *u, const char *at, const struct step *step,
+                             const sb_value *value, bool absent, unsigned depth)
 {
 	char closer = *at == '[' ? ']' : *at == '(' ? ')' : '}';
 	sb_kind kind = *at == '[' ? SB_KIND_LIST : *at == '(' ? SB_KIND_TUPLE : SB_KIND_DICT;

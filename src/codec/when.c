@@ -13,9 +13,9 @@
 #include "scalar.h"
 #include "utf8.h"
 
-#define MINUTE_US  INT64_C(60000000)
-#define DAY_US     INT64_C(86400000000)
-#define DAY_S      86400
+#define MINUTE_US INT64_C(60000000)
+#define DAY_US    INT64_C(86400000000)
+#define DAY_S     86400
 
 /* ── what may be ── */
 
@@ -249,9 +249,9 @@ static int next_text(struct sb__cursor *cursor, bool whole, sb_datetime *ret)
 int sb__next_when(struct sb__cursor *cursor, uint64_t tag, sb_datetime *ret)
 {
 	size_t position = cursor->pos;
-	sb_kind kind = tag == SB__TAG_DATE ? SB_KIND_DATE :
-	               tag == SB__TAG_TIME ? SB_KIND_TIME :
-	                                     SB_KIND_DATETIME;
+	sb_kind kind = tag == SB__TAG_DATE   ? SB_KIND_DATE
+	               : tag == SB__TAG_TIME ? SB_KIND_TIME
+	                                     : SB_KIND_DATETIME;
 	sb_datetime when = { 0 };
 	const char *fault;
 	int err;

@@ -23,8 +23,8 @@ static void gather(void *arg, uint64_t word)
 		g->words[g->count++] = word;
 }
 
-int sb__inspect_arenas(struct sb__inspect *inspect, void (*visit)(void *arg, const struct sb__arena_view *view),
-                       void *arg)
+int sb__inspect_arenas(struct sb__inspect *inspect,
+                       void (*visit)(void *arg, const struct sb__arena_view *view), void *arg)
 {
 	struct sb__bridge_file *files = NULL;
 	size_t count = 0;

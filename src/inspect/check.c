@@ -205,8 +205,8 @@ static void check_arena(void *arg, const struct sb__arena_view *view)
 	for (uint32_t i = 0; i < view->holds; i++)
 		dead += sb__inspect_hold_is_dead(p->inspect, view->words[i]);
 	if (dead)
-		found(p, "arena/%" PRIu32 ".%" PRIu32 ": %" PRIu32 " arrays are kept for dead processes", view->slot,
-		      view->generation, dead);
+		found(p, "arena/%" PRIu32 ".%" PRIu32 ": %" PRIu32 " arrays are kept for dead processes",
+		      view->slot, view->generation, dead);
 }
 
 static int check_all(struct pass *p)

@@ -146,7 +146,8 @@ static void add_arena(void *arg, const struct sb__arena_view *arena)
 		}
 		for (uint32_t k = 0; k < arena->holds; k++)
 			v->holds += SB__HOLD_SLOT(arena->words[k]) == v->identity.slot &&
-			            SB__HOLD_GENERATION(arena->words[k]) == (v->identity.generation & 0xffffu);
+			            SB__HOLD_GENERATION(arena->words[k]) ==
+			                    (v->identity.generation & 0xffffu);
 	}
 }
 

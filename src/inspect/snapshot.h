@@ -30,11 +30,12 @@ const char *sb__inspect_path(const struct sb__inspect *inspect);
 struct sb__process_view {
 	struct sb__identity identity;
 	struct sb__evidence evidence;
-	uint32_t owners;  /* records by which it keeps sessions alive */
-	uint32_t serving; /* sessions whose designated owner it is */
-	uint64_t arena_bytes;                  /* size of its arena's file */
-	uint64_t arrays, array_bytes, waiting; /* blocks in it that hold arrays; those that only others keep */
-	uint32_t holds;                        /* arrays of others that it keeps */
+	uint32_t owners;      /* records by which it keeps sessions alive */
+	uint32_t serving;     /* sessions whose designated owner it is */
+	uint64_t arena_bytes; /* size of its arena's file */
+	uint64_t arrays, array_bytes,
+		waiting; /* blocks in it that hold arrays; those that only others keep */
+	uint32_t holds;  /* arrays of others that it keeps */
 };
 /* One table of holds: the writer's arena, and who keeps arrays in it. */
 struct sb__arena_view {
@@ -44,8 +45,8 @@ struct sb__arena_view {
 	const uint64_t *words; /* SB__HOLD(): the keepers' slot and generation; borrowed during the visit */
 };
 /* Visits each arena that shares arrays. */
-int sb__inspect_arenas(struct sb__inspect *inspect, void (*visit)(void *arg, const struct sb__arena_view *view),
-                       void *arg);
+int sb__inspect_arenas(struct sb__inspect *inspect,
+                       void (*visit)(void *arg, const struct sb__arena_view *view), void *arg);
 /* Is whoever a word of a table of holds names dead? Within a look. */
 bool sb__inspect_hold_is_dead(struct sb__inspect *inspect, uint64_t word);
 

@@ -53,7 +53,8 @@ struct sb__table_options {
 	const char *
 		policy; /* "+pattern" and "-pattern", a NUL behind each; copied. What they match: session.h */
 	size_t policy_len; /* 0: everything is allowed */
-	const struct sb__blocks *blocks; /* how arrays in shared memory are had; NULL: not at all. Borrowed; pinned if for longer */
+	const struct sb__blocks *
+		blocks; /* how arrays in shared memory are had; NULL: not at all. Borrowed; pinned if for longer */
 	uint64_t heap_bytes; /* NumPy arrays of at least so many are made in them; 0: none */
 };
 
@@ -96,7 +97,8 @@ struct sb__call_origin {
 	 * does. */
 	bool (*stands)(void *arg);
 	void *stands_arg;
-	struct sb__kept_list *kept; /* takes the arrays in the reply; NULL: those in shared memory cannot be sent */
+	struct sb__kept_list
+		*kept; /* takes the arrays in the reply; NULL: those in shared memory cannot be sent */
 	const struct sb__asker *asker; /* NULL: its caller cannot be asked */
 };
 

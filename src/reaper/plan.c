@@ -295,8 +295,9 @@ static void plan_files(struct planning *p)
 		const char *why = sb__bridge_file_orphan(file, p->s->known);
 		struct sb__verdict *v;
 
-		if (!why && (file->kind == SB__FILE_BELL || file->kind == SB__FILE_ARENA ||
-		             file->kind == SB__FILE_HOLDS) &&
+		if (!why &&
+		    (file->kind == SB__FILE_BELL || file->kind == SB__FILE_ARENA ||
+		     file->kind == SB__FILE_HOLDS) &&
 		    is_dead(process_of(p, file->slot, file->generation)))
 			why = "its maker is dead";
 		if (!why)

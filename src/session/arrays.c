@@ -24,8 +24,9 @@ int sb__arrays_check(const struct sb__core *core, const struct sb_args *args)
 {
 	for (size_t i = 0; args && i < args->arrays.count; i++)
 		if (args->arrays.items[i]->shared && args->arrays.items[i]->bridge != core)
-			return sb__fail(SB_EINVAL,
-			                "an array that lies in the shared memory of another bridge; copy it by "
-			                "sb_array_from()");
+			return sb__fail(
+				SB_EINVAL,
+				"an array that lies in the shared memory of another bridge; copy it by "
+				"sb_array_from()");
 	return 0;
 }

@@ -29,7 +29,7 @@ struct lane_entry {
 	uint64_t serial; /* 0: none */
 	struct sb__core *core;
 	uint32_t lane;
-	bool claimed; /* lane is one; else only sent is of use */
+	bool claimed;       /* lane is one; else only sent is of use */
 	uint32_t sent_lane; /* the last one-way call that the thread has sent, where sent is not 0 */
 	uint64_t sent;
 };
@@ -134,11 +134,12 @@ static int check_quota_locked(const struct sb__attachment *a)
 		claimed += (uint32_t)__builtin_popcountll(a->lanes_claimed[w]);
 	if (!header->max_lanes_per_process || claimed < header->max_lanes_per_process)
 		return 0;
-	return sb__fail(SB_ELANES,
-	                "%u threads and calls in flight of this process use session \"%s\" already, its "
-	                "quota (max_lanes_per_process): let some end, or raise it where the session's objects "
-	                "live",
-	                claimed, header->session_id);
+	return sb__fail(
+		SB_ELANES,
+		"%u threads and calls in flight of this process use session \"%s\" already, its "
+		"quota (max_lanes_per_process): let some end, or raise it where the session's objects "
+		"live",
+		claimed, header->session_id);
 }
 
 static int claim_locked(struct sb__attachment *a, uint32_t *ret_lane)

@@ -22,9 +22,9 @@
 #include "identity.h"
 #include "mailbox.h"
 #include "ops.h"
-#include "space.h"
 #include "snakebridge/call.h"
 #include "snakebridge/session.h"
+#include "space.h"
 #include "store.h"
 
 struct sb__host;
@@ -52,7 +52,7 @@ struct sb__attachment {
 	struct sb__peer *peer;                      /* NULL where hosted */
 	struct sb__hosted *hosted;                  /* this process is the designated owner */
 	uint64_t lanes_claimed[SB__LANES_MAX / 64]; /* by this process; under core->lock, as the next */
-	uint64_t lanes_idle[SB__LANES_MAX / 64];    /* of these: no thread's, for calls that nobody waits for */
+	uint64_t lanes_idle[SB__LANES_MAX / 64]; /* of these: no thread's, for calls that nobody waits for */
 	unsigned idle_count;
 	struct sb__oneway *oneways, **oneway_end; /* one-way calls whose lanes were not taken back yet */
 };
@@ -73,7 +73,7 @@ struct sb__core {
 	struct sb__arena *arena;
 	struct sb__arena_cache *arenas;
 	struct sb__space *space; /* both of them, for arrays */
-	struct sb__host *host; /* designated owner side, NULL until needed */
+	struct sb__host *host;   /* designated owner side, NULL until needed */
 	struct sb__peer *peers;
 	struct sb__attachment *attachments;
 	struct sb_session *sessions;
@@ -150,7 +150,8 @@ struct sb__bell *sb__attachment_bell(struct sb__attachment *attachment);
 
 /* ── oneway.c ── */
 
-void sb__oneways_recover_locked(struct sb__attachment *attachment); /* takes back lanes of some that have ended */
+void sb__oneways_recover_locked(
+	struct sb__attachment *attachment); /* takes back lanes of some that have ended */
 void sb__oneways_drop_locked(struct sb__attachment *attachment, bool forked); /* all, ended or not */
 void sb__oneways_settle(struct sb__attachment *attachment); /* waits for those that this thread has sent */
 /* The handle is about to be closed: lets those that were sent come to their end, for as long as closing may wait. No lock

@@ -171,8 +171,8 @@ static int verdict(const struct sb__core *core, const char *program, const char 
 	size_t len = strlen(text);
 
 	if (heard < 0 && heard != -ETIMEDOUT)
-		return sb__fail_errno(SB_ESTART, -heard, "listening to %s, which starts session \"%s\"", program,
-		                      session_id);
+		return sb__fail_errno(SB_ESTART, -heard, "listening to %s, which starts session \"%s\"",
+		                      program, session_id);
 	if (heard < 0)
 		return sb__fail(SB_ESTART, "%s did not get session \"%s\" ready within %u ms", program,
 		                session_id, (unsigned)sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS));

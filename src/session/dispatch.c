@@ -206,7 +206,8 @@ int sb__way_here(const struct sb__way *c, struct sb__attachment *a, const struct
 	} else {
 		sb__mailbox_touch(a->mailbox);
 		sb__oneways_settle(a);
-		err = sb__hosted_execute(a->hosted, c->trace_id, c->deadline_ns, &request, asker, &reply, &kept);
+		err = sb__hosted_execute(a->hosted, c->trace_id, c->deadline_ns, &request, asker, &reply,
+		                         &kept);
 		if (!err)
 			err = finish(c, a, &reply, ret_value);
 	}

@@ -33,10 +33,10 @@ struct sb_future {
 	struct sb__flight flight;
 	struct sb__watch watch;
 	int fd;
-	bool linked;          /* in its session's list, with attachment and lane */
-	sb_value *value;      /* until it is fetched */
+	bool linked;     /* in its session's list, with attachment and lane */
+	sb_value *value; /* until it is fetched */
 	bool fetched;
-	struct sb__buf reply; /* of one that gave an error */
+	struct sb__buf reply;         /* of one that gave an error */
 	struct sb__array_list arrays; /* among the arguments */
 	int code, outcome;
 	char message[512];
@@ -101,7 +101,7 @@ int sb__call_start(sb_session *named, const sb_request *request, sb_future **ret
 	memcpy(f->id, f->way.id, sizeof(f->id));
 	f->way.id = f->id;
 	f->way.request = NULL; /* the caller's */
-	if (request->args) { /* the designated owner may take them at any time from now on */
+	if (request->args) {   /* the designated owner may take them at any time from now on */
 		f->arrays = request->args->arrays;
 		request->args->arrays = (struct sb__array_list){ .items = NULL };
 	}
@@ -197,8 +197,9 @@ void sb__futures_drop_locked(sb_session *session)
 
 static int inherited(void)
 {
-	return sb__fail(SB_EINVAL, "this call was started before a fork(), by the parent process: only that one "
-	                           "can wait for it; the child can only free it");
+	return sb__fail(SB_EINVAL,
+	                "this call was started before a fork(), by the parent process: only that one "
+	                "can wait for it; the child can only free it");
 }
 
 static int result_of(struct sb_future *f, sb_value **ret_value)
@@ -235,8 +236,7 @@ int sb__future_wait(struct sb_future *f, uint32_t timeout_ms, sb_value **ret_val
 	if (f->linked && timeout_ms == 0) {
 		over = sb__flight_poll(&f->flight);
 	} else if (f->linked) {
-		uint64_t until =
-			timeout_ms == UINT32_MAX ? UINT64_MAX : sb__now_ns() + timeout_ms * MS;
+		uint64_t until = timeout_ms == UINT32_MAX ? UINT64_MAX : sb__now_ns() + timeout_ms * MS;
 
 		/* As for any call: whoever answers may need the GIL that this thread holds. */
 		engine = sb__engine_loaded();

@@ -54,7 +54,7 @@ struct sb__host {
 	_Atomic(struct sb__worker *) leader;
 	struct sb__worker *workers; /* all that were started and not joined */
 	unsigned worker_count, standby_count;
-	_Atomic unsigned running; /* of these, those that run calls */
+	_Atomic unsigned running;            /* of these, those that run calls */
 	struct sb__watcher *watcher;         /* NULL until somebody else calls */
 	_Atomic uint32_t met[SB__SLOTS_MAX]; /* callers: 1 + generation of the last of that slot */
 };

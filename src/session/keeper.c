@@ -24,7 +24,7 @@
 
 #define MIRROR_MS       100 /* live ref counts reach the store this soon */
 #define IDLE_TICK_MS    1000
-#define SWEEP_BUDGET_MS 40 /* the keeper is in nobody's way */
+#define SWEEP_BUDGET_MS 40    /* the keeper is in nobody's way */
 #define LOOKS_PER_TTL   8     /* so late, in parts of the TTL, an idle ref is dropped */
 #define LOOK_MAX_MS     60000 /* or so late */
 #define LOOK_MIN_MS     50
@@ -109,8 +109,10 @@ static void check_record(struct sb__hosted *h)
 {
 	struct sb__core *core = h->host->core;
 
-	if (h->overheard && sb__store_session_orphan(core->store, h->rec.session_id, h->rec.incarnation) == 1) {
-		sb__log(SB_LOG_WARN, "session \"%s\": its mailbox says that it ended, its record does not: orphaned",
+	if (h->overheard &&
+	    sb__store_session_orphan(core->store, h->rec.session_id, h->rec.incarnation) == 1) {
+		sb__log(SB_LOG_WARN,
+		        "session \"%s\": its mailbox says that it ended, its record does not: orphaned",
 		        h->rec.session_id);
 		sb__mailbox_unlink(core->dir.mailbox, h->rec.incarnation);
 	}

@@ -33,8 +33,8 @@
 struct sb__watcher {
 	struct sb__watcher *next;
 	pthread_t thread;
-	unsigned int control;     /* futex: look again */
-	uint64_t wakes_ns;        /* when it looks again by itself */
+	unsigned int control; /* futex: look again */
+	uint64_t wakes_ns;    /* when it looks again by itself */
 	struct sb__watch *watches;
 	unsigned fds; /* of these, with a descriptor */
 };

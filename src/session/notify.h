@@ -12,10 +12,10 @@ struct sb__watcher;
 
 struct sb__watch {
 	struct sb__watch *next;
-	struct sb__watcher *by;  /* NULL: not watched (any more) */
+	struct sb__watcher *by;   /* NULL: not watched (any more) */
 	struct sb__flight flight; /* a copy: observed only */
-	int fd;                  /* set once when it has ended; -1: only hurried on */
-	bool taken;              /* it needs no hurrying any more */
+	int fd;                   /* set once when it has ended; -1: only hurried on */
+	bool taken;               /* it needs no hurrying any more */
 	uint64_t hurry_ns, slice_ns;
 };
 

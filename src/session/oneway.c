@@ -165,7 +165,8 @@ void sb__oneways_settle(struct sb__attachment *a)
 }
 
 /* One that has not ended. */
-static bool one_out(struct sb__core *core, sb_session *session, struct sb__mailbox **ret, struct sb__flight *ret_flight)
+static bool one_out(struct sb__core *core, sb_session *session, struct sb__mailbox **ret,
+                    struct sb__flight *ret_flight)
 {
 	struct sb__attachment *a;
 	bool found = false;

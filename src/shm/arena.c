@@ -42,9 +42,9 @@
 #define MESSAGES_LEAVE_MAX  ((uint64_t)64 << 20)
 #define ARRAYS_LEAVE_PART   8
 #define ARRAYS_LEAVE_MAX    ((uint64_t)256 << 20)
-#define PUNCH_MIN        ((uint64_t)64 << 10) /* smaller ones keep their pages */
-#define LOOK_MS          1000                 /* somebody may have died between giving back and counting that */
-#define FORK_BYTE        ((off_t)1 << 60)     /* where locks of forked children begin; far behind any file */
+#define PUNCH_MIN           ((uint64_t)64 << 10) /* smaller ones keep their pages */
+#define LOOK_MS             1000 /* somebody may have died between giving back and counting that */
+#define FORK_BYTE           ((off_t)1 << 60) /* where locks of forked children begin; far behind any file */
 
 struct chunk {
 	uint8_t *map;
@@ -586,8 +586,8 @@ static int make_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t len
 	return 0;
 }
 
-int sb__arena_block_make(struct sb__arena *arena, enum sb__pool pool, size_t len, bool zero, struct sb__spill_shm *ret,
-                         void **ret_addr)
+int sb__arena_block_make(struct sb__arena *arena, enum sb__pool pool, size_t len, bool zero,
+                         struct sb__spill_shm *ret, void **ret_addr)
 {
 	uint64_t rounded = (len + SB__EXTENT_ALIGN - 1) / SB__EXTENT_ALIGN * SB__EXTENT_ALIGN;
 	struct sb__extent *e = NULL;

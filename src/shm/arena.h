@@ -43,8 +43,8 @@ enum sb__pool {
 };
 
 /* A block with one reference. zero: filled with zeros. Errors as sb__arena_alloc(). */
-int sb__arena_block_make(struct sb__arena *arena, enum sb__pool pool, size_t len, bool zero, struct sb__spill_shm *ret,
-                         void **ret_addr);
+int sb__arena_block_make(struct sb__arena *arena, enum sb__pool pool, size_t len, bool zero,
+                         struct sb__spill_shm *ret, void **ret_addr);
 /* One more reference to the block that [addr, addr + len) lies in: true and what it is. */
 bool sb__arena_block_find(struct sb__arena *arena, const void *addr, size_t len, struct sb__spill_shm *ret,
                           void **ret_base);

@@ -184,8 +184,9 @@ static uint8_t *mapped(const struct view *view, bool writable, uint64_t offset, 
 
 static int beyond(uint64_t offset, uint64_t len, uint64_t size)
 {
-	return sb__fail(SB_EPROTOCOL, "a message names bytes %" PRIu64 " to %" PRIu64 " of an arena of %" PRIu64,
-	                offset, offset + len, size);
+	return sb__fail(SB_EPROTOCOL,
+	                "a message names bytes %" PRIu64 " to %" PRIu64 " of an arena of %" PRIu64, offset,
+	                offset + len, size);
 }
 
 /* Maps what the file has beyond the segments there are. A block that lies across two of them (the writer's try to grow failed
@@ -396,8 +397,9 @@ static int keep_locked(struct sb__arena_cache *cache, struct view *view, const s
 		return 0;
 	}
 	if (found) /* longer than when we first heard of it: two names of one block that contradict each other */
-		return sb__fail(SB_EPROTOCOL, "a message names a block of %" PRIu64 " bytes that has %" PRIu64,
-		                block->len, (*found)->len);
+		return sb__fail(SB_EPROTOCOL,
+		                "a message names a block of %" PRIu64 " bytes that has %" PRIu64, block->len,
+		                (*found)->len);
 	kept = calloc(1, sizeof(*kept));
 	if (!kept)
 		return sb__fail_memory("an array");
@@ -433,7 +435,8 @@ int sb__arena_keep(struct sb__arena_cache *cache, const struct sb__spill_shm *bl
 	struct view *view = NULL, *unused = NULL, *last = NULL;
 	int err = check_block(block, SB__HOLD_OFFSET_END);
 
-	if (!err && (block->offset >= SB__HOLD_OFFSET_END || cache->closed || cache->epoch != sb__fork_epoch()))
+	if (!err &&
+	    (block->offset >= SB__HOLD_OFFSET_END || cache->closed || cache->epoch != sb__fork_epoch()))
 		err = sb__fail(SB_EPROTOCOL, "an array cannot be kept by a bridge that was closed");
 	if (err)
 		return err;
@@ -509,7 +512,8 @@ struct sb__arena_kept *sb__arena_kept_find(struct sb__arena_cache *cache, const 
 	    (uintptr_t)addr - (uintptr_t)(*found)->addr <= (*found)->len - len) {
 		kept = *found;
 		kept->refs++;
-		*ret = (struct sb__spill_shm){ kept->view->slot, kept->view->generation, kept->offset, kept->len };
+		*ret = (struct sb__spill_shm){ kept->view->slot, kept->view->generation, kept->offset,
+			                       kept->len };
 		*ret_base = kept->addr;
 		*ret_writable = kept->writable;
 	}

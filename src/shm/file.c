@@ -23,10 +23,11 @@ int sb__file_fail(int err, const char *verb, const char *what)
 	int code = SB_ESYSTEM;
 
 	if (err == -ELOOP || err == -EPERM) /* sb__os_open_own() */
-		return sb__fail_errno(SB_EMODE, -err,
-		                      "%s cannot be %s: it is a link, no regular file, has another name, or belongs "
-		                      "or is open to others; remove it",
-		                      what, verb);
+		return sb__fail_errno(
+			SB_EMODE, -err,
+			"%s cannot be %s: it is a link, no regular file, has another name, or belongs "
+			"or is open to others; remove it",
+			what, verb);
 	if (err == -ENOSPC || err == -EDQUOT)
 		code = SB_ENOSPACE;
 	else if (err == -ENOMEM)

@@ -140,7 +140,8 @@ int sb__holds_take(struct sb__holds_shm *holds, uint64_t word, uint32_t *hint, u
 		return 0;
 	}
 	return sb__fail(SB_ENOSPACE,
-	                "%u arrays of one process are kept by others, which is all that it can keep track of: free some, or "
+	                "%u arrays of one process are kept by others, which is all that it can keep track "
+	                "of: free some, or "
 	                "put them together into larger ones",
 	                SB__HOLDS_MAX);
 }
@@ -181,7 +182,8 @@ uint32_t sb__holds_clear(struct sb__holds_shm *holds, uint32_t slot, uint32_t ge
 	for (uint32_t i = 0; i < top; i++) {
 		uint64_t word = sb__load_acquire(&holds->entries[i]);
 
-		if (word && SB__HOLD_SLOT(word) == slot && SB__HOLD_GENERATION(word) == (generation & 0xffffu) &&
+		if (word && SB__HOLD_SLOT(word) == slot &&
+		    SB__HOLD_GENERATION(word) == (generation & 0xffffu) &&
 		    sb__cas(&holds->entries[i], word, 0))
 			cleared++;
 		SB_POINT("holds.cleared");

@@ -32,7 +32,8 @@ struct sb__holds_shm {
 	sb__word top; /* line 1: no entry at or above it was ever used */
 	sb__word takes, gives;
 	uint8_t pad1[40];
-	sb__word blocks, bytes, file_bytes, waiting; /* line 2: arrays' blocks in use; those only others keep */
+	sb__word blocks, bytes, file_bytes,
+		waiting; /* line 2: arrays' blocks in use; those only others keep */
 	uint8_t pad2[32];
 	uint8_t pad3[SB__PAGE - 192];
 	sb__word entries[SB__HOLDS_MAX]; /* SB__HOLD() or 0 */
@@ -42,7 +43,7 @@ _Static_assert(offsetof(struct sb__holds_shm, blocks) == 128, "layout");
 _Static_assert(offsetof(struct sb__holds_shm, entries) == SB__PAGE, "layout");
 
 /* Slot and generation of who keeps it; the block by its offset. */
-#define SB__HOLD(slot, generation, offset)                                                  \
+#define SB__HOLD(slot, generation, offset)                                               \
 	(((uint64_t)((slot)&0xffffu) << 48) | ((uint64_t)((generation)&0xffffu) << 32) | \
 	 ((uint64_t)(offset) / 64u & 0xffffffffu))
 #define SB__HOLD_SLOT(word)       ((uint32_t)((word) >> 48))

@@ -75,8 +75,7 @@ void sb__mailbox_cancel(struct sb__mailbox *mailbox, struct sb__bell *bell, uint
 int sb__flight_cancel(struct sb__flight *f)
 {
 	bool follower = false;
-	enum found found =
-		f->over ? OTHER : cancel_lane(f->m, f->l, 0, SB__WORD_CALL(f->ready), &follower);
+	enum found found = f->over ? OTHER : cancel_lane(f->m, f->l, 0, SB__WORD_CALL(f->ready), &follower);
 
 	if (found == ASKED)
 		sb__mailbox_attention(f->m, f->bell);

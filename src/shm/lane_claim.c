@@ -109,7 +109,8 @@ int sb__lane_recover(struct sb__mailbox *mailbox, uint32_t lane)
 		uint64_t word = l ? sb__load_acquire(&l->word) : 0;
 		unsigned state = SB__WORD_STATE(word);
 
-		if (!l || !sb__lane_is_ours(sb__lane_notes(mailbox, lane), word) || state == SB__LANE_ABANDONED)
+		if (!l || !sb__lane_is_ours(sb__lane_notes(mailbox, lane), word) ||
+		    state == SB__LANE_ABANDONED)
 			return -1;
 		if (state == SB__LANE_IDLE)
 			return 1;

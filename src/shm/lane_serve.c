@@ -176,7 +176,11 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 		return false;
 	SB_POINT("serve.busy");
 	l->accepted_ns = now_ns;
-	drop_reply(m, sb__lane_notes(m, lane)); /* that its caller has published another says that it is done with the last */
+	drop_reply(
+		m,
+		sb__lane_notes(
+			m,
+			lane)); /* that its caller has published another says that it is done with the last */
 	*ret = (struct sb__accepted){
 		.lane = lane,
 		.word = SB__WORD_WITH(word, SB__LANE_BUSY),
@@ -266,7 +270,8 @@ static int spill_reply(struct sb__mailbox *m, const struct sb__accepted *call, s
 	l->reply_len = 0;
 	SB_POINT("serve.spilled");
 	pthread_mutex_lock(&m->replies_lock);
-	drop_reply_locked(m, notes); /* of another thread's call on this lane, where somebody wrote over its word */
+	drop_reply_locked(
+		m, notes); /* of another thread's call on this lane, where somebody wrote over its word */
 	notes->reply_arena = arena;
 	notes->reply_block = block;
 	notes->reply_word = SB__WORD_CALL(call->word);

@@ -119,15 +119,16 @@ struct sb__spill_shm {
 	uint64_t offset, len;      /* bytes; offset a multiple of 64 */
 };
 
-#define SB__REQUEST_ONEWAY 1u /* nobody waits: the owner drops the reply, and refuses it itself when its time is over */
+#define SB__REQUEST_ONEWAY \
+	1u /* nobody waits: the owner drops the reply, and refuses it itself when its time is over */
 #define SB__REQUEST_ASKABLE 4u /* its caller answers questions; caller_thread says which thread waits */
-#define SB__REQUEST_AFTER  2u /* not before the one-way call after_word in lane after_lane has ended */
+#define SB__REQUEST_AFTER   2u /* not before the one-way call after_word in lane after_lane has ended */
 
 struct sb__lane_shm {
 	sb__word word; /* line 0: both */
 	sb__word32 reply_bell;
 	sb__word32 caller_parked;
-	sb__word cancel; /* the call (word without its state) that is to be interrupted */
+	sb__word cancel;        /* the call (word without its state) that is to be interrupted */
 	sb__word32 answer_bell; /* the owner's thread that asked for a callback waits on it */
 	sb__word32 followed;    /* 1 + the lane that waits for this one-way call to end; 0 = none */
 	sb__word32 asked;       /* questions put and done with: odd while one stands */

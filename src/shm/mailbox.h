@@ -125,7 +125,7 @@ struct sb__flight {
 	bool over;      /* it has ended: result says how */
 	uint64_t ready; /* our word after publishing */
 	struct sb__spill_shm
-		block; /* of a spilled request; len 0 if it is not. A copy: the lane may be lost */
+		block;           /* of a spilled request; len 0 if it is not. A copy: the lane may be lost */
 	struct sb__arena *arena; /* of block */
 	uint64_t deadline_ns;
 	sb__alive_fn alive;
@@ -278,7 +278,7 @@ struct sb__lane_view {
 	uint64_t trace_id, published_ns, accepted_ns, deadline_ns;
 	char label[SB__LABEL_MAX + 1];
 	bool asking; /* its owner waits for a callback */
-	bool torn; /* the lane moved while it was read */
+	bool torn;   /* the lane moved while it was read */
 };
 /* Views of all lanes that are not FREE; returns how many there are, fills up to max. */
 uint32_t sb__mailbox_view(struct sb__mailbox *mailbox, struct sb__lane_view *views, uint32_t max);

@@ -22,7 +22,7 @@ struct sb__lane_notes {
 	struct sb__arena *reply_arena;
 	struct sb__spill_shm reply_block;
 	struct sb__kept_list reply_kept; /* arrays in it */
-	uint64_t reply_word; /* the call's word, whatever its state */
+	uint64_t reply_word;             /* the call's word, whatever its state */
 };
 
 struct sb__lane_block {

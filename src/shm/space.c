@@ -87,7 +87,8 @@ static struct sb__block block_of(const struct sb__spill_shm *spill)
 	return (struct sb__block){ spill->slot, spill->generation, spill->offset, spill->len };
 }
 
-static int space_keep(void *arg, const struct sb__block *block, bool writable, void **ret_addr, void **ret_kept)
+static int space_keep(void *arg, const struct sb__block *block, bool writable, void **ret_addr,
+                      void **ret_kept)
 {
 	struct sb__space *space = arg;
 	struct sb__spill_shm spill = spill_of(block);
@@ -99,7 +100,9 @@ static int space_keep(void *arg, const struct sb__block *block, bool writable, v
 	if (block->slot == space->slot && block->generation == space->generation) {
 		*ret_addr = sb__arena_block_ref(space->arena, &spill);
 		if (!*ret_addr)
-			return sb__fail(SB_EPROTOCOL, "a message names an array of this process that does not exist (any more)");
+			return sb__fail(
+				SB_EPROTOCOL,
+				"a message names an array of this process that does not exist (any more)");
 	} else {
 		err = sb__arena_keep(space->cache, &spill, writable, &kept, ret_addr);
 		if (err)
@@ -117,7 +120,8 @@ static int space_make(void *arg, size_t len, struct sb__block *ret, void **ret_a
 
 	if (!err && len > space->max_array_bytes)
 		err = sb__fail(SB_ETOOBIG,
-		               "an array of %zu bytes; this process shares up to %llu (max_array_bytes): send it in parts, or "
+		               "an array of %zu bytes; this process shares up to %llu (max_array_bytes): "
+		               "send it in parts, or "
 		               "raise the limit",
 		               len, (unsigned long long)space->max_array_bytes);
 	if (!err)
@@ -224,16 +228,17 @@ static size_t space_heap_size(void *arg, const void *addr)
 	return spill.len;
 }
 
-int sb__space_create(struct sb__arena *arena, struct sb__arena_cache *cache, uint32_t slot, uint32_t generation,
-                     uint64_t max_array_bytes, const void *bridge, struct sb__space **ret)
+int sb__space_create(struct sb__arena *arena, struct sb__arena_cache *cache, uint32_t slot,
+                     uint32_t generation, uint64_t max_array_bytes, const void *bridge,
+                     struct sb__space **ret)
 {
 	struct sb__space *space = calloc(1, sizeof(*space));
 
 	if (!space)
 		return sb__fail_memory("shared memory");
-	space->blocks = (struct sb__blocks){ space,      bridge,        space_keep,      space_make,
-		                             space_find, space_release, space_address,   space_why,
-		                             space_pin,  space_done,    space_heap_make, space_heap_free,
+	space->blocks = (struct sb__blocks){ space,          bridge,        space_keep,      space_make,
+		                             space_find,     space_release, space_address,   space_why,
+		                             space_pin,      space_done,    space_heap_make, space_heap_free,
 		                             space_heap_size };
 	space->arena = arena;
 	space->cache = cache;

@@ -12,8 +12,9 @@
 struct sb__space;
 
 /* Takes over arena and cache: they go with it. */
-int sb__space_create(struct sb__arena *arena, struct sb__arena_cache *cache, uint32_t slot, uint32_t generation,
-                     uint64_t max_array_bytes, const void *bridge, struct sb__space **ret);
+int sb__space_create(struct sb__arena *arena, struct sb__arena_cache *cache, uint32_t slot,
+                     uint32_t generation, uint64_t max_array_bytes, const void *bridge,
+                     struct sb__space **ret);
 /* The bridge is closed, or this is a forked child: nothing is made or kept any more. What is kept stays mapped; the
  * space itself goes with the last user of its blocks. */
 void sb__space_close(struct sb__space *space, bool unlink);

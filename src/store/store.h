@@ -86,7 +86,7 @@ struct sb__bridge_rec {
  * SB_ESTORE. layout_fingerprint: sb__layout_fingerprint() of the caller, checked and stored.
  */
 int sb__store_open(int root, bool create, uint32_t layout_fingerprint, struct sb__store **ret);
-void sb__store_close(struct sb__store *store);  /* same process as opened it */
+void sb__store_close(struct sb__store *store); /* same process as opened it */
 /* In a forked child: frees nothing of LMDB's. 0, or SB_ENOMEM: to be tried again, the child has the parent's guard still. */
 int sb__store_forget(struct sb__store *store);
 

@@ -416,7 +416,8 @@ static void tell_failure(const struct operation *op, const struct fault *fault, 
 /* What threads have in hand for a moment is not lost. */
 static void count_leaks(const struct telling *reference)
 {
-	int most = reference->live < 0 ? 200 : 5000; /* ms; itself the reference: there is nothing to wait for */
+	int most = reference->live < 0 ? 200
+	                               : 5000; /* ms; itself the reference: there is nothing to wait for */
 
 	for (int i = 0; i < most; i++) {
 		told->live = fault_live();

@@ -118,7 +118,9 @@ static void test_29_arrow_out_shares_and_in_copies(void **state)
 		assert_int_equal(deleted, 2);
 		assert_string_equal(sb_array_dtype(b), sb_array_dtype(a));
 		assert_int_equal(sb_array_count(b), 5);
-		assert_memory_equal(sb_array_data(b), (const char *)sb_array_data(a) + 3 * sb_array_itemsize(a), sb_array_nbytes(b));
+		assert_memory_equal(sb_array_data(b),
+		                    (const char *)sb_array_data(a) + 3 * sb_array_itemsize(a),
+		                    sb_array_nbytes(b));
 		sb_array_unref(a);
 		sb_array_unref(b);
 		column.release(&column);
@@ -131,7 +133,9 @@ static void test_29_what_has_no_form_there_is_refused(void **state)
 	static const uint8_t valid[1] = { 0xfd };
 	const void *buffers[2] = { valid, valid };
 	struct place *p = *state;
-	struct ArrowArray column = { .length = 4, .null_count = -1, .n_buffers = 2, .buffers = buffers, .release = count_column };
+	struct ArrowArray column = {
+		.length = 4, .null_count = -1, .n_buffers = 2, .buffers = buffers, .release = count_column
+	};
 	struct ArrowSchema schema = { .format = "c", .release = count_schema };
 	struct DLManagedTensor *t;
 	sb_array *a;

@@ -509,7 +509,8 @@ static void over(struct fixture *f, sb_designated designated)
 	              nothing, NULL),
 		strchr(gone, ':') + 2);
 	assert_int_equal(calls, 1);
-	assert_string_equal(shown(s, "delattr(__import__('builtins'), 'kept_by_test')", nothing, NULL), "None");
+	assert_string_equal(shown(s, "delattr(__import__('builtins'), 'kept_by_test')", nothing, NULL),
+	                    "None");
 	/* As a result it is a ref, and calling it by that says the same. */
 	{
 		sb_value *v = NULL;

@@ -144,7 +144,10 @@ static void test_25_cancelled_by_another_process(void **state)
 {
 	struct fixture *f = *state;
 	sb_session *s = fixture_session(f->bridge, "another", SB_DESIGNATED_DEDICATED);
-	struct flight call = { .session = s, .function = "builtins:exec", .trace_id = TRACE, .text = "import builtins\nbuiltins.sb_another = 1\n" SPIN };
+	struct flight call = { .session = s,
+		               .function = "builtins:exec",
+		               .trace_id = TRACE,
+		               .text = "import builtins\nbuiltins.sb_another = 1\n" SPIN };
 
 	launch(&call);
 	wait_running(s, "sb_another"); /* one that is only queued would be removed */

@@ -143,8 +143,8 @@ static void test_25_cancel(void **state)
 	sb_future *future, *other = start(s, "time:sleep", sb_args("d", 0.2), 0);
 	int level = -1;
 
-	future = start(s, "builtins:exec",
-	               sb_args("s{}", "import time\nwhile True: time.sleep(0.001)"), LONG_MS);
+	future = start(s, "builtins:exec", sb_args("s{}", "import time\nwhile True: time.sleep(0.001)"),
+	               LONG_MS);
 	for (int i = 0; i < 10000 && level != SB_CANCEL_ASKED && level != SB_CANCEL_REMOVED; i++)
 		assert_ok(sb_future_cancel(future, &level));
 	assert_int_equal(sb_future_wait(future, LONG_MS, NULL), SB_ECANCELLED);
@@ -270,8 +270,8 @@ static int in_child(void *arg)
 	sb_future **futures = arg;
 	int fd;
 
-	if (sb_future_wait(futures[0], LONG_MS, NULL) != SB_EINVAL || sb_future_poll(futures[0]) != SB_EINVAL ||
-	    sb_future_fd(futures[0], &fd) != SB_EINVAL)
+	if (sb_future_wait(futures[0], LONG_MS, NULL) != SB_EINVAL ||
+	    sb_future_poll(futures[0]) != SB_EINVAL || sb_future_fd(futures[0], &fd) != SB_EINVAL)
 		return 1;
 	sb_future_free(futures[0]);
 	return 0;

@@ -238,10 +238,14 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_22_in_order_there),	       TEST(test_22_in_order_here),
-		TEST(test_35_the_sender_does_not_wait), TEST(test_31_nothing_is_left),
-		TEST(test_23_deadline),		       TEST(test_24_quota),
-		TEST(test_30_closing_lets_them_end),    TEST(test_31_killed_sender),
+		TEST(test_22_in_order_there),
+		TEST(test_22_in_order_here),
+		TEST(test_35_the_sender_does_not_wait),
+		TEST(test_31_nothing_is_left),
+		TEST(test_23_deadline),
+		TEST(test_24_quota),
+		TEST(test_30_closing_lets_them_end),
+		TEST(test_31_killed_sender),
 	};
 
 	return cmocka_run_group_tests_name("oneway", tests, NULL, NULL);

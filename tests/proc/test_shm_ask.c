@@ -40,7 +40,8 @@
 #endif
 
 static const size_t sizes[QUESTIONS] = { 24, 9000, 100 }; /* the second one by an arena, both ways */
-static const unsigned strides[QUESTIONS] = { 1, 23, 5 };  /* an arena's first block is thousands of instructions */
+static const unsigned strides[QUESTIONS] = { 1, 23,
+	                                     5 }; /* an arena's first block is thousands of instructions */
 
 /* What the owner has seen; shared with it. */
 struct seen {
@@ -78,10 +79,12 @@ static enum sb__asked ask(struct shm_world *world, struct sb__accepted *call, ui
 	sb__buf_init(&question, NULL, 0);
 	sb__buf_init(&answer, memory, sizeof(memory));
 	message_write(&question, number, bytes);
-	result = sb__accepted_ask(world->mailbox, call, &question, world->arena, world->peers, &asking, &answer);
+	result = sb__accepted_ask(world->mailbox, call, &question, world->arena, world->peers, &asking,
+	                          &answer);
 	switch (result) {
 	case SB__ASKED_ANSWERED:
-		atomic_fetch_add(message_is(&answer, number + 1, bytes) ? &seen->answered : &seen->garbled, 1);
+		atomic_fetch_add(message_is(&answer, number + 1, bytes) ? &seen->answered : &seen->garbled,
+		                 1);
 		break;
 	case SB__ASKED_GONE: atomic_fetch_add(&seen->gone, 1); break;
 	case SB__ASKED_LATE: atomic_fetch_add(&seen->late, 1); break;
@@ -130,8 +133,8 @@ static pid_t fork_owner(struct shm_world *world)
 		uint32_t sessions = 0, lanes = 0;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (world_join(world, world->owner.slot, &mine) != 0 || sb__bell_alive_hold(&mine.bell) != 0 ||
-		    write(ready[1], "", 1) != 1)
+		if (world_join(world, world->owner.slot, &mine) != 0 ||
+		    sb__bell_alive_hold(&mine.bell) != 0 || write(ready[1], "", 1) != 1)
 			_exit(1);
 		for (;;)
 			if (sb__bell_take(&mine.bell, &sessions) < 0)
@@ -155,7 +158,8 @@ struct answerer {
 };
 
 static bool answer(void *arg, uint64_t key, const struct sb__buf *question, int error,
-                   bool (*stands)(const struct sb__flight *flight), const struct sb__flight *flight, struct sb__buf *to)
+                   bool (*stands)(const struct sb__flight *flight), const struct sb__flight *flight,
+                   struct sb__buf *to)
 {
 	struct answerer *a = arg;
 	uint64_t number = 0;
@@ -179,8 +183,8 @@ static void answered(void *arg)
 	a->answered++;
 }
 
-static enum sb__lane_result call_asked(struct shm_world *world, uint32_t lane, struct answerer *a, uint64_t timeout_ns,
-                                       bool *ret_late)
+static enum sb__lane_result call_asked(struct shm_world *world, uint32_t lane, struct answerer *a,
+                                       uint64_t timeout_ns, bool *ret_late)
 {
 	struct sb__answering answering = {
 		.answer = answer, .answered = answered, .arg = a, .arena = world->arena, .peers = world->peers
@@ -197,7 +201,8 @@ static enum sb__lane_result call_asked(struct shm_world *world, uint32_t lane, s
 
 	sb__lane_request(world->mailbox, lane, &buf);
 	message_write(&buf, 100, 24);
-	if (sb__lane_call_asked(world->mailbox, &world->bell, lane, &buf, &post, NULL, NULL, &result, ret_late) != 0)
+	if (sb__lane_call_asked(world->mailbox, &world->bell, lane, &buf, &post, NULL, NULL, &result,
+	                        ret_late) != 0)
 		return SB__LANE_NOT_STARTED;
 	if (result != SB__LANE_REPLIED)
 		return result;
@@ -260,7 +265,8 @@ static unsigned step_through(struct shm_world *world, unsigned phase, uint32_t l
 {
 	unsigned beyond = 0, kills = 0;
 
-	for (unsigned steps = 0; steps < STEPS_MAX && beyond < BEYOND && kill_after(world, phase, steps); steps += STRIDE * strides[phase - 1]) {
+	for (unsigned steps = 0; steps < STEPS_MAX && beyond < BEYOND && kill_after(world, phase, steps);
+	     steps += STRIDE * strides[phase - 1]) {
 		beyond += sb__load32(&sb__lane_at(world->mailbox, 1)->answered) >= 2 * phase - 1;
 		kills++;
 		(void)sb__mailbox_reclaim(world->mailbox, VICTIM, generation, false);
@@ -406,8 +412,8 @@ static void test_27_answered(void **state)
 	pair_close(&p);
 }
 
-static void ends(struct shm_world *world, void (*meanwhile)(void *arg), uint64_t timeout_ns, _Atomic unsigned *counter,
-                 enum sb__lane_result result, bool is_late)
+static void ends(struct shm_world *world, void (*meanwhile)(void *arg), uint64_t timeout_ns,
+                 _Atomic unsigned *counter, enum sb__lane_result result, bool is_late)
 {
 	struct answerer a = { .meanwhile = meanwhile };
 	struct pair p;

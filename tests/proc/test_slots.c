@@ -24,7 +24,8 @@ static int hold(void *arg, uint32_t slot)
 {
 	struct hand *hand = arg;
 
-	return sb__life_hold(hand->dir.boot, slot, &hand->pin); /* one pin is as good as another: all die with us */
+	return sb__life_hold(hand->dir.boot, slot,
+	                     &hand->pin); /* one pin is as good as another: all die with us */
 }
 
 static void drop(void *arg, uint32_t slot)

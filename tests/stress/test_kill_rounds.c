@@ -22,7 +22,8 @@ static void test_31_thousand_rounds_of_killed_workers(void **state)
 	clock_gettime(CLOCK_MONOTONIC, &a);
 	rounds_run(*state, rounds, rounds_seed());
 	clock_gettime(CLOCK_MONOTONIC, &b);
-	print_message("reliability: kill-rounds/rounds tried=%ld failed=0 seconds=%ld\n", rounds, (long)(b.tv_sec - a.tv_sec));
+	print_message("reliability: kill-rounds/rounds tried=%ld failed=0 seconds=%ld\n", rounds,
+	              (long)(b.tv_sec - a.tv_sec));
 	print_message("%.1f ms a round\n",
 	              ((double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) / 1e6) /
 	                      (double)rounds);

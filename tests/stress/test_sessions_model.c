@@ -694,8 +694,8 @@ static void test_10_31_33_random_life_and_death(void **state)
 	for (int n = 0; n < WORKERS; n++)
 		assert_int_equal(fixture_wait(pids[n]), 0);
 	print_outcomes(kills);
-	print_message("reliability: sessions-model/kills tried=%u failed=%u seconds=%.0f\n", kills + model->dedicated_kills,
-	              model->violations, (double)(now_ms() - begun) / 1000);
+	print_message("reliability: sessions-model/kills tried=%u failed=%u seconds=%.0f\n",
+	              kills + model->dedicated_kills, model->violations, (double)(now_ms() - begun) / 1000);
 	assert_int_equal(fixture_tool(f->dir, NULL, "sb-reaper", "--once", "-q", NULL), 0);
 	assert_int_equal(fixture_tool(f->dir, NULL, "sb-inspect", "--check", NULL), 0);
 	assert_int_equal(model->violations, 0);

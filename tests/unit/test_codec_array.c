@@ -75,14 +75,36 @@ static void test_34_hostile_descriptions_are_refused(void **state)
 	static const struct claim good = { 0, "<f8", 2, { 3, 4 }, false, { 0 }, 0, -1, 128, 0 };
 	struct sb__array_item item;
 	struct claim bad[] = {
-		{ .made_as = 0x1000 }, { .made_as = -1 }, { .dtype = "O" }, { .dtype = "<f3" }, { .dtype = "<f" },
-		{ .dtype = "" }, { .dtype = "<f8,<i4" }, { .dtype = "U0" }, { .dtype = "S-1" }, { .dtype = "M8[parsec]" },
-		{ .dtype = "V999999999999" }, { .shape = { 5, 5 } }, { .shape = { UINT64_C(1) << 62, 4 } },
-		{ .shape = { UINT64_C(1) << 32, UINT64_C(1) << 32 } }, { .flags = 2 }, { .flags = 255 },
-		{ .len = 95 }, { .len = 0 }, { .len = -1 }, { .first = 33 }, { .first = 129 }, { .first = -8 },
-		{ .strides = { 64, 8 } }, { .strides = { 32, -8 } }, { .strides = { -32, 8 } },
-		{ .strides = { INT64_MAX, 8 } }, { .strides = { INT64_MIN, INT64_MIN } },
-		{ .strides = { INT64_MAX, INT64_MAX } }, { .data = 95 }, { .data = 0 },
+		{ .made_as = 0x1000 },
+		{ .made_as = -1 },
+		{ .dtype = "O" },
+		{ .dtype = "<f3" },
+		{ .dtype = "<f" },
+		{ .dtype = "" },
+		{ .dtype = "<f8,<i4" },
+		{ .dtype = "U0" },
+		{ .dtype = "S-1" },
+		{ .dtype = "M8[parsec]" },
+		{ .dtype = "V999999999999" },
+		{ .shape = { 5, 5 } },
+		{ .shape = { UINT64_C(1) << 62, 4 } },
+		{ .shape = { UINT64_C(1) << 32, UINT64_C(1) << 32 } },
+		{ .flags = 2 },
+		{ .flags = 255 },
+		{ .len = 95 },
+		{ .len = 0 },
+		{ .len = -1 },
+		{ .first = 33 },
+		{ .first = 129 },
+		{ .first = -8 },
+		{ .strides = { 64, 8 } },
+		{ .strides = { 32, -8 } },
+		{ .strides = { -32, 8 } },
+		{ .strides = { INT64_MAX, 8 } },
+		{ .strides = { INT64_MIN, INT64_MIN } },
+		{ .strides = { INT64_MAX, INT64_MAX } },
+		{ .data = 95 },
+		{ .data = 0 },
 	};
 
 	(void)state;
@@ -121,9 +143,9 @@ static void test_34_bytes_in_the_message_are_all_there(void **state)
 static void test_29_what_strides_reach_is_inside(void **state)
 {
 	static const struct claim good[] = {
-		{ 0, "<f8", 2, { 3, 4 }, true, { 8, 24 }, 0, -1, 96, 0 },          /* Fortran's order */
-		{ 0, "<f8", 2, { 3, 4 }, true, { -32, -8 }, 1, -1, 128, 88 },      /* backwards */
-		{ 0, "<f8", 1, { 1000000 }, true, { 0 }, 0, -1, 8, 0 },            /* one number, often */
+		{ 0, "<f8", 2, { 3, 4 }, true, { 8, 24 }, 0, -1, 96, 0 },            /* Fortran's order */
+		{ 0, "<f8", 2, { 3, 4 }, true, { -32, -8 }, 1, -1, 128, 88 },        /* backwards */
+		{ 0, "<f8", 1, { 1000000 }, true, { 0 }, 0, -1, 8, 0 },              /* one number, often */
 		{ 0, "<f8", 3, { 5, 0, 7 }, true, { 1 << 20, -9, 3 }, 0, -1, 1, 0 }, /* nothing */
 		{ 0, "|u1", 0, { 0 }, false, { 0 }, 0, 1, 0, 0 },
 		{ 0x264, "<f8", 1, { 5 }, false, { 0 }, 0, 40, 0, 0 },
@@ -138,10 +160,15 @@ static void test_29_what_strides_reach_is_inside(void **state)
 static void test_dtype_names(void **state)
 {
 	static const char *const rows[][2] = {
-		{ "float64", "<f8" }, { "f8", "<f8" },   { "<f8", "<f8" },    { "=f8", "<f8" },   { ">f8", ">f8" },
-		{ "bool", "|b1" },    { "int8", "|i1" }, { "<i1", "|i1" },    { "S7", "|S7" },    { "U5", "<U5" },
-		{ ">U5", ">U5" },     { "M8", "<M8" },   { "M8[ns]", "<M8[ns]" }, { "m8[25us]", "<m8[25us]" },
-		{ "V16", "|V16" },    { "c16", "<c16" }, { "f16", "<f16" },
+		{ "float64", "<f8" },    { "f8", "<f8" },
+		{ "<f8", "<f8" },        { "=f8", "<f8" },
+		{ ">f8", ">f8" },        { "bool", "|b1" },
+		{ "int8", "|i1" },       { "<i1", "|i1" },
+		{ "S7", "|S7" },         { "U5", "<U5" },
+		{ ">U5", ">U5" },        { "M8", "<M8" },
+		{ "M8[ns]", "<M8[ns]" }, { "m8[25us]", "<m8[25us]" },
+		{ "V16", "|V16" },       { "c16", "<c16" },
+		{ "f16", "<f16" },
 	};
 	char dtype[SB_DTYPE_MAX + 1];
 	size_t itemsize;
@@ -157,7 +184,8 @@ static void test_dtype_names(void **state)
 
 static void test_gathering_elements_of_any_strides(void **state)
 {
-	static const int numbers[24] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23 };
+	static const int numbers[24] = { 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
+		                         12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23 };
 	const size_t shape[3] = { 2, 3, 4 };
 	int64_t strides[3], back[3] = { -48, -16, -4 };
 	size_t nbytes;
@@ -186,7 +214,8 @@ static void test_29_values_hold_arrays(void **state)
 	int64_t n;
 
 	(void)state;
-	assert_int_equal(sb_array_from(NULL, "f8", 2, shape, numbers, &a), 0); /* small: no bridge is needed */
+	assert_int_equal(sb_array_from(NULL, "f8", 2, shape, numbers, &a),
+	                 0); /* small: no bridge is needed */
 	assert_int_equal(sb_value_pack(&v, "[a{sa}n]", a, "x", a), 0);
 	assert_int_equal(sb_value_kind(sb_value_at(v, 0)), SB_KIND_ARRAY);
 	assert_ptr_equal(sb_value_array(sb_value_at(v, 0)), a); /* the same, not a copy */

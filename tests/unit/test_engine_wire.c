@@ -136,14 +136,21 @@ static void test_29_text_is_pythons(void **state)
 		"[float('nan'), float('inf'), 1.0, 100.0, 1.5, 2.5e-7, 1e15, 9007199254740993.0]",
 		"[1j, 1+2j, -0.0+1j, complex(1, float('-inf')), complex('nan')]",
 		"[10**10000, -10**10000, 2**64, -2**64, 2**63, -2**63 - 1]",
-		"(1,)", "()", "{1: 2, 'a': [None, True]}", "set()", "frozenset()", "{5}", "frozenset({5})",
+		"(1,)",
+		"()",
+		"{1: 2, 'a': [None, True]}",
+		"set()",
+		"frozenset()",
+		"{5}",
+		"frozenset({5})",
 		"[b'a\\x00\\xff\\n\\'', bytearray(b'x'), 'it\\'s', 'a\\\"b\\'c', 'tab\\t', 'a\\udc80']",
 		"[datetime.datetime(2024, 1, 2, 3, 4), datetime.datetime(1, 1, 1, 0, 0, 0, 5, fold=1)]",
 		"datetime.datetime(2024, 1, 2, tzinfo=datetime.timezone.utc)",
 		"datetime.datetime(2024, 1, 2, tzinfo=zoneinfo.ZoneInfo('Europe/Berlin'))",
 		"datetime.time(1, 2, 3, tzinfo=datetime.timezone(datetime.timedelta(hours=-5), 'X'))",
 		"[datetime.date(1, 2, 3), datetime.timedelta(0), datetime.timedelta(-1, 5, 7)]",
-		"[decimal.Decimal('1.50'), fractions.Fraction(1, 3), uuid.UUID(int=7), range(3), range(1, 5, 2), ...]",
+		"[decimal.Decimal('1.50'), fractions.Fraction(1, 3), uuid.UUID(int=7), range(3), range(1, 5, "
+		"2), ...]",
 		"slice(1, None, 'x')",
 	};
 
@@ -164,33 +171,75 @@ static void test_29_text_is_pythons(void **state)
 static void test_29_equal_as_in_python(void **state)
 {
 	static const char *const sources[] = {
-		"None", "True", "1", "1.0", "1+0j", "0", "-0.0", "2**64", "2.0**64", "2**64 + 1", "2**53 + 1",
-		"2.0**53", "float('nan')", "float('inf')", "-2**63", "-2.0**63", "2**1100", "'1'", "b'1'",
-		"bytearray(b'1')", "[1]", "(1,)", "[True]", "{1}", "frozenset({1.0})", "{2, 1}", "{1, 2}",
-		"{1: 2}", "{1.0: 2.0}", "{'a': 1, 'b': 2}", "{'b': 2, 'a': 1}", "range(0)", "range(5, 1)",
-		"range(0, 5, 10)", "range(0, 1)", "range(0, 10, 2)", "range(0, 9, 2)", "...", "slice(1, 2)",
-		"datetime.datetime(2024, 1, 1)", "datetime.date(2024, 1, 1)", "datetime.timedelta(1)",
+		"None",
+		"True",
+		"1",
+		"1.0",
+		"1+0j",
+		"0",
+		"-0.0",
+		"2**64",
+		"2.0**64",
+		"2**64 + 1",
+		"2**53 + 1",
+		"2.0**53",
+		"float('nan')",
+		"float('inf')",
+		"-2**63",
+		"-2.0**63",
+		"2**1100",
+		"'1'",
+		"b'1'",
+		"bytearray(b'1')",
+		"[1]",
+		"(1,)",
+		"[True]",
+		"{1}",
+		"frozenset({1.0})",
+		"{2, 1}",
+		"{1, 2}",
+		"{1: 2}",
+		"{1.0: 2.0}",
+		"{'a': 1, 'b': 2}",
+		"{'b': 2, 'a': 1}",
+		"range(0)",
+		"range(5, 1)",
+		"range(0, 5, 10)",
+		"range(0, 1)",
+		"range(0, 10, 2)",
+		"range(0, 9, 2)",
+		"...",
+		"slice(1, 2)",
+		"datetime.datetime(2024, 1, 1)",
+		"datetime.date(2024, 1, 1)",
+		"datetime.timedelta(1)",
 		"datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc)",
 		"datetime.datetime(2024, 1, 1, 2, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))",
-		"decimal.Decimal('1.50')", "decimal.Decimal('1.5')", "decimal.Decimal('nan')",
-		"decimal.Decimal('-0')", "decimal.Decimal('0E+5')", "fractions.Fraction(1, 3)", "uuid.UUID(int=1)",
+		"decimal.Decimal('1.50')",
+		"decimal.Decimal('1.5')",
+		"decimal.Decimal('nan')",
+		"decimal.Decimal('-0')",
+		"decimal.Decimal('0E+5')",
+		"fractions.Fraction(1, 3)",
+		"uuid.UUID(int=1)",
 	};
 	enum { COUNT = sizeof(sources) / sizeof(sources[0]) };
 	sb_value *values[COUNT] = { NULL }, *answer = NULL;
 
 	for (size_t i = 0; i < COUNT; i++)
-		assert_int_equal(0, probe_call(*state, "sbvalues:made", sb_args("s", sources[i]), &values[i]));
+		assert_int_equal(0,
+		                 probe_call(*state, "sbvalues:made", sb_args("s", sources[i]), &values[i]));
 	for (size_t i = 0; i < COUNT; i++)
 		for (size_t k = 0; k < COUNT; k++) {
 			sb_kind x = sb_value_kind(values[i]), y = sb_value_kind(values[k]);
 			bool equal = false;
 
 			/* Those equal their own kind only here. */
-			if (x != y && (x == SB_KIND_DECIMAL || y == SB_KIND_DECIMAL || x == SB_KIND_FRACTION ||
-			               y == SB_KIND_FRACTION))
+			if (x != y && (x == SB_KIND_DECIMAL || y == SB_KIND_DECIMAL ||
+			               x == SB_KIND_FRACTION || y == SB_KIND_FRACTION))
 				continue;
-			assert_int_equal(0, probe_call(*state, "operator:eq", sb_args("oo", values[i], values[k]),
-			                               &answer));
+			assert_int_equal(0, probe_call(*state, "operator:eq",
+			                               sb_args("oo", values[i], values[k]), &answer));
 			assert_int_equal(0, sb_value_bool(answer, &equal));
 			sb_value_free(answer);
 			if (sb_value_equal(values[i], values[k]) != equal)

@@ -127,7 +127,9 @@ static void a_hold_that_is_handed_on_is_not_missed(void **state)
 
 	assert_int_equal(sb__holds_attach(world->arena_dir, block.slot, block.generation, &h.holds), 0);
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(sb__holds_take(h.holds, i == 2 ? SB__HOLD(9, 9, 64) : SB__HOLD(1, 1, 64), &h.hint, &entries[i]), 0);
+		assert_int_equal(sb__holds_take(h.holds, i == 2 ? SB__HOLD(9, 9, 64) : SB__HOLD(1, 1, 64),
+		                                &h.hint, &entries[i]),
+		                 0);
 	sb__holds_give(h.holds, entries[0], SB__HOLD(1, 1, 64));
 	h.from = entries[2];
 	assert_false(sb__holds_each(h.holds, hand_on, &h)); /* it says that it may have missed one */

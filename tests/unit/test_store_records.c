@@ -17,10 +17,9 @@
 #include "store_fixture.h"
 #include "store_test.h"
 
-static const char *const databases[] = { "bridge", "processes",         "sessions",    "session_uids",
-	                                 "owners", "owners_by_process", "expiry",      "designated",
-	                                 "graves", "grave_order",       "graves_by_id",
-	                                 "graves_by_uid" };
+static const char *const databases[] = { "bridge", "processes",         "sessions",     "session_uids",
+	                                 "owners", "owners_by_process", "expiry",       "designated",
+	                                 "graves", "grave_order",       "graves_by_id", "graves_by_uid" };
 #define DATABASES (sizeof(databases) / sizeof(databases[0]))
 
 static int check_identity(const struct sb__identity *identity)

@@ -16,7 +16,8 @@ PyObject *sb__array_decode(struct sb__call *call, struct sb__cursor *cursor, str
 
 /* 1: object is an array and was written; 0: it is none, or has no value form; or an error. view: share its memory
  * instead of copying it. */
-int sb__array_put(struct sb__call *call, PyObject *object, bool view, struct sb__buf *buf, struct sb__why *why);
+int sb__array_put(struct sb__call *call, PyObject *object, bool view, struct sb__buf *buf,
+                  struct sb__why *why);
 
 /* ── npalloc.c: NumPy's memory in the arena ── */
 

@@ -48,7 +48,8 @@ static int get_elements(struct block *b, Py_buffer *view, int flags)
 	else if ((flags & PyBUF_STRIDES) == PyBUF_STRIDES)
 		fits = true;
 	if (!fits || ((flags & PyBUF_WRITABLE) && a->flags & SB__ARRAY_READONLY)) {
-		PyErr_SetString(PyExc_BufferError, fits ? "the array is read-only" : "the array is not contiguous");
+		PyErr_SetString(PyExc_BufferError,
+		                fits ? "the array is read-only" : "the array is not contiguous");
 		return -1;
 	}
 	*view = (Py_buffer){
@@ -135,7 +136,8 @@ static sb_array *open_item(struct sb__call *call, const struct sb__array_item *i
 		return err ? NULL : array;
 	}
 	if (!blocks) {
-		sb__because(why, SB_EPROTOCOL, "an argument is an array in shared memory, which is not to be had here");
+		sb__because(why, SB_EPROTOCOL,
+		            "an argument is an array in shared memory, which is not to be had here");
 		return NULL;
 	}
 	err = blocks->keep(blocks->arg, &item->block, !(item->flags & SB__ARRAY_READONLY), &addr, &kept);
@@ -196,7 +198,8 @@ static PyObject *make_array(const sb_array *a, char letter)
 	PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)a->nbytes);
 
 	if (module && bytes) {
-		sb__array_gather(a->ndim, a->shape, a->strides, a->itemsize, false, a->data, PyBytes_AS_STRING(bytes));
+		sb__array_gather(a->ndim, a->shape, a->strides, a->itemsize, false, a->data,
+		                 PyBytes_AS_STRING(bytes));
 		made = PyObject_CallMethod(module, "array", "sO", typecode, bytes);
 	}
 	Py_XDECREF(module);
@@ -209,9 +212,9 @@ static char letter_of(const char *dtype)
 {
 	static const struct {
 		char dtype[4], letter;
-	} letters[] = { { "b1", '?' }, { "i1", 'b' }, { "u1", 'B' }, { "i2", 'h' }, { "u2", 'H' }, { "i4", 'i' },
-		        { "u4", 'I' }, { "i8", 'q' }, { "u8", 'Q' }, { "f2", 'e' }, { "f4", 'f' }, { "f8", 'd' },
-		        { "S1", 'c' } };
+	} letters[] = { { "b1", '?' }, { "i1", 'b' }, { "u1", 'B' }, { "i2", 'h' }, { "u2", 'H' },
+		        { "i4", 'i' }, { "u4", 'I' }, { "i8", 'q' }, { "u8", 'Q' }, { "f2", 'e' },
+		        { "f4", 'f' }, { "f8", 'd' }, { "S1", 'c' } };
 
 	for (size_t i = 0; *dtype != '>' && i < sizeof(letters) / sizeof(letters[0]); i++)
 		if (strcmp(dtype + 1, letters[i].dtype) == 0)
@@ -259,7 +262,8 @@ static PyObject *make_object(sb_array *array)
 	buffer = exporter(array, '\0');
 	made = buffer ? make_ndarray(numpy, buffer) : NULL;
 	/* Without elements there is no buffer that says that it is read-only. */
-	if (made && ((struct block *)buffer)->len == 0 && ((struct block *)buffer)->array->flags & SB__ARRAY_READONLY)
+	if (made && ((struct block *)buffer)->len == 0 &&
+	    ((struct block *)buffer)->array->flags & SB__ARRAY_READONLY)
 		Py_XDECREF(PyObject_CallMethod(made, "setflags", "i", 0));
 	Py_DECREF(numpy);
 	Py_XDECREF(buffer);
@@ -284,10 +288,11 @@ PyObject *sb__array_decode(struct sb__call *call, struct sb__cursor *cursor, str
 	if (!made) {
 		char name[64];
 
-		sb__type_name(PyErr_Occurred() ? (PyTypeObject *)PyErr_Occurred() : &PyBaseObject_Type, name, sizeof(name),
-		              NULL);
+		sb__type_name(PyErr_Occurred() ? (PyTypeObject *)PyErr_Occurred() : &PyBaseObject_Type, name,
+		              sizeof(name), NULL);
 		PyErr_Clear();
-		sb__because(why, SB_EINVAL, "an argument of dtype %s cannot be made an array here (%s)", item.dtype, name);
+		sb__because(why, SB_EINVAL, "an argument of dtype %s cannot be made an array here (%s)",
+		            item.dtype, name);
 	}
 	return made;
 }

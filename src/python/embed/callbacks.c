@@ -284,7 +284,8 @@ static bool put_question(const struct callback *self, struct sb__call *call, PyO
 	if (PyErr_Occurred())
 		PyErr_Clear();
 	if (err && error_needed())
-		PyErr_Format(error_type, "the arguments of a C function cannot be sent: %s", of_arguments(why.message));
+		PyErr_Format(error_type, "the arguments of a C function cannot be sent: %s",
+		             of_arguments(why.message));
 	return !err;
 }
 

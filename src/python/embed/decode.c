@@ -102,8 +102,9 @@ static void no_key(struct decoding *d, PyObject *key, const char *what)
 
 	sb__type_name(Py_TYPE(key), name, sizeof(name), NULL);
 	PyErr_Clear();
-	sb__because(d->why, SB_EINVAL, "an argument holds a %s of type %s, which cannot be hashed; use one that can",
-	            what, name);
+	sb__because(d->why, SB_EINVAL,
+	            "an argument holds a %s of type %s, which cannot be hashed; use one that can", what,
+	            name);
 }
 
 static PyObject *decode_set(struct decoding *d, bool frozen, unsigned depth)
@@ -187,7 +188,8 @@ PyObject *sb__item_result(const struct sb__call *call, uint64_t item, struct sb_
 		return NULL;
 	}
 	if (item >= call->items->count) {
-		sb__because(why, SB_EINVAL, "item %llu uses the result of item %llu, which does not come before it",
+		sb__because(why, SB_EINVAL,
+		            "item %llu uses the result of item %llu, which does not come before it",
 		            (unsigned long long)call->items->count, (unsigned long long)item);
 		return NULL;
 	}
@@ -206,7 +208,8 @@ static PyObject *decode_item(struct decoding *d)
 	if (!next(d, &item))
 		return NULL;
 	if (item.type != SB__ITEM_INT || item.u.integer < 0) {
-		sb__because(d->why, SB_EPROTOCOL, "the request cannot be read: the number of a batch's item is none");
+		sb__because(d->why, SB_EPROTOCOL,
+		            "the request cannot be read: the number of a batch's item is none");
 		return NULL;
 	}
 	return sb__item_result(d->call, (uint64_t)item.u.integer, d->why);
@@ -258,8 +261,8 @@ static PyObject *decode_tagged(struct decoding *d, uint64_t tag)
 	case SB__TAG_CALLBACK: return sb__callback_make(d->call, d->cursor, d->why);
 	case SB__TAG_WTF8:
 	case SB__TAG_BYTEARRAY:
-		err = tag == SB__TAG_WTF8 ? sb__next_wtf8(d->cursor, &item) :
-		                            sb__next_tagged_bytes(d->cursor, "bytearray", SIZE_MAX, &item);
+		err = tag == SB__TAG_WTF8 ? sb__next_wtf8(d->cursor, &item)
+		                          : sb__next_tagged_bytes(d->cursor, "bytearray", SIZE_MAX, &item);
 		break;
 	case SB__TAG_ELLIPSIS: err = sb__next_ellipsis(d->cursor); break;
 	case SB__TAG_DATETIME_TEXT:

@@ -20,10 +20,10 @@
 #include "clock.h"
 #include "frame.h"
 #include "gil.h"
-#include "stream.h"
 #include "snakebridge/async.h"
 #include "snakebridge/error.h"
 #include "snakebridge/stream.h"
+#include "stream.h"
 
 #define MS UINT64_C(1000000)
 
@@ -33,10 +33,10 @@ struct run {
 	PyObject *target;
 	struct sb__arguments arguments;
 	struct sb__why why;
-	int code;  /* what an exception means */
+	int code;                    /* what an exception means */
 	struct sb__stream_wish wish; /* next: what it wants of the stream that is its target */
 	bool exhausted;              /* next: the target was a stream, which was read to its end */
-	PyObject **keep; /* where a batch wants its item's result, too */
+	PyObject **keep;             /* where a batch wants its item's result, too */
 };
 
 /* ── verbs: a new reference; or NULL, with why set or an exception ── */
@@ -54,8 +54,8 @@ static PyObject *call_object(struct run *run, PyObject *function)
 		return NULL;
 	run->code = SB_EPYTHON;
 	sb__npalloc_install();
-	result = sb__frame_call(sb__call_frame(&run->call), function, run->arguments.items, run->arguments.count,
-	                        run->arguments.keywords);
+	result = sb__frame_call(sb__call_frame(&run->call), function, run->arguments.items,
+	                        run->arguments.count, run->arguments.keywords);
 	Py_DECREF(function);
 	return result;
 }
@@ -175,7 +175,8 @@ static struct sb__stream *stream_needed(struct run *run)
 	struct sb__stream *s = sb__stream_of(run->target);
 
 	if (!s)
-		sb__because(&run->why, SB_EINVAL, "the target is not a stream, as iter gives them; ask iter for one");
+		sb__because(&run->why, SB_EINVAL,
+		            "the target is not a stream, as iter gives them; ask iter for one");
 	return s;
 }
 
@@ -188,8 +189,8 @@ static int64_t next_argument(struct run *run, size_t i, int64_t least, int64_t m
 	PyErr_Clear();
 	if (n >= least && n <= most)
 		return n;
-	sb__because(&run->why, SB_EINVAL, "next takes a number of items from 1 to %d, and milliseconds to wait",
-	            SB_ITER_BATCH_MAX);
+	sb__because(&run->why, SB_EINVAL,
+	            "next takes a number of items from 1 to %d, and milliseconds to wait", SB_ITER_BATCH_MAX);
 	return -1;
 }
 
@@ -391,10 +392,11 @@ static int check_shape(struct run *run, const struct verb *verb)
 /* The target is what an earlier item gave, which may be no ref. */
 static int prepare_item(struct run *run)
 {
-	if (run->head.verb == SB_VERB_RELEASE || run->head.verb == SB_VERB_PIN || run->head.verb == SB_VERB_UNPIN ||
-	    run->head.verb == SB_VERB_CLOSE)
+	if (run->head.verb == SB_VERB_RELEASE || run->head.verb == SB_VERB_PIN ||
+	    run->head.verb == SB_VERB_UNPIN || run->head.verb == SB_VERB_CLOSE)
 		return sb__because(&run->why, SB_EINVAL,
-		                   "the result of a batch's item cannot be released, closed or pinned within the batch: it "
+		                   "the result of a batch's item cannot be released, closed or pinned within "
+		                   "the batch: it "
 		                   "takes a ref");
 	run->target = sb__item_result(&run->call, run->head.target.slot, &run->why);
 	return run->target ? 0 : run->why.code;
@@ -406,21 +408,25 @@ static int prepare(struct run *run, struct sb__cursor *cursor, const struct verb
 	int err;
 
 	*ret_verb = find_verb(run->head.verb);
-	if (!*ret_verb || run->head.flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW | SB_CALL_STREAM))
+	if (!*ret_verb ||
+	    run->head.flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW | SB_CALL_STREAM))
 		return sb__because(&run->why, SB_EPROTOCOL,
 		                   "verb %u with flags %#x is not known here; use the same "
 		                   "version everywhere",
 		                   run->head.verb, run->head.flags);
 	err = sb__arguments_decode(&run->call, cursor, &run->arguments, &run->why);
 	/* A caller that gave up may have used their memory for something else before they were kept here. */
-	if (!err && run->call.shares && run->call.origin.stands && !run->call.origin.stands(run->call.origin.stands_arg))
-		err = sb__because(&run->why, SB_ECANCELLED, "the caller gave up before its arrays were taken");
+	if (!err && run->call.shares && run->call.origin.stands &&
+	    !run->call.origin.stands(run->call.origin.stands_arg))
+		err = sb__because(&run->why, SB_ECANCELLED,
+		                  "the caller gave up before its arrays were taken");
 	if (!err)
 		err = check_shape(run, *ret_verb);
 	/* Release and close look their target up by themselves: there a stale one is no error. */
 	if (!err && run->head.target_is_item)
 		return prepare_item(run);
-	if (!err && run->head.has_target && run->head.verb != SB_VERB_RELEASE && run->head.verb != SB_VERB_CLOSE) {
+	if (!err && run->head.has_target && run->head.verb != SB_VERB_RELEASE &&
+	    run->head.verb != SB_VERB_CLOSE) {
 		err = sb__table_find(&run->call, &run->head.target, &run->target);
 		run->exhausted = err == SB__REF_EXHAUSTED && run->head.verb == SB_VERB_NEXT;
 		if (run->exhausted)
@@ -451,7 +457,8 @@ static bool reply_value(struct run *run, PyObject *result, struct sb__buf *reply
 	sb__put_array(reply, 2);
 	sb__put_uint(reply, SB__REPLY_VALUE);
 	if (run->head.verb == SB_VERB_NEXT
-	            ? sb__encode_next(&run->call, sb__stream_of(result), &run->wish, run->head.flags, reply, &run->why) == 0
+	            ? sb__encode_next(&run->call, sb__stream_of(result), &run->wish, run->head.flags, reply,
+	                              &run->why) == 0
 	            : sb__encode(&run->call, result, run->head.flags, reply, &run->why) == 0)
 		return true;
 	sb__reply_fail(reply, run->why.code, run->why.message);
@@ -556,7 +563,7 @@ static int stopped(const struct sb__running *running, const struct sb__call_orig
 
 /* One item of a batch from its request's bytes. Returns as one(). */
 static uint64_t item(struct sb__table *table, const struct sb__call_origin *origin, struct sb__items *items,
-                 const struct sb__item *bytes, struct sb__buf *reply)
+                     const struct sb__item *bytes, struct sb__buf *reply)
 {
 	struct sb__cursor cursor = { .data = bytes->u.bytes.data, .len = bytes->u.bytes.len };
 	struct run run;
@@ -568,7 +575,8 @@ static uint64_t item(struct sb__table *table, const struct sb__call_origin *orig
 	else if ((code = sb__request_decode(&cursor, &run.head)) != 0)
 		sb__because_protocol(&run.why, code);
 	else if (run.head.verb == SB_VERB_BATCH)
-		code = sb__because(&run.why, SB_EINVAL, "a batch cannot be an item of a batch; add its items instead");
+		code = sb__because(&run.why, SB_EINVAL,
+		                   "a batch cannot be an item of a batch; add its items instead");
 	if (code) {
 		sb__reply_refuse(reply, run.why.code, run.why.message);
 		return 0;
@@ -580,13 +588,14 @@ static uint64_t item(struct sb__table *table, const struct sb__call_origin *orig
 static void refuse_item(struct sb__buf *reply, int code, bool failed)
 {
 	sb__reply_refuse(reply, code,
-	                 failed ? "not run: an earlier item failed, and the batch stops at errors" :
-	                 code == SB_ETIMEOUT ? "not run: the batch's deadline passed" :
-	                                       "not run: the batch was cancelled");
+	                 failed ? "not run: an earlier item failed, and the batch stops at errors"
+	                 : code == SB_ETIMEOUT ? "not run: the batch's deadline passed"
+	                                       : "not run: the batch was cancelled");
 }
 
-static uint64_t batch(struct sb__table *table, const struct sb__call_origin *origin, struct sb__running *running,
-                      const struct sb__request_head *head, struct sb__cursor *cursor, struct sb__buf *reply)
+static uint64_t batch(struct sb__table *table, const struct sb__call_origin *origin,
+                      struct sb__running *running, const struct sb__request_head *head,
+                      struct sb__cursor *cursor, struct sb__buf *reply)
 {
 	struct sb__call_origin by = origin ? *origin : (struct sb__call_origin){ .pid = 0 };
 	struct sb__items items = { .number = 0 };
@@ -617,7 +626,8 @@ static uint64_t batch(struct sb__table *table, const struct sb__call_origin *ori
 		err = sb__next(cursor, &bytes);
 		stop = stopped(running, origin, failed && (head->flags & SB_BATCH_STOP_ON_ERROR));
 		if (err || stop)
-			refuse_item(&part, err ? err : stop, failed && (head->flags & SB_BATCH_STOP_ON_ERROR));
+			refuse_item(&part, err ? err : stop,
+			            failed && (head->flags & SB_BATCH_STOP_ON_ERROR));
 		else
 			made |= item(table, &by, &items, &bytes, &part);
 		failed |= sb__reply_kind(&part) != SB__REPLY_VALUE;
@@ -632,8 +642,9 @@ static uint64_t batch(struct sb__table *table, const struct sb__call_origin *ori
 		Py_XDECREF(items.results[i]);
 	free(items.results);
 	if (err || reply->error) {
-		sb__reply_fail(reply, err ? err : reply->error, "a batch's results could not be sent: they are too big "
-		                                                "together, or memory is short");
+		sb__reply_fail(reply, err ? err : reply->error,
+		               "a batch's results could not be sent: they are too big "
+		               "together, or memory is short");
 		if (made)
 			sb__settle(table, made, false);
 		return 0;

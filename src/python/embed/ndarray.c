@@ -116,7 +116,7 @@ static bool set_letter(struct found *f, const char *format, Py_ssize_t itemsize)
 		format++;
 	if (!*format || format[1] || itemsize < 1 || itemsize > 8)
 		return false;
-	kind = strchr(signed_ones, *format)    ? 'i'
+	kind = strchr(signed_ones, *format)     ? 'i'
 	       : strchr(unsigned_ones, *format) ? 'u'
 	       : strchr(floats, *format)        ? 'f'
 	       : *format == '?'                 ? 'b'
@@ -179,17 +179,19 @@ static int keep(struct sb__call *call, const struct sb__blocks *blocks, void *ke
 	return sb__because(why, SB_ENOMEM, "the call ran, but there is no memory for its result");
 }
 
-static int put_view(struct sb__call *call, struct found *f, const struct sb__blocks *blocks, int64_t low, int64_t high,
-                    struct sb__buf *buf, struct sb__why *why)
+static int put_view(struct sb__call *call, struct found *f, const struct sb__blocks *blocks, int64_t low,
+                    int64_t high, struct sb__buf *buf, struct sb__why *why)
 {
 	uint8_t *base = NULL;
 	bool writable;
 	void *kept;
 	int err;
 
-	if (!blocks || !blocks->find(blocks->arg, f->data + low, (size_t)(high - low), &f->item.block, &writable, &kept))
+	if (!blocks ||
+	    !blocks->find(blocks->arg, f->data + low, (size_t)(high - low), &f->item.block, &writable, &kept))
 		return sb__because(why, SB_ENOVIEW,
-		                   "the call ran, but the memory of its result is not shared, so there is no view of it; %s",
+		                   "the call ran, but the memory of its result is not shared, so there is no "
+		                   "view of it; %s",
 		                   sb_error_advice(SB_ENOVIEW));
 	err = keep(call, blocks, kept, why);
 	if (err)
@@ -210,8 +212,8 @@ static void gather(const struct found *f, bool fortran, void *to)
 		sb__array_gather(i->ndim, i->shape, i->strides, i->itemsize, fortran, f->data, to);
 		return;
 	}
-	Py_BEGIN_ALLOW_THREADS
-	sb__array_gather(i->ndim, i->shape, i->strides, i->itemsize, fortran, f->data, to);
+	Py_BEGIN_ALLOW_THREADS sb__array_gather(i->ndim, i->shape, i->strides, i->itemsize, fortran, f->data,
+	                                        to);
 	Py_END_ALLOW_THREADS
 }
 
@@ -232,7 +234,8 @@ static int put_in_message(struct found *f, bool fortran, struct sb__buf *buf, st
 	if (f->item.nbytes > sizeof(small) && !(memory = malloc(f->item.nbytes)))
 		return sb__because(why, SB_ENOMEM, "the call ran, but there is no memory for its result");
 	gather(f, fortran, memory);
-	sb__array_pack_strides(f->item.ndim, f->item.shape, f->item.itemsize, fortran, f->item.strides, &f->item.nbytes);
+	sb__array_pack_strides(f->item.ndim, f->item.shape, f->item.itemsize, fortran, f->item.strides,
+	                       &f->item.nbytes);
 	f->item.data = memory;
 	sb__put_array_item(buf, &f->item);
 	if (memory != small)
@@ -240,8 +243,8 @@ static int put_in_message(struct found *f, bool fortran, struct sb__buf *buf, st
 	return 0;
 }
 
-static int put_snapshot(struct sb__call *call, struct found *f, const struct sb__blocks *blocks, struct sb__buf *buf,
-                        struct sb__why *why)
+static int put_snapshot(struct sb__call *call, struct found *f, const struct sb__blocks *blocks,
+                        struct sb__buf *buf, struct sb__why *why)
 {
 	bool fortran = set_packed(f);
 	void *to, *kept;
@@ -251,17 +254,20 @@ static int put_snapshot(struct sb__call *call, struct found *f, const struct sb_
 		return put_in_message(f, fortran, buf, why);
 	err = blocks->make(blocks->arg, f->item.nbytes, &f->item.block, &to, &kept);
 	if (err)
-		return sb__because(why, err, "the call ran, but its result cannot be shared: %s", blocks->why());
+		return sb__because(why, err, "the call ran, but its result cannot be shared: %s",
+		                   blocks->why());
 	err = keep(call, blocks, kept, why);
 	if (err)
 		return err;
 	gather(f, fortran, to);
-	sb__array_pack_strides(f->item.ndim, f->item.shape, f->item.itemsize, fortran, f->item.strides, &f->item.nbytes);
+	sb__array_pack_strides(f->item.ndim, f->item.shape, f->item.itemsize, fortran, f->item.strides,
+	                       &f->item.nbytes);
 	sb__put_array_item(buf, &f->item);
 	return 0;
 }
 
-int sb__array_put(struct sb__call *call, PyObject *object, bool view, struct sb__buf *buf, struct sb__why *why)
+int sb__array_put(struct sb__call *call, PyObject *object, bool view, struct sb__buf *buf,
+                  struct sb__why *why)
 {
 	const struct sb__blocks *blocks = sb__call_kept(call) ? sb__call_blocks(call) : NULL;
 	struct found f = { .holder = NULL, .view = { .obj = NULL } };
@@ -273,7 +279,8 @@ int sb__array_put(struct sb__call *call, PyObject *object, bool view, struct sb_
 		return 0;
 	}
 	if (!sb__array_span(f.item.ndim, f.item.shape, f.item.strides, f.item.itemsize, &low, &high))
-		err = sb__because(why, SB_ETOOBIG, "the call ran, but its result is an array beyond all addresses");
+		err = sb__because(why, SB_ETOOBIG,
+		                  "the call ran, but its result is an array beyond all addresses");
 	else if (view && f.item.nbytes > 0)
 		err = put_view(call, &f, blocks, low, high, buf, why);
 	else

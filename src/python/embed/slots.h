@@ -13,7 +13,12 @@
 
 #define SB__NO_SLOT UINT32_MAX
 
-enum sb__ending { SB__ENDED_RELEASED = 0, SB__ENDED_EXPIRED = 1, SB__ENDED_EVICTED = 2, SB__ENDED_EXHAUSTED = 3 };
+enum sb__ending {
+	SB__ENDED_RELEASED = 0,
+	SB__ENDED_EXPIRED = 1,
+	SB__ENDED_EVICTED = 2,
+	SB__ENDED_EXHAUSTED = 3
+};
 #define SB__ENDINGS_KEPT 32u /* of a slot, two bits each */
 
 struct sb__entry {

@@ -27,8 +27,8 @@
 #include <sys/stat.h>
 
 #include "os_linux.h"
-#include "stream.h"
 #include "snakebridge/error.h"
+#include "stream.h"
 
 enum engine_state { ENGINE_IDLE, ENGINE_READY, ENGINE_FAILED };
 

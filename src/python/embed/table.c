@@ -20,12 +20,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arrays.h"
 #include "clock.h"
 #include "frame.h"
 #include "gil.h"
 #include "ids.h"
 #include "os_linux.h"
-#include "arrays.h"
 #include "policy.h"
 #include "slots.h"
 #include "snakebridge/error.h"

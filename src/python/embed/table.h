@@ -35,7 +35,7 @@ struct sb__call {
 	PyObject **drops; /* objects that left the table, to be dropped at the end */
 	size_t drop_count, drop_cap;
 	struct sb__pin inline_pins[SB__CALL_PINS];
-	bool shares; /* keeps arrays in shared memory that its arguments name */
+	bool shares;                   /* keeps arrays in shared memory that its arguments name */
 	const struct sb__items *items; /* of the batch that it is an item of; execute.c */
 	bool lends;      /* the refs in what it sends are lent: sb__call_end() drops those that it made */
 	bool takes;      /* its reply holds items of a stream */

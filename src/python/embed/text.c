@@ -35,12 +35,13 @@ int sb__because_ref(struct sb__why *why, int code, const sb_ref *ref)
 	if (code == SB_ENOMEM)
 		return sb__because(why, code, "out of memory for ref %u.%u", ref->slot, ref->generation);
 	if (code == SB__REF_FORGOTTEN)
-		return sb__because(why, SB_EREFRELEASED,
-		                   "ref %u.%u was released, evicted or expired, too long ago to say which; %s",
-		                   ref->slot, ref->generation, sb_error_advice(SB_EREFRELEASED));
+		return sb__because(
+			why, SB_EREFRELEASED,
+			"ref %u.%u was released, evicted or expired, too long ago to say which; %s",
+			ref->slot, ref->generation, sb_error_advice(SB_EREFRELEASED));
 	if (code == SB__REF_EXHAUSTED)
-		return sb__because(why, SB_EREFRELEASED, "ref %u.%u was a stream, which was read to its end", ref->slot,
-		                   ref->generation);
+		return sb__because(why, SB_EREFRELEASED, "ref %u.%u was a stream, which was read to its end",
+		                   ref->slot, ref->generation);
 	return sb__because(why, code, "ref %u.%u: %s; %s", ref->slot, ref->generation, sb_strerror(code),
 	                   sb_error_advice(code));
 }

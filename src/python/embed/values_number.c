@@ -57,8 +57,8 @@ void *sb__no_value(struct sb__why *why, const char *what)
 	if (memory)
 		sb__because(why, SB_ENOMEM, "Python has no memory for the arguments; send less at a time");
 	else
-		sb__because(why, SB_EINVAL, "an argument holds a %s that this Python cannot make; pass another",
-		            what);
+		sb__because(why, SB_EINVAL,
+		            "an argument holds a %s that this Python cannot make; pass another", what);
 	return NULL;
 }
 
@@ -69,9 +69,9 @@ static int to_bytes(PyObject *n, uint8_t *bytes, size_t size)
 {
 #if PY_VERSION_HEX >= 0x030d0000
 	return PyLong_AsNativeBytes(n, bytes, (Py_ssize_t)size,
-	                            Py_ASNATIVEBYTES_BIG_ENDIAN | Py_ASNATIVEBYTES_UNSIGNED_BUFFER) < 0 ?
-	               -1 :
-	               0;
+	                            Py_ASNATIVEBYTES_BIG_ENDIAN | Py_ASNATIVEBYTES_UNSIGNED_BUFFER) < 0
+	               ? -1
+	               : 0;
 #else
 	return _PyLong_AsByteArray((PyLongObject *)n, bytes, size, 0, 0);
 #endif
@@ -151,7 +151,8 @@ static PyObject *make_big(struct sb__cursor *cursor, bool negative, struct sb__w
 /* ── of ints: Fraction, range ── */
 
 /* Attributes that are ints, under a tag. */
-static int put_ints(struct sb__buf *buf, PyObject *object, uint64_t tag, const char *const *names, size_t count)
+static int put_ints(struct sb__buf *buf, PyObject *object, uint64_t tag, const char *const *names,
+                    size_t count)
 {
 	size_t before = buf->len;
 	int rc = 1;
@@ -185,8 +186,9 @@ static PyObject *make_int(struct sb__cursor *cursor, struct sb__why *why)
 	    (item.u.count == SB__TAG_BIGNUM || item.u.count == SB__TAG_BIGNUM_NEGATIVE))
 		return make_big(cursor, item.u.count == SB__TAG_BIGNUM_NEGATIVE, why);
 	if (item.type != SB__ITEM_INT) {
-		sb__because(why, SB_EPROTOCOL, "the request cannot be read: a part of a Fraction or range is "
-		                               "no int");
+		sb__because(why, SB_EPROTOCOL,
+		            "the request cannot be read: a part of a Fraction or range is "
+		            "no int");
 		return NULL;
 	}
 	made = PyLong_FromLongLong(item.u.integer);
@@ -260,7 +262,8 @@ static PyObject *make_decimal(struct sb__cursor *cursor, uint64_t tag, struct sb
 		sb__because_protocol(why, err);
 		return NULL;
 	}
-	made = sb__make_instance("decimal", "Decimal", NULL, PyUnicode_FromStringAndSize(text, (Py_ssize_t)len));
+	made = sb__make_instance("decimal", "Decimal", NULL,
+	                         PyUnicode_FromStringAndSize(text, (Py_ssize_t)len));
 	return made ? made : sb__no_value(why, "Decimal");
 }
 

@@ -55,7 +55,8 @@ static bool read_timezone(PyObject *zone, sb_datetime *ret, PyObject **ret_keep)
 	if (fine) {
 		delta = PyTuple_GET_ITEM(arguments, 0);
 		ret->has_offset = true;
-		ret->utc_offset_us = delta_seconds(delta) * SECOND_US + PyDateTime_DELTA_GET_MICROSECONDS(delta);
+		ret->utc_offset_us = delta_seconds(delta) * SECOND_US +
+		                     PyDateTime_DELTA_GET_MICROSECONDS(delta);
 	}
 	if (fine && PyTuple_GET_SIZE(arguments) > 1)
 		fine = take_text(PyTuple_GET_ITEM(arguments, 1), ret_keep, ret);
@@ -236,8 +237,8 @@ static PyObject *make_when(const sb_datetime *w, uint64_t tag, PyObject *zone)
 	if (tag == SB__TAG_DATE)
 		return PyDate_FromDate(w->year, w->month, w->day);
 	if (tag == SB__TAG_TIME)
-		return PyDateTimeAPI->Time_FromTimeAndFold(w->hour, w->minute, w->second, w->microsecond, zone,
-		                                           w->fold, PyDateTimeAPI->TimeType);
+		return PyDateTimeAPI->Time_FromTimeAndFold(w->hour, w->minute, w->second, w->microsecond,
+		                                           zone, w->fold, PyDateTimeAPI->TimeType);
 	return PyDateTimeAPI->DateTime_FromDateAndTimeAndFold(w->year, w->month, w->day, w->hour, w->minute,
 	                                                      w->second, w->microsecond, zone, w->fold,
 	                                                      PyDateTimeAPI->DateTimeType);
