@@ -98,7 +98,7 @@ int sb__os_open_own(int dirfd, const char *name, int flags, mode_t mode)
 	int fd = sb__os_openat(dirfd, name, flags | O_NONBLOCK, mode), rc;
 	struct stat st;
 
-	if (fd < 0)
+	if (fd < 0 || flags & O_EXCL) /* what was made just now is ours */
 		return fd;
 	rc = sb__os_fstat(fd, &st);
 	if (rc == 0)

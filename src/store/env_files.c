@@ -14,6 +14,9 @@
 
 static int refuse(const char *name, int errnum)
 {
+	if (errnum != EPERM && errnum != ELOOP && errnum != ENOTDIR)
+		return sb__fail_errno(errnum == ENOMEM ? SB_ENOMEM : SB_ESYSTEM, errnum,
+		                      "the session store's %s cannot be looked at", name);
 	return sb__fail_errno(
 		SB_EMODE, errnum,
 		"the session store's %s is a link, of another kind, or belongs or is open to others; "
