@@ -115,7 +115,7 @@ void sim_store32(sb__word32 *w, unsigned int v, const char *in)
 {
 	sim_point(SIM_AT_STORE);
 	if (v && (seeded(SIM_BUG_CALLER_PARKS_LATE, in, "park_for_reply") ||
-	          seeded(SIM_BUG_LEADER_PARKS_LATE, in, "park"))) {
+	          seeded(SIM_BUG_LEADER_PARKS_LATE, in, "count_sleeper"))) {
 		late.word32 = w;
 		late.value = v;
 		late.by = sim.current;
