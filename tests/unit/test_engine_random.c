@@ -233,8 +233,8 @@ static void put(sb_builder *b, unsigned depth)
 	sb_builder_begin(b, kind);
 	for (unsigned i = 0; i < n; i++) {
 		if (kind == SB_KIND_RANGE)
-			sb_builder_int(b,
-			               i == 2 ? 1 + (int64_t)below(9) : (int64_t)bits() - (INT64_C(1) << 62));
+			sb_builder_int(b, i == 2 ? 1 + (int64_t)below(9)
+			                         : (int64_t)(bits() - (UINT64_C(1) << 62)));
 		else if (kind == SB_KIND_SET || kind == SB_KIND_FROZENSET)
 			put_key(b, i);
 		else if (kind == SB_KIND_DICT)
