@@ -329,25 +329,6 @@ static void look_for_hangs(void)
 	}
 }
 
-static void make_place(struct torturer *t)
-{
-	char options[64];
-
-	fixture_dir_make(torture->dir, sizeof(torture->dir));
-	snprintf(options, sizeof(options), "size=%dm,mode=0700", FS_MB);
-	t->small_fs = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-	              mount("none", torture->dir, "tmpfs", 0, options) == 0;
-	if (!t->small_fs)
-		print_message("left out: full-file-system (%s)\n", strerror(errno));
-}
-
-static void remove_place(struct torturer *t)
-{
-	if (t->small_fs)
-		umount(torture->dir);
-	fixture_dir_remove(torture->dir);
-}
-
 static int in_child(int (*fn)(void))
 {
 	pid_t pid;
@@ -357,6 +338,34 @@ static int in_child(int (*fn)(void))
 	if (pid == 0)
 		_exit(fn());
 	return fixture_wait(pid);
+}
+
+/* Tried elsewhere first: in a chroot there is no mount to make private, and a namespace of one's own is no way back. */
+static int mounts_of_our_own(void)
+{
+	return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 ? 0
+	                                                                                           : errno;
+}
+
+static void make_place(struct torturer *t)
+{
+	char options[64];
+	int err;
+
+	fixture_dir_make(torture->dir, sizeof(torture->dir));
+	snprintf(options, sizeof(options), "size=%dm,mode=0700", FS_MB);
+	err = in_child(mounts_of_our_own);
+	t->small_fs = err == 0 && mounts_of_our_own() == 0 &&
+	              mount("none", torture->dir, "tmpfs", 0, options) == 0;
+	if (!t->small_fs)
+		print_message("left out: full-file-system (%s)\n", strerror(err ? err : errno));
+}
+
+static void remove_place(struct torturer *t)
+{
+	if (t->small_fs)
+		umount(torture->dir);
+	fixture_dir_remove(torture->dir);
 }
 
 static void start_all(struct torturer *t)

@@ -20,6 +20,7 @@ says "^sb-inspect [0-9]" --version
 
 ref=$("$bin/sb-call" --session demo call collections:Counter '"aab"' 2>"$work/err")
 check "sb-call made no ref" '[ -n "$ref" ]'
+wait_for '"$bin/sb-inspect" | grep -q "^refs       1 live"' # numbers follow a call by a moment
 
 says "^bridge     $SNAKEBRIDGE_DIR$"
 says "^sessions   1 active"
@@ -47,6 +48,7 @@ fails 1 '"code":"SB_ENOSESSION"' --json session nobody
 # ── lists, filters, metrics ──
 
 "$bin/sb-call" --session other --tag colour=blue call collections:Counter >/dev/null 2>"$work/err"
+wait_for '"$bin/sb-inspect" | grep -q "^refs       2 live"'
 says "^SESSION .*OWNER" owners
 says '"what":"owners","owners":\[' --json owners
 says "^other " sessions --tag colour=blue
