@@ -24,13 +24,16 @@ static void parking(void *arg)
 	w->asks->parking(w->asks->arg);
 }
 
-/* A slot whose token is free has no process. One that another process has by now was tidied before: the lane is abandoned. */
+bool sb__caller_lives(const struct sb__hosted *hosted, const struct sb__accepted *call)
+{
+	return sb__os_ofd_test(hosted->host->core->dir.life_fd, (off_t)call->caller_slot) != 0;
+}
+
 static bool alive(void *arg)
 {
 	const struct waiting *w = arg;
 
-	return sb__os_ofd_test(w->asks->hosted->host->core->dir.life_fd, (off_t)w->asks->call->caller_slot) !=
-	       0;
+	return sb__caller_lives(w->asks->hosted, w->asks->call);
 }
 
 static bool stopped(void *arg)

@@ -22,6 +22,11 @@ int sb__way_asked(struct sb__way *way, struct sb__attachment *a, sb_value **ret_
 int sb__way_no_callbacks(const struct sb__way *way, const char *kind);
 
 /* ask.c: the designated owner's side, of one running call. */
+
+/* By its life token. A slot whose token is free has no process; one that another process has by now was tidied before, and
+ * the lane is abandoned. */
+bool sb__caller_lives(const struct sb__hosted *hosted, const struct sb__accepted *call);
+
 struct sb__asks {
 	struct sb__hosted *hosted;
 	struct sb__accepted *call;

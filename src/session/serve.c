@@ -60,7 +60,7 @@ void sb__serve_forked_child(void)
 
 /* The call that runs, for whoever asks whether it is wanted. */
 struct asked {
-	struct sb__mailbox *mailbox;
+	const struct sb__hosted *hosted;
 	const struct sb__accepted *call;
 };
 
@@ -69,8 +69,8 @@ static bool stands(void *arg)
 	const struct asked *asked = arg;
 
 	/* One that was killed may not have been found dead yet. */
-	return sb__accepted_stands(asked->mailbox, asked->call) &&
-	       sb__os_kill(asked->call->caller_pid, 0) != -ESRCH;
+	return sb__accepted_stands(asked->hosted->mailbox, asked->call) &&
+	       sb__caller_lives(asked->hosted, asked->call);
 }
 
 /* A word in a lane is a claim, so the slot may be any. */
@@ -93,7 +93,7 @@ static void hand_over_lead(void *arg)
 static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *call)
 {
 	struct sb__host *host = w->host;
-	struct asked asked = { h->mailbox, call };
+	struct asked asked = { h, call };
 	struct sb__call_origin origin = { .pid = call->caller_pid,
 		                          .trace_id = call->trace_id,
 		                          .key = sb__call_key(call->lane, call->word),
