@@ -187,23 +187,11 @@ static int post(struct sb__way *c, struct sb__attachment *a, uint32_t lane, stru
 		                           .arena = core->arena,
 		                           .peers = core->arenas };
 	struct sb__lane_post post = sb__way_post(c);
-	const struct sb__engine *engine = sb__engine_loaded();
-	struct sb__buf buf;
-	void *gil;
-	int err = sb__way_encode(c, a, lane, &buf);
 
-	if (err)
-		return err;
-	sb__thread_after(a, &post);
 	post.flags |= SB__REQUEST_ASKABLE;
 	post.answering = &answering;
 	post.thread = (int32_t)sb__os_tid();
-	gil = engine ? engine->gil_release() : NULL;
-	err = sb__lane_call_asked(a->mailbox, &a->peer->bell, lane, &buf, &post, sb__way_alive, a, ret,
-	                          ret_late);
-	if (gil)
-		engine->gil_restore(gil);
-	return err ? sb__way_refused(c, err) : 0;
+	return sb__way_call(c, a, lane, &post, ret, ret_late);
 }
 
 /* Keeps the attachment, whatever the functions do to the session's handles. */

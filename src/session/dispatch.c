@@ -316,9 +316,9 @@ struct sb__lane_post sb__way_post(const struct sb__way *c)
 		                       .arena = c->session->core->arena };
 }
 
-static int post(const struct sb__way *c, struct sb__attachment *a, uint32_t lane, enum sb__lane_result *ret)
+int sb__way_call(const struct sb__way *c, struct sb__attachment *a, uint32_t lane, struct sb__lane_post *post,
+                 enum sb__lane_result *ret, bool *ret_late)
 {
-	struct sb__lane_post post = sb__way_post(c);
 	/* A host program's Python thread may come here from C code with the GIL held; whoever answers may need it. */
 	const struct sb__engine *engine = sb__engine_loaded();
 	struct sb__buf buf;
@@ -327,9 +327,12 @@ static int post(const struct sb__way *c, struct sb__attachment *a, uint32_t lane
 
 	if (err)
 		return err;
-	sb__thread_after(a, &post);
+	sb__thread_after(a, post);
 	gil = engine ? engine->gil_release() : NULL;
-	err = sb__lane_call(a->mailbox, &a->peer->bell, lane, &buf, &post, sb__way_alive, a, ret);
+	err = post->answering
+	              ? sb__lane_call_asked(a->mailbox, &a->peer->bell, lane, &buf, post, sb__way_alive, a,
+	                                    ret, ret_late)
+	              : sb__lane_call(a->mailbox, &a->peer->bell, lane, &buf, post, sb__way_alive, a, ret);
 	if (gil)
 		engine->gil_restore(gil);
 	return err ? sb__way_refused(c, err) : 0;
@@ -354,6 +357,7 @@ int sb__way_failed(const struct sb__way *c, struct sb__attachment *a, enum sb__l
 
 static int call_there(const struct sb__way *c, struct sb__attachment *a, sb_value **ret_value)
 {
+	struct sb__lane_post post = sb__way_post(c);
 	enum sb__lane_result result;
 	uint32_t lane;
 	int err;
@@ -364,7 +368,7 @@ static int call_there(const struct sb__way *c, struct sb__attachment *a, sb_valu
 	if (err)
 		return sb__way_refused(c, err);
 	sb__mailbox_touch(a->mailbox);
-	err = post(c, a, lane, &result);
+	err = sb__way_call(c, a, lane, &post, &result, NULL);
 	if (err)
 		return err;
 	if (result == SB__LANE_REPLIED)

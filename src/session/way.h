@@ -28,6 +28,10 @@ int sb__way_here(const struct sb__way *way, struct sb__attachment *a, const stru
 /* Writes the request into a lane's buffer. An error: buf is freed. */
 int sb__way_encode(const struct sb__way *way, struct sb__attachment *a, uint32_t lane, struct sb__buf *buf);
 struct sb__lane_post sb__way_post(const struct sb__way *way);
+/* Sends the request by a lane of ours and waits, without the GIL. post: sb__way_post(), perhaps with more in it. ret_late: of
+ * one that can be asked (post->answering) only. */
+int sb__way_call(const struct sb__way *way, struct sb__attachment *a, uint32_t lane,
+                 struct sb__lane_post *post, enum sb__lane_result *ret, bool *ret_late);
 /* The error that a result other than SB__LANE_REPLIED is. */
 int sb__way_failed(const struct sb__way *way, struct sb__attachment *a, enum sb__lane_result result);
 /* Takes a reply out of the lane, which is IDLE then: the value or the error. reply: where its bytes go. */
