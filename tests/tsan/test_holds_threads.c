@@ -96,23 +96,39 @@ static void a_block_that_is_kept_is_not_written(void **state)
 
 /* ── lanes of the dead, beside those of the living ── */
 
+enum { DEATHS = 300, DYING_SLOT = 200 };
+
+static _Atomic uint32_t dead; /* generations of DYING_SLOT up to this one have claimed and died */
+
+/* One process after the other in the same slot: each claims a lane and does nothing ever after. */
 static void *die_claiming(void *arg)
 {
 	struct shm_world *world = arg;
 	uint32_t lane;
 
-	for (unsigned i = 0; i < 300; i++)
-		if (sb__lane_claim(world->mailbox, 200, 1, &lane) != 0)
+	for (uint32_t generation = 1; generation <= DEATHS; generation++) {
+		if (sb__lane_claim(world->mailbox, DYING_SLOT, generation, &lane) != 0)
 			return world;
+		atomic_store(&dead, generation);
+	}
 	return NULL;
 }
 
+/* Reclaims of the dead alone, as the reaper does: who still writes is not dead. */
 static void *reap(void *arg)
 {
 	struct shm_world *world = arg;
+	uint32_t reaped = 0;
 
-	while (!atomic_load(&stop))
-		(void)sb__mailbox_reclaim(world->mailbox, 200, 1, false);
+	while (reaped < DEATHS) {
+		if (reaped < atomic_load(&dead)) {
+			reaped++;
+			if (sb__mailbox_reclaim(world->mailbox, DYING_SLOT, reaped, false) != 1)
+				return world;
+		} else {
+			sched_yield();
+		}
+	}
 	return NULL;
 }
 
@@ -123,7 +139,7 @@ static void lanes_are_reclaimed_beside_calls(void **state)
 	void *failed;
 	uint32_t lane;
 
-	atomic_store(&stop, false);
+	atomic_store(&dead, 0);
 	assert_int_equal(pthread_create(&server, NULL, world_serve_thread, world), 0);
 	assert_int_equal(pthread_create(&reaper, NULL, reap, world), 0);
 	assert_int_equal(pthread_create(&dying, NULL, die_claiming, world), 0);
@@ -132,9 +148,8 @@ static void lanes_are_reclaimed_beside_calls(void **state)
 		assert_int_equal(world_call(world, lane, i, 16, UINT64_C(60000000000), NULL), 0);
 	pthread_join(dying, &failed);
 	assert_null(failed);
-	atomic_store(&stop, true);
-	pthread_join(reaper, NULL);
-	(void)sb__mailbox_reclaim(world->mailbox, 200, 1, false);
+	pthread_join(reaper, &failed);
+	assert_null(failed);
 	assert_int_equal(world_claimed(world), 1);
 	sb__lane_unclaim(world->mailbox, lane);
 	world_stop(world);
