@@ -356,6 +356,11 @@ int sb__os_unmap(void *addr, size_t len)
 	return result_of(munmap(addr, len));
 }
 
+void sb__os_unload(void *addr, size_t len)
+{
+	(void)madvise(addr, len, MADV_DONTNEED); /* the file keeps them */
+}
+
 int sb__os_getrandom(void *buf, size_t len)
 {
 	size_t done = 0;

@@ -44,6 +44,8 @@ int sb__os_map_over(int fd, off_t offset, size_t len, void *addr);
 /* Private memory of zeros that no core dump shows (MADV_DONTDUMP), made larger if old is not NULL: *ret, and old is gone. */
 int sb__os_map_secret(void *old, size_t old_len, size_t len, void **ret);
 int sb__os_unmap(void *addr, size_t len);
+/* Of a MAP_SHARED mapping: its pages leave this process's tables, and come back when they are touched. */
+void sb__os_unload(void *addr, size_t len);
 int sb__os_kill(pid_t pid, int sig);
 bool sb__os_executable(const char *path);
 /* Runs a program with this process's environment, no signal blocked or ignored, its input empty, and all that it says going

@@ -230,6 +230,7 @@ int sb__core_enter(struct sb__core *core)
 
 static void core_free(struct sb__core *core)
 {
+	sb__events_forget(&core->events);
 	sb__bridge_dir_close(&core->dir);
 	pthread_mutex_destroy(&core->lock);
 	pthread_mutex_destroy(&core->rejoin_lock);

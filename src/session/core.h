@@ -19,6 +19,7 @@
 #include "bell.h"
 #include "bridge_dir.h"
 #include "config.h"
+#include "events.h"
 #include "identity.h"
 #include "mailbox.h"
 #include "ops.h"
@@ -70,6 +71,7 @@ struct sb__core {
 	uint64_t store_epoch; /* of the process that opened the store */
 	struct sb__identity self;
 	void *life_pin;
+	struct sb__events_kept events;
 	struct sb__arena *arena;
 	struct sb__arena_cache *arenas;
 	struct sb__space *space; /* both of them, for arrays */

@@ -167,8 +167,9 @@ static void mirror(struct sb__hosted *h)
 	h->host->engine->counts(h->table, &counts);
 	sb__hosted_mirror(h);
 	if (counts.evicted > h->told_evicted) {
-		sb__events_note(h->host->core->dir.boot, SB__EVENT_EVICT, h->rec.uid, h->rec.session_id,
-		                h->rec.incarnation, 0, 0, (uint32_t)(counts.evicted - h->told_evicted),
+		sb__events_note(&h->host->core->events, h->host->core->dir.boot, SB__EVENT_EVICT, h->rec.uid,
+		                h->rec.session_id, h->rec.incarnation, 0, 0,
+		                (uint32_t)(counts.evicted - h->told_evicted),
 		                "full: least recently used refs evicted");
 		h->told_evicted = counts.evicted;
 	}

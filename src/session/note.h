@@ -10,8 +10,8 @@ static inline void sb__session_note(struct sb__core *core, enum sb__event_kind k
                                     const struct sb__session_rec *rec, int32_t subject_pid,
                                     const char *reason)
 {
-	sb__events_note(core->dir.boot, kind, rec->uid, rec->session_id, rec->incarnation, sb__call_trace(),
-	                subject_pid, 0, reason);
+	sb__events_note(&core->events, core->dir.boot, kind, rec->uid, rec->session_id, rec->incarnation,
+	                sb__call_trace(), subject_pid, 0, reason);
 }
 
 #endif

@@ -45,7 +45,7 @@ static void disown_locked(sb_session *session)
 	err = sb__store_owner_remove(core->store, session->uid, core->self.slot, core->self.generation,
 	                             session->handle, &rec);
 	if (err > 0)
-		sb__events_note(core->dir.boot, SB__EVENT_LEAVE, session->uid, session->id,
+		sb__events_note(&core->events, core->dir.boot, SB__EVENT_LEAVE, session->uid, session->id,
 		                session->last_incarnation, sb__call_trace(), 0, 0, "handle closed");
 	SB_POINT("leave.owner_removed");
 	if (err == 2) {

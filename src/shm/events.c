@@ -27,6 +27,7 @@
 #define MAGIC     UINT64_C(0x3130746e76654253) /* "SBevnt01", little-endian */
 #define VERSION   ((uint64_t)SB__EVENTS_VERSION << 32 | SB__EVENTS_RECORDS)
 #define TRIES     64u
+#define TRIM      16u /* posts after which a kept ring's pages leave the process's tables */
 
 enum { STATE_EMPTY, STATE_WRITING, STATE_DONE };
 
@@ -93,13 +94,11 @@ static int open_file(int boot, bool create, int *ret_fd)
 
 static int check_word(sb__word *word, uint64_t expected, bool writable)
 {
-	uint64_t seen = sb__load_acquire(word);
+	uint64_t seen;
 
-	if (seen == 0 && writable) {
-		sb__cas(word, 0, expected);
+	if (writable && sb__cas(word, 0, expected))
 		SB_POINT("events.marked");
-		seen = sb__load_acquire(word);
-	}
+	seen = sb__load_acquire(word);
 	return seen == expected ? 0 : seen == 0 ? 1 : -1;
 }
 
@@ -167,11 +166,18 @@ static void fill(struct sb__event_shm *record, const struct sb__event *event)
 	copy_text(record->reason, sizeof(record->reason), event->reason);
 }
 
+/* Writers read by a write access: a page that is first read brings up to 15 around it into the process's tables, one that is
+ * first written comes alone. */
+static uint64_t load_to_write(sb__word *word)
+{
+	return sb__add(word, 0);
+}
+
 /* Claims the record of sequence, the number after head. False: it is another's, or passed over. */
 static bool claim(struct sb__events_shm *shm, uint64_t sequence, int32_t pid)
 {
 	sb__word *word = &shm->records[sequence % SB__EVENTS_RECORDS].word;
-	uint64_t seen = sb__load_acquire(word);
+	uint64_t seen = load_to_write(word);
 
 	if (word_sequence(seen) < sequence && (word_state(seen) != STATE_WRITING || is_dead(word_pid(seen))))
 		return sb__cas(word, seen, word_make(sequence, pid, STATE_WRITING));
@@ -193,7 +199,7 @@ uint64_t sb__events_post(struct sb__events *events, const struct sb__event *even
 	int32_t pid = (int32_t)getpid();
 
 	for (unsigned i = 0; i < TRIES; i++) {
-		uint64_t head = sb__load_acquire(&shm->head), sequence = head + 1;
+		uint64_t head = load_to_write(&shm->head), sequence = head + 1;
 		struct sb__event_shm *record = &shm->records[sequence % SB__EVENTS_RECORDS];
 
 		if (!claim(shm, sequence, pid)) {
@@ -212,9 +218,25 @@ uint64_t sb__events_post(struct sb__events *events, const struct sb__event *even
 	return 0;
 }
 
-void sb__events_note(int boot, enum sb__event_kind kind, uint64_t session_uid, const char *session_id,
-                     uint64_t incarnation, uint64_t trace_id, int32_t subject_pid, uint32_t count,
-                     const char *reason)
+/* NULL: it cannot be had. Of two threads that map it at once one keeps its mapping. */
+static struct sb__events_shm *kept_ring(struct sb__events_kept *kept, int boot)
+{
+	struct sb__events_shm *shm = atomic_load_explicit(&kept->shm, memory_order_acquire);
+	struct sb__events events;
+
+	if (shm)
+		return shm;
+	if (sb__events_open(boot, true, &events) != 0)
+		return NULL;
+	if (atomic_compare_exchange_strong(&kept->shm, &shm, events.shm))
+		return events.shm;
+	sb__events_close(&events);
+	return shm;
+}
+
+void sb__events_note(struct sb__events_kept *kept, int boot, enum sb__event_kind kind, uint64_t session_uid,
+                     const char *session_id, uint64_t incarnation, uint64_t trace_id, int32_t subject_pid,
+                     uint32_t count, const char *reason)
 {
 	struct sb__event event = { .kind = kind,
 		                   .session_uid = session_uid,
@@ -222,13 +244,21 @@ void sb__events_note(int boot, enum sb__event_kind kind, uint64_t session_uid, c
 		                   .trace_id = trace_id,
 		                   .subject_pid = subject_pid,
 		                   .count = count };
-	struct sb__events events;
+	struct sb__events events = { .shm = kept_ring(kept, boot), .writable = true };
 
-	if (sb__events_open(boot, true, &events) != 0)
+	if (!events.shm)
 		return;
 	copy_text(event.session_id, sizeof(event.session_id), session_id);
 	copy_text(event.reason, sizeof(event.reason), reason ? reason : "");
 	sb__events_post(&events, &event);
+	if (atomic_fetch_add_explicit(&kept->posts, 1, memory_order_relaxed) % TRIM == TRIM - 1)
+		sb__os_unload(events.shm, sizeof(*events.shm));
+}
+
+void sb__events_forget(struct sb__events_kept *kept)
+{
+	struct sb__events events = { .shm = atomic_exchange(&kept->shm, NULL) };
+
 	sb__events_close(&events);
 }
 

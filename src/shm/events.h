@@ -30,6 +30,7 @@
 #ifndef SB_SHM_EVENTS_H
 #define SB_SHM_EVENTS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -124,11 +125,20 @@ void sb__events_close(struct sb__events *events); /* also of one that was never 
  * tries met records of stopped writers. */
 uint64_t sb__events_post(struct sb__events *events, const struct sb__event *event);
 
-/* Opens, posts, closes: for those that rarely do. Returns nothing: an event that nobody can store must not
- * fail what happened. It may leave an error record behind, so report a failure first. reason may be NULL. */
-void sb__events_note(int boot, enum sb__event_kind kind, uint64_t session_uid, const char *session_id,
-                     uint64_t incarnation, uint64_t trace_id, int32_t subject_pid, uint32_t count,
-                     const char *reason);
+/*
+ * A ring that is mapped at the first event and stays mapped, for a process that posts again and again; any thread, and a
+ * forked child too. Zeroed: nothing is mapped yet. Few of its pages stay in the process's tables, however many events it posts.
+ */
+struct sb__events_kept {
+	_Atomic(struct sb__events_shm *) shm;
+	_Atomic uint32_t posts;
+};
+/* Returns nothing: an event that nobody can store must not fail what happened. It may leave an error record behind, so
+ * report a failure first. reason may be NULL. */
+void sb__events_note(struct sb__events_kept *kept, int boot, enum sb__event_kind kind, uint64_t session_uid,
+                     const char *session_id, uint64_t incarnation, uint64_t trace_id, int32_t subject_pid,
+                     uint32_t count, const char *reason);
+void sb__events_forget(struct sb__events_kept *kept); /* unmaps it; nobody may be posting */
 
 /* ── reading ── */
 

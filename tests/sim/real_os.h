@@ -51,6 +51,7 @@ static inline int sim_rdlock(pthread_rwlock_t *lock)
 #define sb__os_map           real_os_map
 #define sb__os_map_over      real_os_map_over
 #define sb__os_unmap         real_os_unmap
+#define sb__os_unload        real_os_unload
 #define sb__os_kill          real_os_kill
 #define sb__os_tid           real_os_tid
 #define sb__os_read_file_at  real_os_read_file_at

@@ -323,6 +323,12 @@ int sb__os_unmap(void *addr, size_t len)
 	return 0;
 }
 
+void sb__os_unload(void *addr, size_t len)
+{
+	(void)addr;
+	(void)len;
+}
+
 int sb__os_map_over(int fd, off_t offset, size_t len, void *addr)
 {
 	(void)fd;
