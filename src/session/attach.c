@@ -46,11 +46,11 @@ static pthread_once_t lanes_once = PTHREAD_ONCE_INIT;
 
 static struct sb__attachment *find_serial_locked(struct sb__core *core, uint64_t serial)
 {
-	struct sb__attachment *a = core->attachments;
+	struct sb__index_node *n = sb__index_find(&core->attachment_serials, sb__index_number(serial));
 
-	while (a && a->serial != serial)
-		a = a->next;
-	return a;
+	while (n && SB__INDEX_OF(n, struct sb__attachment, by_serial)->serial != serial)
+		n = sb__index_find_next(&core->attachment_serials, n);
+	return n ? SB__INDEX_OF(n, struct sb__attachment, by_serial) : NULL;
 }
 
 static void give_back(struct sb__attachment *a, uint32_t lane)
@@ -375,17 +375,24 @@ static int open_locked(struct sb__core *core, const struct sb__session_rec *rec,
 	return err;
 }
 
+static struct sb__attachment *find_locked(struct sb__core *core, uint64_t incarnation)
+{
+	struct sb__index_node *n = sb__index_find(&core->attachments, sb__index_number(incarnation));
+
+	while (n && SB__INDEX_OF(n, struct sb__attachment, by_incarnation)->incarnation != incarnation)
+		n = sb__index_find_next(&core->attachments, n);
+	return n ? SB__INDEX_OF(n, struct sb__attachment, by_incarnation) : NULL;
+}
+
 int sb__attach_locked(struct sb__core *core, const struct sb__session_rec *rec, struct sb__attachment **ret)
 {
-	struct sb__attachment *a;
+	struct sb__attachment *a = find_locked(core, rec->incarnation);
 	int err;
 
-	for (a = core->attachments; a; a = a->next) {
-		if (a->incarnation == rec->incarnation) {
-			a->refs++;
-			*ret = a;
-			return 0;
-		}
+	if (a) {
+		a->refs++;
+		*ret = a;
+		return 0;
 	}
 	a = calloc(1, sizeof(*a));
 	if (!a)
@@ -405,19 +412,16 @@ int sb__attach_locked(struct sb__core *core, const struct sb__session_rec *rec, 
 	}
 	a->serial = atomic_fetch_add(&serials, 1);
 	a->refs = 1;
-	a->next = core->attachments;
-	core->attachments = a;
+	sb__index_add(&core->attachments, &a->by_incarnation, sb__index_number(a->incarnation));
+	sb__index_add(&core->attachment_serials, &a->by_serial, sb__index_number(a->serial));
 	*ret = a;
 	return 0;
 }
 
 static void unlink_locked(struct sb__attachment *a)
 {
-	struct sb__attachment **at = &a->core->attachments;
-
-	while (*at != a)
-		at = &(*at)->next;
-	*at = a->next;
+	sb__index_remove(&a->core->attachments, &a->by_incarnation);
+	sb__index_remove(&a->core->attachment_serials, &a->by_serial);
 }
 
 void sb__attachment_put_locked(struct sb__attachment *a)
@@ -426,9 +430,9 @@ void sb__attachment_put_locked(struct sb__attachment *a)
 		return;
 	unlink_locked(a);
 	sb__oneways_drop_locked(a, false);
-	for (uint32_t i = 0; i < SB__LANES_MAX; i++)
-		if (a->lanes_claimed[i / 64] & (UINT64_C(1) << (i % 64)))
-			sb__lane_unclaim(a->mailbox, i);
+	for (uint32_t w = 0; w < SB__LANES_MAX / 64; w++)
+		for (uint64_t bits = a->lanes_claimed[w]; bits; bits &= bits - 1)
+			sb__lane_unclaim(a->mailbox, w * 64 + (uint32_t)__builtin_ctzll(bits));
 	if (a->hosted) {
 		sb__hosted_put(a->hosted);
 	} else {
@@ -441,10 +445,12 @@ void sb__attachment_put_locked(struct sb__attachment *a)
 
 void sb__attachments_forget_locked(struct sb__core *core)
 {
-	while (core->attachments) {
-		struct sb__attachment *a = core->attachments;
+	struct sb__index_node *n;
 
-		core->attachments = a->next;
+	while ((n = sb__index_next(&core->attachments, NULL))) {
+		struct sb__attachment *a = SB__INDEX_OF(n, struct sb__attachment, by_incarnation);
+
+		unlink_locked(a);
 		sb__oneways_drop_locked(a, true);
 		if (!a->hosted) {
 			sb__mailbox_detach(a->mailbox);
@@ -453,7 +459,9 @@ void sb__attachments_forget_locked(struct sb__core *core)
 		index_give_back(a->index);
 		free(a);
 	}
-	for (struct sb_session *s = core->sessions; s; s = s->next) {
+	for (n = NULL; (n = sb__index_next(&core->sessions, n));) {
+		struct sb_session *s = SB__INDEX_OF(n, struct sb_session, by_self);
+
 		atomic_store(&s->attached, NULL);
 		s->retired_count = 0;
 	}

@@ -49,22 +49,13 @@ void sb__context_drop(const sb_session *session)
 
 /* ── auto-sessions ── */
 
-static bool still_open(struct sb__core *core, const sb_session *wanted)
-{
-	sb_session *s = core->sessions;
-
-	while (s && s != wanted)
-		s = s->next;
-	return s != NULL;
-}
-
 static void auto_destroy(void *arg)
 {
 	struct auto_session *a = arg;
 
 	/* The bridge may have been closed before the thread ended, and its sessions with it. */
 	if (a->session && a->epoch == sb__fork_epoch() && sb__core_lock_if_open(a->core)) {
-		if (still_open(a->core, a->session))
+		if (sb__session_is_open_locked(a->core, a->session))
 			sb__session_close_locked(a->session);
 		pthread_mutex_unlock(&a->core->lock);
 	}
@@ -92,7 +83,7 @@ static struct auto_session *auto_of_thread(void)
 	if (automatic->epoch != sb__fork_epoch())
 		automatic->session = NULL; /* the parent's thread's: a child's makes its own */
 	if (automatic->session && sb__core_lock_if_open(automatic->core)) {
-		if (!still_open(automatic->core, automatic->session))
+		if (!sb__session_is_open_locked(automatic->core, automatic->session))
 			automatic->session = NULL;
 		pthread_mutex_unlock(&automatic->core->lock);
 	} else {
@@ -144,17 +135,6 @@ int sb__context_session(sb_bridge *bridge, sb_session **ret)
 
 /* ── resolution ── */
 
-static sb_session *find_open(struct sb__core *core, const char *id)
-{
-	sb_session *s;
-
-	pthread_mutex_lock(&core->lock);
-	for (s = core->sessions; s && strcmp(s->id, id) != 0; s = s->next)
-		;
-	pthread_mutex_unlock(&core->lock);
-	return s;
-}
-
 /* The session of a ref that came from elsewhere: a handle that is open, else one made for it and kept. */
 static int session_of_ref(const sb_ref *ref, sb_session **ret)
 {
@@ -171,7 +151,7 @@ static int session_of_ref(const sb_ref *ref, sb_session **ret)
 		                "the ref's session \"%s\" needs a bridge, and none is open: call "
 		                "sb_bridge_open() first",
 		                ref->session_id);
-	*ret = find_open(bridge->core, ref->session_id);
+	*ret = sb__session_find(bridge->core, ref->session_id, false);
 	if (*ret)
 		return 0;
 	options.session_id = ref->session_id;
@@ -195,22 +175,13 @@ int sb__resolve(sb_session *named, const sb_ref *target, sb_session **ret)
 
 /* ── with-blocks ── */
 
-static sb_session *find_kept(struct sb__core *core, const char *id)
-{
-	sb_session *s;
-
-	pthread_mutex_lock(&core->lock);
-	for (s = core->sessions; s && !(s->kept && strcmp(s->id, id) == 0); s = s->next)
-		;
-	pthread_mutex_unlock(&core->lock);
-	return s;
-}
-
 /* A handle kept by an earlier block serves again, if the session has not ended since. */
 static int enter_kept(sb_bridge *bridge, const sb_session_options *options, sb_session **ret)
 {
 	sb_session_info info = { .size = sizeof(info) };
-	sb_session *s = options && options->session_id ? find_kept(bridge->core, options->session_id) : NULL;
+	sb_session *s = options && options->session_id
+	                        ? sb__session_find(bridge->core, options->session_id, true)
+	                        : NULL;
 	int err;
 
 	if (s && sb__session_info(s, &info) == 0 && info.state != SB_SESSION_ENDED) {

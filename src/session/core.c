@@ -231,6 +231,10 @@ int sb__core_enter(struct sb__core *core)
 static void core_free(struct sb__core *core)
 {
 	sb__events_forget(&core->events);
+	sb__index_free(&core->attachments);
+	sb__index_free(&core->attachment_serials);
+	sb__index_free(&core->sessions);
+	sb__index_free(&core->sessions_by_id);
 	sb__bridge_dir_close(&core->dir);
 	pthread_mutex_destroy(&core->lock);
 	pthread_mutex_destroy(&core->rejoin_lock);
@@ -326,7 +330,7 @@ static int registry_get_locked(const char *dir, struct sb__core **ret)
 
 static int handle_new_locked(struct sb__core *core, const sb_bridge_options *options, sb_bridge **ret)
 {
-	sb_bridge *bridge = malloc(sizeof(*bridge));
+	sb_bridge *bridge = calloc(1, sizeof(*bridge));
 	int err;
 
 	if (!bridge)
@@ -395,8 +399,7 @@ static void close_sessions(sb_bridge *bridge)
 
 	for (;;) {
 		pthread_mutex_lock(&core->lock);
-		for (session = core->sessions; session && session->bridge != bridge; session = session->next)
-			;
+		session = bridge->sessions;
 		pthread_mutex_unlock(&core->lock);
 		if (!session)
 			return;

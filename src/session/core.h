@@ -21,6 +21,7 @@
 #include "config.h"
 #include "events.h"
 #include "identity.h"
+#include "index.h"
 #include "mailbox.h"
 #include "ops.h"
 #include "snakebridge/call.h"
@@ -43,7 +44,7 @@ struct sb__peer {
  * last handle is closed or moved on, and the lanes that threads claimed in it are given back then.
  */
 struct sb__attachment {
-	struct sb__attachment *next;
+	struct sb__index_node by_incarnation, by_serial; /* in core's */
 	struct sb__core *core;
 	uint64_t serial; /* process-unique, never reused: what a thread's lane cache goes by */
 	uint32_t index;  /* in the thread's lane cache: small, reused */
@@ -77,8 +78,8 @@ struct sb__core {
 	struct sb__space *space; /* both of them, for arrays */
 	struct sb__host *host;   /* designated owner side, NULL until needed */
 	struct sb__peer *peers;
-	struct sb__attachment *attachments;
-	struct sb_session *sessions;
+	struct sb__index attachments, attachment_serials; /* by incarnation; by serial */
+	struct sb__index sessions, sessions_by_id;        /* open sessions by address; by session id */
 	uint32_t next_handle;
 	char *python_executable;
 	struct sb__config
@@ -87,10 +88,13 @@ struct sb__core {
 
 struct sb_bridge {
 	struct sb__core *core;
+	struct sb_session *sessions; /* opened by this handle; under core->lock */
 };
 
 struct sb_session {
-	struct sb_session *next;
+	struct sb_session *next,
+		**at; /* in the bridge's list; at: what points to it, NULL where it is in none */
+	struct sb__index_node by_self, by_id;
 	sb_bridge *bridge;
 	struct sb__core *core;
 	_Atomic uint64_t epoch;                    /* of the process that joined by it */
@@ -163,6 +167,9 @@ void sb__oneways_drain(sb_session *session);
 /* ── session.c ── */
 
 void sb__session_close_locked(sb_session *session);
+bool sb__session_is_open_locked(struct sb__core *core, const sb_session *session); /* it may be gone */
+/* An open handle of the session with that id; kept: one that was kept. NULL: none. Takes core->lock. */
+sb_session *sb__session_find(struct sb__core *core, const char *id, bool kept);
 /* Joins s to the session that the store has. 0 joined; 1 look again; or an error. */
 int sb__join(sb_session *session, const struct sb__session_rec *rec, uint64_t until_ms);
 /* Elects a designated owner for an orphaned session, as its mode says. 0: look again. */

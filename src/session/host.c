@@ -28,14 +28,16 @@
 struct sb__hosted *sb__host_find(struct sb__core *core, uint64_t incarnation)
 {
 	struct sb__host *host = core->host;
-	struct sb__hosted *found = NULL;
+	struct sb__hosted *found;
+	struct sb__index_node *n;
 
 	if (!host)
 		return NULL;
 	pthread_mutex_lock(&host->lock);
-	for (uint32_t i = 0; i < host->top && !found; i++)
-		if (host->slots[i] && host->slots[i]->whole && host->slots[i]->rec.incarnation == incarnation)
-			found = host->slots[i];
+	n = sb__index_find(&host->incarnations, sb__index_number(incarnation));
+	while (n && SB__INDEX_OF(n, struct sb__hosted, by_incarnation)->rec.incarnation != incarnation)
+		n = sb__index_find_next(&host->incarnations, n);
+	found = n ? SB__INDEX_OF(n, struct sb__hosted, by_incarnation) : NULL;
 	if (found)
 		found->refs++;
 	pthread_mutex_unlock(&host->lock);
@@ -67,6 +69,15 @@ void sb__hosted_put(struct sb__hosted *h)
 		hosted_free(dead);
 }
 
+static void slot_free_locked(struct sb__hosted *h)
+{
+	struct sb__host *host = h->host;
+
+	host->slots[h->bell_index] = NULL;
+	host->slots_taken[h->bell_index / 64] &= ~(UINT64_C(1) << (h->bell_index % 64));
+	host->count--;
+}
+
 /* Hands an ended session without running calls to the keeper, which may wait for the GIL. */
 static void bury_if_idle_locked(struct sb__hosted *h)
 {
@@ -87,8 +98,8 @@ void sb__hosted_end(struct sb__hosted *h)
 	pthread_mutex_lock(&host->lock);
 	if (!h->ended) {
 		h->ended = true;
-		host->slots[h->bell_index] = NULL;
-		host->count--;
+		sb__index_remove(&host->incarnations, &h->by_incarnation);
+		slot_free_locked(h);
 		sb__due_remove_locked(h);
 		if (h->users) { /* nobody waits for these calls any more */
 			h->refs++;
@@ -239,17 +250,19 @@ int sb__hosted_execute(struct sb__hosted *h, uint64_t trace_id, uint64_t deadlin
 static int slot_take(struct sb__host *host, struct sb__hosted *h)
 {
 	int err = 0;
-	uint32_t i;
+	uint32_t w = 0, i;
 
 	pthread_mutex_lock(&host->lock);
-	for (i = 0; i < SB__BELL_SESSIONS && host->slots[i]; i++)
-		;
-	if (i == SB__BELL_SESSIONS) {
+	while (w < SB__BELL_SESSIONS / 64 && !~host->slots_taken[w])
+		w++;
+	if (w == SB__BELL_SESSIONS / 64) {
 		err = sb__fail(
 			SB_ENOMEM,
 			"this process serves %u sessions already: release some, or use another process",
 			SB__BELL_SESSIONS);
 	} else {
+		i = w * 64 + (uint32_t)__builtin_ctzll(~host->slots_taken[w]);
+		host->slots_taken[w] |= UINT64_C(1) << (i % 64);
 		host->slots[i] = h;
 		host->count++;
 		h->bell_index = i;
@@ -323,8 +336,7 @@ int sb__host_session(struct sb__core *core, const struct sb__session_rec *rec)
 	SB_POINT("host.mailbox_made");
 	if (err) {
 		pthread_mutex_lock(&h->host->lock);
-		h->host->slots[h->bell_index] = NULL;
-		h->host->count--;
+		slot_free_locked(h);
 		pthread_mutex_unlock(&h->host->lock);
 		if (h->table)
 			h->host->engine->table_destroy(h->table);
@@ -336,6 +348,7 @@ int sb__host_session(struct sb__core *core, const struct sb__session_rec *rec)
 	}
 	pthread_mutex_lock(&h->host->lock);
 	h->whole = true; /* from now on others find it */
+	sb__index_add(&h->host->incarnations, &h->by_incarnation, sb__index_number(rec->incarnation));
 	sb__due_file_locked(h, sb__keeper_first_look(h));
 	pthread_mutex_unlock(&h->host->lock);
 	sb__hosted_put(h);
@@ -425,6 +438,7 @@ static void host_free(struct sb__host *host)
 {
 	pthread_mutex_destroy(&host->lock);
 	pthread_cond_destroy(&host->changed);
+	sb__index_free(&host->incarnations);
 	free(host);
 }
 

@@ -9,6 +9,7 @@
 
 /* A session incarnation whose objects this process holds. */
 struct sb__hosted {
+	struct sb__index_node by_incarnation; /* in the host's, from when it is whole until it ends */
 	struct sb__host *host;
 	struct sb__session_rec rec;
 	struct sb__mailbox *mailbox;
@@ -40,6 +41,8 @@ struct sb__host {
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* a session ended, work for the keeper, stopping; CLOCK_MONOTONIC */
 	struct sb__hosted *slots[SB__BELL_SESSIONS];
+	uint64_t slots_taken[SB__BELL_SESSIONS / 64];
+	struct sb__index incarnations;
 	uint32_t top, count;                       /* slots ever used; sessions now */
 	struct sb__hosted *dead;                   /* ended, idle: the keeper drops their objects */
 	struct sb__hosted *ending;                 /* ended while calls run: the keeper interrupts these */

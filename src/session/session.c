@@ -32,6 +32,46 @@ const char *sb__session_name(const sb_session *session)
 	return session->id;
 }
 
+/* ── open handles ── */
+
+static void unregister_locked(sb_session *s)
+{
+	if (!s->at)
+		return;
+	*s->at = s->next;
+	if (s->next)
+		s->next->at = s->at;
+	s->at = NULL;
+	sb__index_remove(&s->core->sessions, &s->by_self);
+	sb__index_remove(&s->core->sessions_by_id, &s->by_id);
+}
+
+bool sb__session_is_open_locked(struct sb__core *core, const sb_session *session)
+{
+	struct sb__index_node *n = sb__index_find(&core->sessions, sb__index_number((uintptr_t)session));
+
+	while (n && SB__INDEX_OF(n, sb_session, by_self) != session)
+		n = sb__index_find_next(&core->sessions, n);
+	return n != NULL;
+}
+
+static bool is_wanted(const sb_session *s, const char *id, bool kept)
+{
+	return (s->kept || !kept) && strcmp(s->id, id) == 0;
+}
+
+sb_session *sb__session_find(struct sb__core *core, const char *id, bool kept)
+{
+	struct sb__index_node *n;
+
+	pthread_mutex_lock(&core->lock);
+	n = sb__index_find(&core->sessions_by_id, sb__index_text(id));
+	while (n && !is_wanted(SB__INDEX_OF(n, sb_session, by_id), id, kept))
+		n = sb__index_find_next(&core->sessions_by_id, n);
+	pthread_mutex_unlock(&core->lock);
+	return n ? SB__INDEX_OF(n, sb_session, by_id) : NULL;
+}
+
 /* ── closing ── */
 
 static void disown_locked(sb_session *session)
@@ -67,13 +107,7 @@ static void drop_attachments_locked(sb_session *session)
 
 void sb__session_close_locked(sb_session *session)
 {
-	struct sb__core *core = session->core;
-	sb_session **at = &core->sessions;
-
-	while (*at && *at != session)
-		at = &(*at)->next;
-	if (*at)
-		*at = session->next;
+	unregister_locked(session);
 	sb__futures_drop_locked(session);
 	drop_attachments_locked(session); /* first: the reaper looks for the lanes of owners only */
 	SB_POINT("leave.lanes_given");
@@ -367,10 +401,17 @@ static sb_session *session_new(sb_bridge *bridge, const struct sb__wish *wish)
 
 static void register_session(sb_session *s)
 {
-	pthread_mutex_lock(&s->core->lock);
-	s->next = s->core->sessions;
-	s->core->sessions = s;
-	pthread_mutex_unlock(&s->core->lock);
+	struct sb__core *core = s->core;
+
+	pthread_mutex_lock(&core->lock);
+	s->next = s->bridge->sessions;
+	s->at = &s->bridge->sessions;
+	if (s->next)
+		s->next->at = &s->next;
+	s->bridge->sessions = s;
+	sb__index_add(&core->sessions, &s->by_self, sb__index_number((uintptr_t)s));
+	sb__index_add(&core->sessions_by_id, &s->by_id, sb__index_text(s->id));
+	pthread_mutex_unlock(&core->lock);
 }
 
 int sb__session_open(sb_bridge *bridge, const sb_session_options *options, sb_session **ret)
