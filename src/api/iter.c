@@ -28,8 +28,8 @@ struct sb_iter {
 	size_t ask;      /* items to ask for */
 	sb_value *batch; /* [was that the end, [item …]], or NULL */
 	const sb_value *list;
-	size_t next;      /* of the list */
-	sb_future *ahead; /* the next batch, on its way */
+	size_t next, count; /* of the list */
+	sb_future *ahead;   /* the next batch, on its way */
 	size_t ahead_asked;
 	uint64_t epoch; /* of the process whose these are */
 	bool ended;     /* nothing is left in the session */
@@ -157,7 +157,7 @@ static void drop_batch(struct sb_iter *iter)
 	sb_value_free(iter->batch);
 	iter->batch = NULL;
 	iter->list = NULL;
-	iter->next = 0;
+	iter->next = iter->count = 0;
 }
 
 /* In a forked child: what was fetched is the parent's. */
@@ -197,6 +197,7 @@ static int take(struct sb_iter *iter, sb_value *batch, size_t asked)
 	iter->batch = batch;
 	iter->list = list;
 	iter->next = 0;
+	iter->count = count;
 	iter->ended = end;
 	if (!iter->options.batch) {
 		iter->ask = 2 * count < BATCH_FIRST  ? BATCH_FIRST
@@ -213,7 +214,7 @@ static void read_ahead(struct sb_iter *iter)
 {
 	sb_request request = SB_REQUEST_INIT;
 
-	if (!(iter->options.flags & SB_ITER_READ_AHEAD) || iter->ended || sb_value_len(iter->list) == 0)
+	if (!(iter->options.flags & SB_ITER_READ_AHEAD) || iter->ended || iter->count == 0)
 		return;
 	request_next(iter, iter->ask, &request);
 	iter->ahead_asked = iter->ask;
@@ -235,7 +236,7 @@ static int fetch_ahead(struct sb_iter *iter)
 	if (err)
 		return sb_last_error()->code == SB_ETIMEOUT ? 0 : failed(iter, err);
 	err = take(iter, batch, iter->ahead_asked);
-	return err ? err : sb_value_len(iter->list) > 0 || iter->ended;
+	return err ? err : iter->count > 0 || iter->ended;
 }
 
 static int nothing_came(const struct sb_iter *iter)
@@ -264,7 +265,7 @@ static int fetch(struct sb_iter *iter)
 		    SB_ETIMEOUT) /* the owner could not even say so; what it had for us stays in the stream */
 			return nothing_came(iter);
 		err = err ? failed(iter, err) : take(iter, batch, asked);
-		if (!err && sb_value_len(iter->list) == 0 && !iter->ended)
+		if (!err && iter->count == 0 && !iter->ended)
 			err = nothing_came(iter);
 	}
 	if (err >= 0)
@@ -277,7 +278,7 @@ static int lend(struct sb_iter *iter, const sb_value **ret)
 	int err;
 
 	take_over(iter);
-	while (iter->next == sb_value_len(iter->list)) {
+	while (iter->next == iter->count) {
 		if (iter->ended && !iter->ahead)
 			return 0;
 		drop_batch(iter);
@@ -297,6 +298,11 @@ int sb_iter_lend(sb_iter *iter, const sb_value **ret_item)
 
 	if (!iter || !ret_item)
 		return refuse(iter ? "sb_iter_lend: ret_item is NULL" : "sb_iter_lend: iter is NULL");
+	if (iter->next < iter->count && iter->epoch == sb__fork_epoch()) { /* it is here already */
+		*ret_item = sb_value_at(iter->list, iter->next++);
+		iter->code = 0;
+		return 1;
+	}
 	rc = lend(iter, ret_item);
 	iter->code = rc < 0 ? rc : 0;
 	return rc;

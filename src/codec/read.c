@@ -89,14 +89,13 @@ static int beyond(const char *type)
 
 int sb_value_int(const sb_value *value, int64_t *ret)
 {
-	int err;
-
+	if (ret && value && value->kind == SB_KIND_INT) {
+		*ret = value->u.integer;
+		return 0;
+	}
 	if (ret && sb_value_kind(value) == SB_KIND_BIGINT)
 		return beyond("int64_t");
-	err = expect_into(value, SB_KIND_INT, ret);
-	if (!err)
-		*ret = value->u.integer;
-	return err;
+	return expect_into(value, SB_KIND_INT, ret);
 }
 
 int sb_value_uint64(const sb_value *value, uint64_t *ret)
@@ -261,6 +260,8 @@ size_t sb_value_len(const sb_value *value)
 
 const sb_value *sb_value_at(const sb_value *value, size_t i)
 {
+	if (value && value->kind == SB_KIND_LIST) /* mostly */
+		return i < value->len ? &value->u.items[i] : NULL;
 	if (sb_value_kind(value) == SB_KIND_DICT)
 		return i < value->len ? &value->u.items[2 * i + 1] : NULL;
 	return i < sb__tree_items(value) ? &value->u.items[i] : NULL;

@@ -13,6 +13,7 @@
 
 #include "array.h"
 #include "fail.h"
+#include "ints.h"
 #include "scalar.h"
 #include "tree.h"
 
@@ -89,8 +90,12 @@ static int measure_items(struct sb__cursor *cursor, struct measure *m, uint64_t 
 	/* No overflow: each count is at most the bytes that are left, and there are at most SB__DEPTH_MAX
 	 * containers whose items have not been read. */
 	m->nodes += count;
-	for (uint64_t i = 0; i < count && !err; i++)
-		err = measure(cursor, m, depth + 1);
+	for (uint64_t i = 0; i < count && !err; i++) {
+		int64_t skipped;
+
+		if (!sb__take_int(cursor, &skipped))
+			err = measure(cursor, m, depth + 1);
+	}
 	return err;
 }
 
@@ -231,8 +236,13 @@ static int fill_items(struct sb__cursor *cursor, sb_value *node, uint64_t count,
 	block->node += count;
 	node->u.items = items;
 	for (uint64_t i = 0; i < count; i++) {
-		int err = fill(cursor, &items[i], block);
+		int64_t integer;
+		int err = 0;
 
+		if (sb__take_int(cursor, &integer))
+			items[i] = (sb_value){ .kind = SB_KIND_INT, .u.integer = integer };
+		else
+			err = fill(cursor, &items[i], block);
 		if (err)
 			return err;
 	}

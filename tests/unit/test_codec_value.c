@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "ints.h"
 #include "snakebridge/error.h"
 #include "value_impl.h"
 
@@ -462,6 +463,41 @@ static void test_many_arguments(void **state)
 	sb_value_free(v);
 }
 
+/* What is written and read without a call for each has the same bytes as by the functions. */
+static void test_29_ints_of_lists(void **state)
+{
+	static const uint8_t beyond[] = { 0x1b, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x3b, 0x80, 0, 0, 0, 0, 0, 0, 0,
+		                          0xf6, 0,    0, 0, 0, 0, 0, 0, 0, 0x1f, 0,    0, 0, 0, 0, 0, 0, 0 };
+
+	(void)state;
+	for (unsigned i = 0; i < 64 * 6; i++) {
+		int64_t near = (int64_t)(UINT64_C(1) << i / 6), v = (int64_t)((uint64_t)near - 1 + i % 3),
+			got = 0;
+		uint8_t bytes[2 * SB__INT_MAX_BYTES] = { 0 }, memory[SB__INT_MAX_BYTES];
+		struct sb__cursor cursor = { .data = bytes };
+		struct sb__buf buf;
+
+		v = i % 6 < 3 ? v : ~v;
+		sb__buf_init(&buf, memory, sizeof(memory));
+		sb__put_int(&buf, v);
+		assert_int_equal(sb__write_int(bytes, v), buf.len);
+		assert_memory_equal(bytes, memory, buf.len);
+		cursor.len = SB__INT_MAX_BYTES - 1; /* near the end the functions read it */
+		assert_false(sb__take_int(&cursor, &got));
+		cursor.len = SB__INT_MAX_BYTES;
+		assert_true(sb__take_int(&cursor, &got));
+		assert_true(got == v);
+		assert_int_equal(cursor.pos, buf.len);
+	}
+	for (size_t i = 0; i < sizeof(beyond); i += SB__INT_MAX_BYTES) {
+		struct sb__cursor cursor = { .data = beyond + i, .len = SB__INT_MAX_BYTES };
+		int64_t got;
+
+		assert_false(sb__take_int(&cursor, &got));
+		assert_int_equal(cursor.pos, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -480,6 +516,7 @@ int main(void)
 		cmocka_unit_test(test_format_errors),
 		cmocka_unit_test(test_format_depth),
 		cmocka_unit_test(test_many_arguments),
+		cmocka_unit_test(test_29_ints_of_lists),
 	};
 
 	return cmocka_run_group_tests_name("codec_value", tests, NULL, NULL);

@@ -428,15 +428,43 @@ static void rewind_to(struct encoding *e, const struct mark *m)
 		sb__kept_rewind(e->call->origin.kept, m->kept);
 }
 
+/* Short ints, of which most streams of ints consist: how many there are from the first-th item on, until the buffer is so
+ * long. */
+static size_t put_short_ints(struct encoding *e, const struct sb__stream *s, size_t first, size_t most,
+                             size_t len)
+{
+	size_t i = first;
+	PyObject *item;
+	int64_t v;
+
+	for (; i < most && e->buf->len < len && (item = sb__stream_peek(s, i)) != NULL &&
+	       sb__int_is_short(item, &v);
+	     i++) {
+		uint8_t *to = sb__buf_room(e->buf, SB__INT_MAX_BYTES);
+
+		if (!to)
+			break; /* the same item is tried once more, and what is wrong is looked at there */
+		e->buf->len += sb__write_int(to, v);
+	}
+	return i - first;
+}
+
 static int put_next_items(struct encoding *e, struct sb__stream *s, size_t most, size_t *ret_count)
 {
-	size_t begin = e->buf->len, i = 0;
-	PyObject *item;
+	size_t end = e->buf->len + NEXT_BYTES, i = 0;
 
-	for (; i < most && e->buf->len - begin < NEXT_BYTES && (item = sb__stream_item(s, i)) != NULL; i++) {
-		struct mark before = mark(e);
-		int err = put_result(e, item);
+	for (;; i++) {
+		struct mark before;
+		PyObject *item;
+		int err;
 
+		if (!(e->flags & SB_CALL_AS_REF) && !e->buf->error)
+			i += put_short_ints(e, s, i, most, end);
+		item = i < most && e->buf->len < end ? Py_XNewRef(sb__stream_peek(s, i)) : NULL;
+		if (!item)
+			break;
+		before = mark(e);
+		err = put_result(e, item);
 		Py_DECREF(item);
 		if (!err && !e->buf->error)
 			continue;

@@ -29,11 +29,6 @@ static PyObject **at(const struct sb__stream *s, size_t i)
 	return &s->items[(s->head + i) & (s->cap - 1)];
 }
 
-PyObject *sb__stream_item(const struct sb__stream *s, size_t i)
-{
-	return s->taken + i < s->count ? Py_NewRef(*at(s, s->taken + i)) : NULL;
-}
-
 static bool grow(struct sb__stream *s)
 {
 	size_t cap = s->cap ? 2 * s->cap : CAP_FIRST;

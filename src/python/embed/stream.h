@@ -106,8 +106,11 @@ struct sb__stream_wish {
  * on its own thread. Gives up the GIL, runs Python code. */
 int sb__stream_await(struct sb__call *call, struct sb__stream *s, const struct sb__stream_wish *wish,
                      struct sb__why *why);
-/* An item that can be had, a new reference; NULL: there are only so many. */
-PyObject *sb__stream_item(const struct sb__stream *s, size_t i);
+/* An item that can be had, borrowed: no Python code may run meanwhile; NULL: there are only so many. */
+static inline PyObject *sb__stream_peek(const struct sb__stream *s, size_t i)
+{
+	return s->taken + i < s->count ? s->items[(s->head + s->taken + i) & (s->cap - 1)] : NULL;
+}
 /* The call's reply holds the first count of these. True if there is nothing after them: the end. */
 bool sb__stream_take(struct sb__call *call, struct sb__stream *s, size_t count);
 

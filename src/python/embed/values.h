@@ -14,6 +14,7 @@
 #define SB_EMBED_VALUES_H
 
 #include "convert.h"
+#include "ints.h"
 
 /* Is object's type that class of a module that is loaded? Without asking anything of the object. */
 bool sb__is_class(PyTypeObject *type, const char *module, const char *name);
@@ -25,6 +26,22 @@ void *sb__no_value(struct sb__why *why, const char *what);
 
 /* ── values_number.c: int, complex, Decimal, Fraction, UUID, range ── */
 int sb__int_put(struct sb__buf *buf, PyObject *object);
+/* Most ints, exactly of this type, have one digit of Python's; their value without a call. */
+static inline bool sb__int_is_short(PyObject *object, int64_t *ret)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+	if (!PyLong_CheckExact(object) || !PyUnstable_Long_IsCompact((PyLongObject *)object))
+		return false;
+	*ret = PyUnstable_Long_CompactValue((PyLongObject *)object);
+#else
+	Py_ssize_t digits = PyLong_CheckExact(object) ? Py_SIZE(object) : 2;
+
+	if (digits < -1 || digits > 1)
+		return false;
+	*ret = digits * (int64_t)((PyLongObject *)object)->ob_digit[0];
+#endif
+	return true;
+}
 int sb__number_put(struct sb__buf *buf, PyObject *object, bool exact);
 PyObject *sb__number_make(struct sb__cursor *cursor, uint64_t tag, struct sb__why *why);
 

@@ -120,9 +120,11 @@ static int put_big(struct sb__buf *buf, PyObject *object, bool negative)
 
 int sb__int_put(struct sb__buf *buf, PyObject *object)
 {
-	int overflow;
-	long long v = PyLong_AsLongLongAndOverflow(object, &overflow);
+	int overflow = 0;
+	int64_t v;
 
+	if (!sb__int_is_short(object, &v))
+		v = PyLong_AsLongLongAndOverflow(object, &overflow);
 	if (overflow)
 		return put_big(buf, object, overflow < 0);
 	sb__put_int(buf, v);
