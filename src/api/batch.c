@@ -60,6 +60,13 @@ static bool is_item(const char *session_id)
 	return strcmp(session_id, SB__ITEM_SESSION) == 0;
 }
 
+/* Nearly always all items have targets of one session. */
+static bool is_noted(const sb_batch *batch, const sb_ref *ref)
+{
+	return batch->has_target && ref->incarnation == batch->target.incarnation &&
+	       strcmp(ref->session_id, batch->target.session_id) == 0;
+}
+
 /* The sessions of an item's refs become the batch's; the results that it uses must come before it. */
 static int note_refs(sb_batch *batch, const sb_request *r)
 {
@@ -74,7 +81,7 @@ static int note_refs(sb_batch *batch, const sb_request *r)
 		    r->args->refs[i].incarnation >= batch->args->positional_count)
 			return refuse(SB_EINVAL, "sb_batch_add: an argument is the result of an item that "
 			                         "does not come before");
-	if (r->target && !is_item(r->target->session_id)) {
+	if (r->target && !is_item(r->target->session_id) && !is_noted(batch, r->target)) {
 		err = sb__args_note(batch->args, r->target);
 		if (!err && !batch->has_target)
 			batch->target = *r->target;
@@ -95,9 +102,8 @@ static int note_refs(sb_batch *batch, const sb_request *r)
 
 static int add(sb_batch *batch, const sb_request *r)
 {
-	struct sb__buf buf;
-	size_t before = batch->args->positional.len;
-	uint8_t memory[1024];
+	struct sb__buf *items = &batch->args->positional, part;
+	size_t before = items->len;
 	int err;
 
 	if (batch->args->positional_count >= SB_BATCH_MAX)
@@ -122,15 +128,13 @@ static int add(sb_batch *batch, const sb_request *r)
 		err = note_refs(batch, r);
 	if (err)
 		return err;
-	sb__buf_init(&buf, memory, sizeof(memory));
-	sb__request_encode(&buf, r);
-	if (!buf.error)
-		sb__put_bytes(&batch->args->positional, buf.data, buf.len);
-	err = buf.error ? buf.error : batch->args->positional.error;
-	sb__buf_free(&buf);
+	sb__nest(items, 2, &part); /* nearly all are of 24 to 255 bytes */
+	sb__request_encode(&part, r);
+	sb__nested(items, 2, &part);
+	err = items->error;
 	if (err) {
-		batch->args->positional.error = 0;
-		sb__buf_truncate(&batch->args->positional, before);
+		items->error = 0;
+		sb__buf_truncate(items, before);
 		return refuse(err, "sb_batch_add: the item's arguments, or all items together, are too big, "
 		                   "or memory is "
 		                   "short");

@@ -43,24 +43,45 @@ static size_t character(const uint8_t *p, size_t len)
 	return n;
 }
 
+/* Most text is short and ASCII: no byte of it has the upper bit. */
+static bool is_ascii(const uint8_t *p, size_t len)
+{
+	uint64_t eight = 0, last;
+	uint32_t four[2];
+
+	if (len >= sizeof(eight)) {
+		for (size_t i = 0; i + sizeof(last) <= len; i += sizeof(last)) {
+			memcpy(&last, p + i, sizeof(last));
+			eight |= last;
+		}
+		memcpy(&last, p + len - sizeof(last), sizeof(last)); /* may overlap the one before */
+		eight |= last;
+	} else if (len >= sizeof(four[0])) {
+		memcpy(&four[0], p, sizeof(four[0]));
+		memcpy(&four[1], p + len - sizeof(four[1]), sizeof(four[1]));
+		eight = four[0] | four[1];
+		eight |= eight << 32;
+	} else if (len > 0) {
+		eight = (uint64_t)(p[0] | p[len / 2] | p[len - 1]) << 56;
+	}
+	return (eight & UINT64_C(0x8080808080808080)) == 0;
+}
+
 size_t sb__utf8_prefix(const void *text, size_t len)
 {
 	const uint8_t *p = text;
 	size_t i = 0;
 
+	if (is_ascii(p, len))
+		return len;
 	while (i < len) {
-		uint64_t eight;
+		size_t n;
 
-		/* Most text is ASCII: eight bytes at a time. */
-		while (len - i >= sizeof(eight)) {
-			memcpy(&eight, p + i, sizeof(eight));
-			if (eight & UINT64_C(0x8080808080808080))
-				break;
-			i += sizeof(eight);
-		}
+		for (; len - i >= 8 && is_ascii(p + i, 8); i += 8)
+			;
 		if (i == len)
 			break;
-		size_t n = character(p + i, len - i);
+		n = character(p + i, len - i);
 		if (n == 0)
 			break;
 		i += n;

@@ -24,12 +24,15 @@ struct sb__buf {
 void sb__buf_init(struct sb__buf *buf, void *memory, size_t cap); /* memory may be NULL with cap 0 */
 uint8_t *sb__buf_reserve(struct sb__buf *buf,
                          size_t n); /* room for n more bytes at data + len; NULL on error */
-/* The same, without a call where there is room. */
+/* Is there room for so many where the buffer lies now? */
+static inline bool sb__buf_fits(const struct sb__buf *buf, size_t n)
+{
+	return !buf->error && buf->data && n <= buf->cap - buf->len && buf->cap <= buf->limit;
+}
+/* As sb__buf_reserve(), without a call where there is room. */
 static inline uint8_t *sb__buf_room(struct sb__buf *buf, size_t n)
 {
-	if (!buf->error && buf->data && buf->len + n <= buf->cap && buf->cap <= buf->limit)
-		return buf->data + buf->len;
-	return sb__buf_reserve(buf, n);
+	return sb__buf_fits(buf, n) ? buf->data + buf->len : sb__buf_reserve(buf, n);
 }
 void sb__buf_append(struct sb__buf *buf, const void *bytes, size_t n);
 void sb__buf_truncate(struct sb__buf *buf, size_t len); /* keeps an error */

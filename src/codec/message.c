@@ -31,7 +31,7 @@ static void put_arguments(struct sb__buf *buf, const sb_args *args)
 	sb__buf_append(buf, args->keywords.data, args->keywords.len);
 }
 
-void sb__request_encode(struct sb__buf *buf, const sb_request *request)
+static void encode_in_parts(struct sb__buf *buf, const sb_request *request)
 {
 	sb__put_array(buf, 6);
 	sb__put_uint(buf, (uint64_t)request->verb);
@@ -45,6 +45,45 @@ void sb__request_encode(struct sb__buf *buf, const sb_request *request)
 	else
 		sb__put_null(buf);
 	put_arguments(buf, request->args);
+}
+
+static uint8_t *write_bytes(uint8_t *to, const void *bytes, size_t len)
+{
+	if (len > 0)
+		memcpy(to, bytes, len);
+	return to + len;
+}
+
+/* The same bytes, where they fit: nearly always. */
+void sb__request_encode(struct sb__buf *buf, const sb_request *request)
+{
+	const sb_args *args = request->args;
+	size_t name_len = request->name ? strlen(request->name) : 0;
+	size_t args_len = args ? args->positional.len + args->keywords.len : 0;
+	uint8_t *to = buf->data + buf->len;
+
+	if ((args && args->error) || !sb__buf_fits(buf, 6 * SB__HEAD_MAX + SB__REF_MAX + name_len + args_len)) {
+		encode_in_parts(buf, request);
+		return;
+	}
+	to += sb__write_head(to, SB__MAJOR_ARRAY, 6);
+	to += sb__write_head(to, SB__MAJOR_UINT, (uint64_t)request->verb);
+	to += sb__write_head(to, SB__MAJOR_UINT, request->flags);
+	if (request->target && request->verb != SB_VERB_BATCH)
+		to += sb__write_ref(to, request->target, false);
+	else
+		*to++ = SB__NULL_BYTE;
+	if (request->name)
+		to = write_bytes(to + sb__write_head(to, SB__MAJOR_STR, name_len), request->name, name_len);
+	else
+		*to++ = SB__NULL_BYTE;
+	to += sb__write_head(to, SB__MAJOR_ARRAY, args ? args->positional_count : 0);
+	if (args)
+		to = write_bytes(to, args->positional.data, args->positional.len);
+	to += sb__write_head(to, SB__MAJOR_MAP, args ? args->keyword_count : 0);
+	if (args)
+		to = write_bytes(to, args->keywords.data, args->keywords.len);
+	buf->len = (size_t)(to - buf->data);
 }
 
 /* Reads the head of an array of exactly count items. */
@@ -86,9 +125,16 @@ static int next_u32(struct sb__cursor *cursor, const char *what, uint32_t *ret)
 static int next_target(struct sb__cursor *cursor, struct sb__request_head *ret)
 {
 	struct sb__item item;
-	int err = sb__next(cursor, &item);
+	int err;
 
-	if (err || item.type == SB__ITEM_NULL)
+	if (sb__take_tag(cursor, SB__TAG_REF)) {
+		ret->has_target = true;
+		return sb__next_ref_fields(cursor, &ret->target);
+	}
+	if (sb__take_byte(cursor, SB__NULL_BYTE))
+		return 0;
+	err = sb__next(cursor, &item);
+	if (err)
 		return err;
 	if (item.type == SB__ITEM_TAG && item.u.count == SB__TAG_ITEM_RESULT) {
 		ret->has_target = ret->target_is_item = true;
@@ -103,9 +149,12 @@ static int next_target(struct sb__cursor *cursor, struct sb__request_head *ret)
 static int next_name(struct sb__cursor *cursor, struct sb__request_head *ret)
 {
 	struct sb__item item;
-	int err = sb__next(cursor, &item);
+	int err;
 
-	if (err || item.type == SB__ITEM_NULL)
+	if (sb__take_byte(cursor, SB__NULL_BYTE))
+		return 0;
+	err = sb__next(cursor, &item);
+	if (err)
 		return err;
 	if (item.type != SB__ITEM_STR)
 		return sb__fail(SB_EPROTOCOL, "a request's name is neither a str nor null");

@@ -16,51 +16,20 @@
 #include <string.h>
 
 #include "fail.h"
+#include "snakebridge/error.h"
 #include "utf8.h"
-
-#define HEAD_MAX 9                   /* bytes of the longest head */
-#define REF_MAX  (6 * HEAD_MAX + 16) /* of a ref without its type */
 
 /* ── writing ── */
 
-/* CBOR's major types, as the upper three bits of an item's first byte. */
-enum major {
-	MAJOR_UINT = 0x00,
-	MAJOR_NEGINT = 0x20,
-	MAJOR_BYTES = 0x40,
-	MAJOR_STR = 0x60,
-	MAJOR_ARRAY = 0x80,
-	MAJOR_MAP = 0xa0,
-	MAJOR_TAG = 0xc0,
-	MAJOR_SIMPLE = 0xe0
-};
-
 #define FALSE_BYTE 0xf4
 #define TRUE_BYTE  0xf5
-#define NULL_BYTE  0xf6
 
-/* The shortest head. By hand, because a call is made of little else. */
-static inline size_t write_head(uint8_t *to, enum major major, uint64_t v)
+static void put_head(struct sb__buf *buf, enum sb__major major, uint64_t v)
 {
-	unsigned extra;
-
-	if (v < 24) {
-		to[0] = (uint8_t)(major | v);
-		return 1;
-	}
-	extra = v <= UINT8_MAX ? 1 : v <= UINT16_MAX ? 2 : v <= UINT32_MAX ? 4 : 8;
-	to[0] = (uint8_t)(major | (extra == 1 ? 24 : extra == 2 ? 25 : extra == 4 ? 26 : 27));
-	for (unsigned i = 0; i < extra; i++)
-		to[1 + i] = (uint8_t)(v >> (8 * (extra - 1 - i)));
-	return 1 + extra;
-}
-
-static void put_head(struct sb__buf *buf, enum major major, uint64_t v)
-{
-	uint8_t *to = sb__buf_room(buf, HEAD_MAX);
+	uint8_t *to = sb__buf_room(buf, SB__HEAD_MAX);
 
 	if (to)
-		buf->len += write_head(to, major, v);
+		buf->len += sb__write_head(to, major, v);
 }
 
 static void put_byte(struct sb__buf *buf, uint8_t byte)
@@ -75,7 +44,7 @@ static void put_byte(struct sb__buf *buf, uint8_t byte)
 
 void sb__put_null(struct sb__buf *buf)
 {
-	put_byte(buf, NULL_BYTE);
+	put_byte(buf, SB__NULL_BYTE);
 }
 
 void sb__put_bool(struct sb__buf *buf, bool v)
@@ -85,21 +54,21 @@ void sb__put_bool(struct sb__buf *buf, bool v)
 
 void sb__put_uint(struct sb__buf *buf, uint64_t v)
 {
-	put_head(buf, MAJOR_UINT, v);
+	put_head(buf, SB__MAJOR_UINT, v);
 }
 
 void sb__put_int(struct sb__buf *buf, int64_t v)
 {
 	/* CBOR writes a negative n as -1 - n, which in two's complement is the inversion. */
 	if (v < 0)
-		put_head(buf, MAJOR_NEGINT, ~(uint64_t)v);
+		put_head(buf, SB__MAJOR_NEGINT, ~(uint64_t)v);
 	else
-		put_head(buf, MAJOR_UINT, (uint64_t)v);
+		put_head(buf, SB__MAJOR_UINT, (uint64_t)v);
 }
 
 void sb__put_float(struct sb__buf *buf, double v)
 {
-	uint8_t *to = sb__buf_room(buf, HEAD_MAX);
+	uint8_t *to = sb__buf_room(buf, SB__HEAD_MAX);
 	uint64_t bits;
 
 	if (!to)
@@ -109,34 +78,34 @@ void sb__put_float(struct sb__buf *buf, double v)
 	to[0] = 0xfb;
 	for (unsigned i = 0; i < 8; i++)
 		to[1 + i] = (uint8_t)(bits >> (56 - 8 * i));
-	buf->len += HEAD_MAX;
+	buf->len += SB__HEAD_MAX;
 }
 
 void sb__put_str(struct sb__buf *buf, const char *utf8, size_t len)
 {
-	put_head(buf, MAJOR_STR, len);
+	put_head(buf, SB__MAJOR_STR, len);
 	sb__buf_append(buf, utf8, len);
 }
 
 void sb__put_bytes(struct sb__buf *buf, const void *bytes, size_t len)
 {
-	put_head(buf, MAJOR_BYTES, len);
+	put_head(buf, SB__MAJOR_BYTES, len);
 	sb__buf_append(buf, bytes, len);
 }
 
 void sb__put_array(struct sb__buf *buf, uint64_t count)
 {
-	put_head(buf, MAJOR_ARRAY, count);
+	put_head(buf, SB__MAJOR_ARRAY, count);
 }
 
 void sb__put_map(struct sb__buf *buf, uint64_t pairs)
 {
-	put_head(buf, MAJOR_MAP, pairs);
+	put_head(buf, SB__MAJOR_MAP, pairs);
 }
 
 void sb__put_tag(struct sb__buf *buf, uint64_t tag)
 {
-	put_head(buf, MAJOR_TAG, tag);
+	put_head(buf, SB__MAJOR_TAG, tag);
 }
 
 sb_ref sb__item_ref(uint32_t item)
@@ -154,29 +123,61 @@ bool sb__is_item_ref(const sb_ref *ref)
 	return strcmp(ref->session_id, SB__ITEM_SESSION) == 0;
 }
 
-void sb__put_ref(struct sb__buf *buf, const sb_ref *ref, const char *type_name)
+size_t sb__write_ref(uint8_t *to, const sb_ref *ref, bool typed)
 {
-	uint8_t *to, *begin;
+	uint8_t *begin = to;
 
 	if (sb__is_item_ref(ref)) {
-		sb__put_tag(buf, SB__TAG_ITEM_RESULT);
-		sb__put_uint(buf, ref->slot);
-		return;
+		to += sb__write_head(to, SB__MAJOR_TAG, SB__TAG_ITEM_RESULT);
+		return (size_t)(to - begin) + sb__write_head(to, SB__MAJOR_UINT, ref->slot);
 	}
-	to = sb__buf_room(buf, REF_MAX);
+	to += sb__write_head(to, SB__MAJOR_TAG, SB__TAG_REF);
+	to += sb__write_head(to, SB__MAJOR_ARRAY, typed ? 5 : 4);
+	to += sb__write_head(to, SB__MAJOR_UINT, ref->incarnation);
+	to += sb__write_head(to, SB__MAJOR_UINT, ref->slot);
+	to += sb__write_head(to, SB__MAJOR_UINT, ref->generation);
+	to += sb__write_head(to, SB__MAJOR_BYTES, sizeof(ref->nonce));
+	memcpy(to, ref->nonce, sizeof(ref->nonce));
+	return (size_t)(to - begin) + sizeof(ref->nonce);
+}
+
+void sb__put_ref(struct sb__buf *buf, const sb_ref *ref, const char *type_name)
+{
+	uint8_t *to = sb__buf_room(buf, SB__REF_MAX);
+
 	if (!to)
 		return;
-	begin = to;
-	to += write_head(to, MAJOR_TAG, SB__TAG_REF);
-	to += write_head(to, MAJOR_ARRAY, type_name ? 5 : 4);
-	to += write_head(to, MAJOR_UINT, ref->incarnation);
-	to += write_head(to, MAJOR_UINT, ref->slot);
-	to += write_head(to, MAJOR_UINT, ref->generation);
-	to += write_head(to, MAJOR_BYTES, sizeof(ref->nonce));
-	memcpy(to, ref->nonce, sizeof(ref->nonce));
-	buf->len += (size_t)(to - begin) + sizeof(ref->nonce);
-	if (type_name)
+	buf->len += sb__write_ref(to, ref, type_name != NULL);
+	if (type_name && !sb__is_item_ref(ref))
 		sb__put_str(buf, type_name, sb__utf8_cut(type_name, strlen(type_name), SB_TYPE_NAME_MAX));
+}
+
+void sb__nest(struct sb__buf *buf, size_t head, struct sb__buf *ret)
+{
+	if (!buf->error && buf->data && buf->cap - buf->len > SB__HEAD_MAX)
+		sb__buf_init(ret, buf->data + buf->len + head, buf->cap - buf->len - SB__HEAD_MAX);
+	else
+		sb__buf_init(ret, NULL, 0);
+}
+
+void sb__nested(struct sb__buf *buf, size_t head, struct sb__buf *part)
+{
+	uint8_t *to = buf->data + buf->len, first[SB__HEAD_MAX];
+	size_t n = sb__write_head(first, SB__MAJOR_BYTES, part->len);
+
+	if (part->error && !buf->error)
+		buf->error = part->error;
+	if (part->heap || !part->data) {
+		sb__put_bytes(buf, part->data, part->len);
+	} else if (!buf->error && n + part->len > buf->limit - buf->len) {
+		buf->error = SB_ETOOBIG;
+	} else if (!buf->error) {
+		if (n != head)
+			memmove(to + n, part->data, part->len);
+		memcpy(to, first, n);
+		buf->len += n + part->len;
+	}
+	sb__buf_free(part);
 }
 
 /* A head with a 4-byte count, 0 for now. */
@@ -354,46 +355,50 @@ static size_t read_head(const uint8_t *p, size_t left, uint64_t *ret)
 }
 
 /* The items that nearly all messages are made of, read without libcbor: their size in bytes; 0: it must look itself. */
-static size_t read_common(const uint8_t *p, size_t left, struct sb__item *ret)
+static inline size_t read_common(const uint8_t *p, size_t left, struct sb__item *ret)
 {
-	uint64_t v;
-	size_t head;
+	size_t head = 1;
+	uint64_t v = p[0] & 0x1f;
 
-	if (p[0] == NULL_BYTE) {
-		ret->type = SB__ITEM_NULL;
-		return 1;
-	}
-	if (p[0] == TRUE_BYTE || p[0] == FALSE_BYTE) {
-		ret->type = SB__ITEM_BOOL;
-		ret->u.boolean = p[0] == TRUE_BYTE;
-		return 1;
-	}
-	head = read_head(p, left, &v);
+	if (v >= 24 && (p[0] & 0xe0) != SB__MAJOR_SIMPLE)
+		head = read_head(p, left, &v);
 	if (!head)
 		return 0;
 	switch (p[0] & 0xe0) {
-	case MAJOR_UINT:
-	case MAJOR_NEGINT:
+	case SB__MAJOR_UINT:
+	case SB__MAJOR_NEGINT:
 		if (v > INT64_MAX)
 			return 0;
 		ret->type = SB__ITEM_INT;
-		ret->u.integer = (p[0] & 0xe0) == MAJOR_UINT ? (int64_t)v : -1 - (int64_t)v;
+		ret->u.integer = (p[0] & 0xe0) == SB__MAJOR_UINT ? (int64_t)v : -1 - (int64_t)v;
 		return head;
-	case MAJOR_BYTES:
-	case MAJOR_STR:
+	case SB__MAJOR_BYTES:
+	case SB__MAJOR_STR:
 		if (v > left - head)
 			return 0;
-		ret->type = (p[0] & 0xe0) == MAJOR_STR ? SB__ITEM_STR : SB__ITEM_BYTES;
+		ret->type = (p[0] & 0xe0) == SB__MAJOR_STR ? SB__ITEM_STR : SB__ITEM_BYTES;
 		ret->u.bytes.data = p + head;
 		ret->u.bytes.len = (size_t)v;
+		if (ret->type == SB__ITEM_STR && !sb__utf8_valid(p + head, (size_t)v))
+			return 0;
 		return head + (size_t)v;
-	case MAJOR_ARRAY: ret->type = SB__ITEM_ARRAY; break;
-	case MAJOR_MAP: ret->type = SB__ITEM_MAP; break;
-	case MAJOR_TAG: ret->type = SB__ITEM_TAG; break;
-	default: return 0;
+	case SB__MAJOR_ARRAY: /* an item takes at least one byte */
+		ret->type = SB__ITEM_ARRAY;
+		ret->u.count = v;
+		return v <= left - head ? head : 0;
+	case SB__MAJOR_MAP:
+		ret->type = SB__ITEM_MAP;
+		ret->u.count = v;
+		return v <= (left - head) / 2 ? head : 0;
+	case SB__MAJOR_TAG:
+		ret->type = SB__ITEM_TAG;
+		ret->u.count = v;
+		return head;
+	default: break;
 	}
-	ret->u.count = v;
-	return head;
+	ret->type = p[0] == SB__NULL_BYTE ? SB__ITEM_NULL : SB__ITEM_BOOL;
+	ret->u.boolean = p[0] == TRUE_BYTE;
+	return p[0] == SB__NULL_BYTE || p[0] == TRUE_BYTE || p[0] == FALSE_BYTE;
 }
 
 /* Everything else, and what is to be refused. */
@@ -425,15 +430,12 @@ static int next_uncommon(struct sb__cursor *cursor, struct sb__item *ret)
 
 int sb__next(struct sb__cursor *cursor, struct sb__item *ret)
 {
-	size_t left = cursor->len - cursor->pos, n = 0;
-	struct sb__item item = { .type = SB__ITEM_NULL };
+	size_t left = cursor->len - cursor->pos;
+	size_t n = left > 0 ? read_common(cursor->data + cursor->pos, left, ret) : 0;
 
-	if (left > 0)
-		n = read_common(cursor->data + cursor->pos, left, &item);
-	if (!n || unfit(&item, left - n))
+	if (!n)
 		return next_uncommon(cursor, ret);
 	cursor->pos += n;
-	*ret = item;
 	return 0;
 }
 
@@ -444,7 +446,7 @@ static int next_uint(struct sb__cursor *cursor, uint64_t max, uint64_t *ret)
 	struct sb__item item = { .type = SB__ITEM_NULL };
 	int err;
 
-	if (left > 0 && (cursor->data[position] & 0xe0) == MAJOR_UINT)
+	if (left > 0 && (cursor->data[position] & 0xe0) == SB__MAJOR_UINT)
 		head = read_head(cursor->data + position, left, ret);
 	if (head && *ret <= max) {
 		cursor->pos += head;
@@ -463,7 +465,7 @@ static int next_nonce(struct sb__cursor *cursor, uint8_t nonce[16])
 	struct sb__item item;
 	int err;
 
-	if (cursor->len - cursor->pos > 16 && at[0] == (MAJOR_BYTES | 16)) {
+	if (cursor->len - cursor->pos > 16 && at[0] == (SB__MAJOR_BYTES | 16)) {
 		memcpy(nonce, at + 1, 16);
 		cursor->pos += 17;
 		return 0;
@@ -493,7 +495,7 @@ static int next_type_name(struct sb__cursor *cursor, char name[SB_TYPE_NAME_MAX 
 
 int sb__next_ref_fields(struct sb__cursor *cursor, sb_ref *ret)
 {
-	bool typed = !sb__take_byte(cursor, MAJOR_ARRAY | 4);
+	bool typed = !sb__take_byte(cursor, SB__MAJOR_ARRAY | 4);
 	uint64_t incarnation = 0, slot = 0, generation = 0;
 	struct sb__item item;
 	int err;

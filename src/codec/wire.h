@@ -46,6 +46,41 @@
 
 #define SB__DEPTH_MAX 128u /* containers within containers: a scalar or ref has depth 0, [] 1, [[]] 2 */
 
+#define SB__HEAD_MAX 9u                       /* bytes of the longest head */
+#define SB__REF_MAX  (6u * SB__HEAD_MAX + 16u) /* of a ref without its type */
+
+#define SB__NULL_BYTE 0xf6
+
+/* CBOR's major types, as the upper three bits of an item's first byte. */
+enum sb__major {
+	SB__MAJOR_UINT = 0x00,
+	SB__MAJOR_NEGINT = 0x20,
+	SB__MAJOR_BYTES = 0x40,
+	SB__MAJOR_STR = 0x60,
+	SB__MAJOR_ARRAY = 0x80,
+	SB__MAJOR_MAP = 0xa0,
+	SB__MAJOR_TAG = 0xc0,
+	SB__MAJOR_SIMPLE = 0xe0
+};
+
+/* Writes the shortest head; returns its size. By hand and inline, because a call is made of little else. */
+static inline size_t sb__write_head(uint8_t *to, enum sb__major major, uint64_t v)
+{
+	unsigned extra;
+
+	if (v < 24) {
+		to[0] = (uint8_t)(major | v);
+		return 1;
+	}
+	extra = v <= UINT8_MAX ? 1 : v <= UINT16_MAX ? 2 : v <= UINT32_MAX ? 4 : 8;
+	to[0] = (uint8_t)(major | (extra == 1 ? 24 : extra == 2 ? 25 : extra == 4 ? 26 : 27));
+	for (unsigned i = 0; i < extra; i++)
+		to[1 + i] = (uint8_t)(v >> (8 * (extra - 1 - i)));
+	return 1 + extra;
+}
+/* The same for a ref (a batch's item, too), of at most SB__REF_MAX bytes. typed: its type name will follow. */
+size_t sb__write_ref(uint8_t *to, const sb_ref *ref, bool typed);
+
 /* Encoding: appends one item (or the head of one) to buf; see buf->error at the end. */
 void sb__put_null(struct sb__buf *buf);
 void sb__put_bool(struct sb__buf *buf, bool v);
@@ -63,6 +98,10 @@ sb_ref sb__item_ref(uint32_t item);
 bool sb__is_item_ref(const sb_ref *ref);
 /* A ref; type_name NULL in requests. */
 void sb__put_ref(struct sb__buf *buf, const sb_ref *ref, const char *type_name);
+/* A bytes item that is a message of its own, built where it will lie: what is appended to *ret, then sb__nested(), which
+ * frees it. head: how long the item's head will be, most likely. Between the two buf is left alone. */
+void sb__nest(struct sb__buf *buf, size_t head, struct sb__buf *ret);
+void sb__nested(struct sb__buf *buf, size_t head, struct sb__buf *part);
 /* A head whose count is known later: 5 bytes, patched by sb__patch_count(buf, position). */
 size_t sb__put_array_later(struct sb__buf *buf);
 size_t sb__put_map_later(struct sb__buf *buf);
@@ -118,6 +157,17 @@ static inline bool sb__take_byte(struct sb__cursor *cursor, uint8_t byte)
 	if (cursor->pos >= cursor->len || cursor->data[cursor->pos] != byte)
 		return false;
 	cursor->pos++;
+	return true;
+}
+/* The same for a tag of 256 to 65535, as those of ours are. */
+static inline bool sb__take_tag(struct sb__cursor *cursor, unsigned tag)
+{
+	const uint8_t *at = cursor->data + cursor->pos;
+
+	if (cursor->len - cursor->pos < 3 || at[0] != (SB__MAJOR_TAG | 25) || at[1] != tag >> 8 ||
+	    at[2] != (tag & 0xff))
+		return false;
+	cursor->pos += 3;
 	return true;
 }
 /* As sb__next_ref(), but leaves the bytes after the empty texts as they are. */

@@ -347,6 +347,7 @@ static PyObject *call_by(struct sb__talk *talk, const struct callback *self, PyO
 	sb__call_begin(&call, talk->table, &talk->origin);
 	call.origin.kept = &kept;
 	call.origin.asker = NULL;
+	sb__call_runs(&call);
 	call.items = NULL;
 	call.lends = true;
 	sb__buf_init(&question, memory, sizeof(memory));

@@ -41,29 +41,25 @@ void sb__running_add(struct sb__running *running, const struct sb__table *table,
 	running->trace_id = origin ? origin->trace_id : 0;
 	running->key = origin ? origin->key : 0;
 	running->thread = PyThread_get_thread_ident();
-	running->begun = running->cancelled = false;
+	atomic_init(&running->state, 0);
 	pthread_mutex_lock(&running_lock);
 	running->next = all_running;
 	all_running = running;
 	pthread_mutex_unlock(&running_lock);
 }
 
+/* Whichever comes first, this or cancelling it, decides: one swap each. */
 bool sb__running_begin(struct sb__running *running)
 {
-	pthread_mutex_lock(&running_lock);
-	running->begun = !running->cancelled;
-	pthread_mutex_unlock(&running_lock);
-	return running->begun;
+	unsigned waits = 0;
+
+	return atomic_compare_exchange_strong(&running->state, &waits, SB__RUN_BEGUN);
 }
 
-bool sb__running_cancelled(const struct sb__running *running)
+static bool interrupted(const struct sb__running *running)
 {
-	bool cancelled;
-
-	pthread_mutex_lock(&running_lock);
-	cancelled = running->cancelled;
-	pthread_mutex_unlock(&running_lock);
-	return cancelled;
+	return atomic_load_explicit(&running->state, memory_order_relaxed) ==
+	       (SB__RUN_BEGUN | SB__RUN_CANCELLED);
 }
 
 void sb__running_interrupt(struct sb__running *running)
@@ -72,7 +68,7 @@ void sb__running_interrupt(struct sb__running *running)
 
 	pthread_mutex_lock(&running_lock);
 	if (running->thread == PyThread_get_thread_ident()) {
-		running->cancelled = true;
+		atomic_fetch_or(&running->state, SB__RUN_CANCELLED);
 		(void)PyThreadState_SetAsyncExc(running->thread, NULL);
 	}
 	pthread_mutex_unlock(&running_lock);
@@ -86,7 +82,7 @@ static bool outer_cancelled_locked(unsigned long thread)
 {
 	struct sb__running *r = all_running;
 
-	while (r && !(r->thread == thread && r->begun && r->cancelled))
+	while (r && !(r->thread == thread && interrupted(r)))
 		r = r->next;
 	return r != NULL;
 }
@@ -100,7 +96,7 @@ void sb__running_remove(struct sb__running *running)
 		at = &(*at)->next;
 	if (*at)
 		*at = running->next;
-	if (running->begun && running->cancelled)
+	if (interrupted(running))
 		(void)PyThreadState_SetAsyncExc(running->thread, NULL);
 	if (all_running && outer_cancelled_locked(running->thread))
 		(void)PyThreadState_SetAsyncExc(running->thread, type_needed());
@@ -150,11 +146,12 @@ static unsigned mark_waiting(const struct sb__table *table, uint64_t trace_id, u
 	*ret_need = 0;
 	pthread_mutex_lock(&running_lock);
 	for (struct sb__running *r = all_running; r; r = r->next) {
+		unsigned was = 0;
+
 		if (!meant(r, table, trace_id, key))
 			continue;
-		if (!r->begun)
-			r->cancelled = true;
-		if (r->cancelled)
+		if (atomic_compare_exchange_strong(&r->state, &was, SB__RUN_CANCELLED) ||
+		    was & SB__RUN_CANCELLED)
 			told++;
 		else
 			++*ret_need;
@@ -171,9 +168,10 @@ static unsigned interrupt(const struct sb__table *table, uint64_t trace_id, uint
 
 	pthread_mutex_lock(&running_lock);
 	for (struct sb__running *r = all_running; type && r; r = r->next) {
-		if (!meant(r, table, trace_id, key) || !r->begun || r->cancelled)
+		if (!meant(r, table, trace_id, key) ||
+		    atomic_load(&r->state) != SB__RUN_BEGUN)
 			continue;
-		r->cancelled = true;
+		atomic_fetch_or(&r->state, SB__RUN_CANCELLED);
 		(void)PyThreadState_SetAsyncExc(r->thread, type);
 		told++;
 	}

@@ -6,6 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,15 +18,22 @@ struct sb__running {
 	const struct sb__table *table;
 	uint64_t trace_id, key;
 	unsigned long thread; /* as Python numbers them */
-	bool begun, cancelled;
+	_Atomic unsigned state; /* SB__RUN_… */
 };
+
+#define SB__RUN_BEGUN     1u
+#define SB__RUN_CANCELLED 2u
 
 /* Before the GIL is taken, which may take long. */
 void sb__running_add(struct sb__running *running, const struct sb__table *table,
                      const struct sb__call_origin *origin);
 /* With the GIL: false if it was cancelled meanwhile; then nothing may run. */
 bool sb__running_begin(struct sb__running *running);
-bool sb__running_cancelled(const struct sb__running *running); /* while it runs */
+/* While it runs. */
+static inline bool sb__running_cancelled(const struct sb__running *running)
+{
+	return atomic_load_explicit(&running->state, memory_order_relaxed) & SB__RUN_CANCELLED;
+}
 /* With the GIL, where C code notices by itself that its call was cancelled: sets the exception now, and it comes once. */
 void sb__running_interrupt(struct sb__running *running);
 /* With the GIL: from now on it cannot be interrupted, and what was on its way meets no other call. */

@@ -83,6 +83,8 @@ int sb__encode_next(struct sb__call *call, struct sb__stream *s, const struct sb
 
 /* The interned str of a name's bytes: a new reference, or NULL and an exception. */
 PyObject *sb__name(const char *text, size_t len);
+/* The same if it is at hand and has no dot in it: borrowed, until another name is asked for. Else NULL and no exception. */
+PyObject *sb__name_known(const char *text, size_t len);
 
 /* ── resolve.c ── */
 

@@ -11,15 +11,13 @@
  */
 #include "convert.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "arrays.h"
 #include "callbacks.h"
 #include "cancel.h"
 #include "clock.h"
 #include "frame.h"
 #include "gil.h"
+#include "run.h"
 #include "snakebridge/async.h"
 #include "snakebridge/error.h"
 #include "snakebridge/stream.h"
@@ -27,26 +25,14 @@
 
 #define MS UINT64_C(1000000)
 
-struct run {
-	struct sb__call call;
-	struct sb__request_head head;
-	PyObject *target;
-	struct sb__arguments arguments;
-	struct sb__why why;
-	int code;                    /* what an exception means */
-	struct sb__stream_wish wish; /* next: what it wants of the stream that is its target */
-	bool exhausted;              /* next: the target was a stream, which was read to its end */
-	PyObject **keep;             /* where a batch wants its item's result, too */
-};
-
 /* ── verbs: a new reference; or NULL, with why set or an exception ── */
 
-static struct sb__lookup lookup_of(struct run *run)
+static struct sb__lookup lookup_of(struct sb__run *run)
 {
 	return (struct sb__lookup){ .policy = sb__call_policy(&run->call), .why = &run->why };
 }
 
-static PyObject *call_object(struct run *run, PyObject *function)
+static PyObject *call_object(struct sb__run *run, PyObject *function)
 {
 	PyObject *result;
 
@@ -54,51 +40,56 @@ static PyObject *call_object(struct run *run, PyObject *function)
 		return NULL;
 	run->code = SB_EPYTHON;
 	sb__npalloc_install();
-	result = sb__frame_call(sb__call_frame(&run->call), function, run->arguments.items,
-	                        run->arguments.count, run->arguments.keywords);
+	if (run->framed && sb__frame_serves(function))
+		result = PyObject_VectorcallDict(function, run->arguments.items,
+		                                 run->arguments.count | PY_VECTORCALL_ARGUMENTS_OFFSET,
+		                                 run->arguments.keywords);
+	else
+		result = sb__frame_call(sb__table_frame(run->call.table), function, run->arguments.items,
+		                        run->arguments.count, run->arguments.keywords);
 	Py_DECREF(function);
 	return result;
 }
 
 /* The function or attribute of the path in the request. */
-static PyObject *find_path(struct run *run, bool for_call)
+static PyObject *find_path(struct sb__run *run, bool for_call)
 {
 	struct sb__lookup lookup = lookup_of(run);
-	PyObject *found = sb__resolve_path(&lookup, run->head.name, run->head.name_len, for_call);
+	PyObject *found = sb__resolve_path(&lookup, run->head->name, run->head->name_len, for_call);
 
 	run->code = lookup.code;
 	return found;
 }
 
-static PyObject *do_attr(struct run *run)
+static PyObject *do_attr(struct sb__run *run)
 {
 	struct sb__lookup lookup = lookup_of(run);
-	PyObject *found = sb__resolve_attr(&lookup, run->target, run->head.name, run->head.name_len);
+	PyObject *found = sb__resolve_attr(&lookup, run->target, run->head->name, run->head->name_len);
 
 	run->code = lookup.code;
 	return found;
 }
 
-static PyObject *do_call(struct run *run)
+static PyObject *do_call(struct sb__run *run)
 {
 	return call_object(run, find_path(run, true));
 }
 
-static PyObject *do_get(struct run *run)
+static PyObject *do_get(struct sb__run *run)
 {
 	return find_path(run, false);
 }
 
-static PyObject *do_method(struct run *run)
+static PyObject *do_method(struct sb__run *run)
 {
 	return call_object(run, do_attr(run));
 }
 
-static PyObject *do_set_attr(struct run *run)
+static PyObject *do_set_attr(struct sb__run *run)
 {
 	struct sb__lookup lookup = lookup_of(run);
 
-	run->code = sb__assign_attr(&lookup, run->target, run->head.name, run->head.name_len,
+	run->code = sb__assign_attr(&lookup, run->target, run->head->name, run->head->name_len,
 	                            run->arguments.items[0]);
 	return run->code ? NULL : Py_NewRef(Py_None);
 }
@@ -108,59 +99,59 @@ static PyObject *none_unless(int failed)
 	return failed < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-static PyObject *do_getitem(struct run *run)
+static PyObject *do_getitem(struct sb__run *run)
 {
 	return PyObject_GetItem(run->target, run->arguments.items[0]);
 }
 
-static PyObject *do_setitem(struct run *run)
+static PyObject *do_setitem(struct sb__run *run)
 {
 	return none_unless(PyObject_SetItem(run->target, run->arguments.items[0], run->arguments.items[1]));
 }
 
-static PyObject *do_delitem(struct run *run)
+static PyObject *do_delitem(struct sb__run *run)
 {
 	return none_unless(PyObject_DelItem(run->target, run->arguments.items[0]));
 }
 
-static PyObject *do_len(struct run *run)
+static PyObject *do_len(struct sb__run *run)
 {
 	Py_ssize_t n = PyObject_Size(run->target);
 
 	return n < 0 ? NULL : PyLong_FromSsize_t(n);
 }
 
-static PyObject *do_contains(struct run *run)
+static PyObject *do_contains(struct sb__run *run)
 {
 	int found = PySequence_Contains(run->target, run->arguments.items[0]);
 
 	return found < 0 ? NULL : PyBool_FromLong(found);
 }
 
-static PyObject *do_repr(struct run *run)
+static PyObject *do_repr(struct sb__run *run)
 {
 	return PyObject_Repr(run->target);
 }
 
-static PyObject *do_str(struct run *run)
+static PyObject *do_str(struct sb__run *run)
 {
 	return PyObject_Str(run->target);
 }
 
-static PyObject *do_hash(struct run *run)
+static PyObject *do_hash(struct sb__run *run)
 {
 	Py_hash_t hash = PyObject_Hash(run->target);
 
 	return hash == -1 ? NULL : PyLong_FromSsize_t(hash);
 }
 
-static PyObject *do_iter(struct run *run)
+static PyObject *do_iter(struct sb__run *run)
 {
 	return sb__stream_make(run->target);
 }
 
 /* When a call that waits has to come back, so that its reply is in time; 0: it has all the time. */
-static uint64_t wait_until(const struct run *run)
+static uint64_t wait_until(const struct sb__run *run)
 {
 	uint64_t now = sb__now_ns(), deadline = run->call.origin.deadline_ns, spare;
 
@@ -170,7 +161,7 @@ static uint64_t wait_until(const struct run *run)
 	return deadline > now ? deadline - (spare < 50 * MS ? spare : 50 * MS) : 1;
 }
 
-static struct sb__stream *stream_needed(struct run *run)
+static struct sb__stream *stream_needed(struct sb__run *run)
 {
 	struct sb__stream *s = sb__stream_of(run->target);
 
@@ -181,7 +172,7 @@ static struct sb__stream *stream_needed(struct run *run)
 }
 
 /* An argument of next: -1 if it is no int of least to most. */
-static int64_t next_argument(struct run *run, size_t i, int64_t least, int64_t most)
+static int64_t next_argument(struct sb__run *run, size_t i, int64_t least, int64_t most)
 {
 	PyObject *object = run->arguments.items[i];
 	long long n = PyLong_CheckExact(object) ? PyLong_AsLongLong(object) : -1;
@@ -195,7 +186,7 @@ static int64_t next_argument(struct run *run, size_t i, int64_t least, int64_t m
 }
 
 /* Gives the stream, whose items reply_value() takes. */
-static PyObject *do_next(struct run *run)
+static PyObject *do_next(struct sb__run *run)
 {
 	int64_t most = next_argument(run, 0, 1, SB_ITER_BATCH_MAX), wait_ms = UINT32_MAX;
 	struct sb__stream *s;
@@ -216,14 +207,14 @@ static PyObject *do_next(struct run *run)
 }
 
 /* Leaves the table at once: what comes after finds it closed, even while finally blocks run. */
-static PyObject *do_close(struct run *run)
+static PyObject *do_close(struct sb__run *run)
 {
 	struct sb__stream *s;
 	bool dropped = false;
-	int err = sb__table_find(&run->call, &run->head.target, &run->target);
+	int err = sb__table_find(&run->call, &run->head->target, &run->target);
 
 	if (err == SB_EREFSESSION || err == SB_EREFUNKNOWN || err == SB_ENOMEM) {
-		sb__because_ref(&run->why, err, &run->head.target);
+		sb__because_ref(&run->why, err, &run->head->target);
 		return NULL;
 	}
 	if (err)
@@ -231,11 +222,11 @@ static PyObject *do_close(struct run *run)
 	s = stream_needed(run);
 	if (!s)
 		return NULL;
-	(void)sb__table_release(&run->call, &run->head.target, &dropped);
+	(void)sb__table_release(&run->call, &run->head->target, &dropped);
 	return sb__stream_close(s, wait_until(run)) < 0 ? NULL : Py_NewRef(Py_True);
 }
 
-static PyObject *special(struct run *run, const char *name)
+static PyObject *special(struct sb__run *run, const char *name)
 {
 	struct sb__lookup lookup = lookup_of(run);
 	PyObject *found = sb__resolve_special(&lookup, run->target, name);
@@ -244,7 +235,7 @@ static PyObject *special(struct run *run, const char *name)
 	return found;
 }
 
-static PyObject *do_enter(struct run *run)
+static PyObject *do_enter(struct sb__run *run)
 {
 	PyObject *enter, *leave = special(run, "__exit__"), *result;
 
@@ -257,7 +248,7 @@ static PyObject *do_enter(struct run *run)
 	return result;
 }
 
-static PyObject *do_exit(struct run *run)
+static PyObject *do_exit(struct sb__run *run)
 {
 	PyObject *exception = Py_NewRef(Py_None), *type = Py_None, *leave, *result = NULL;
 	const char *name;
@@ -295,32 +286,32 @@ static PyObject *do_exit(struct run *run)
 	return PyBool_FromLong(suppressed);
 }
 
-static PyObject *do_pin(struct run *run)
+static PyObject *do_pin(struct sb__run *run)
 {
-	bool pin = run->head.verb == SB_VERB_PIN;
+	bool pin = run->head->verb == SB_VERB_PIN;
 	uint32_t pins = 0;
-	int err = sb__table_pin(&run->call, &run->head.target, pin ? 1 : -1, &pins);
+	int err = sb__table_pin(&run->call, &run->head->target, pin ? 1 : -1, &pins);
 
 	if (err) {
-		sb__because_ref(&run->why, err, &run->head.target);
+		sb__because_ref(&run->why, err, &run->head->target);
 		return NULL;
 	}
 	return PyLong_FromUnsignedLong(pins);
 }
 
-static PyObject *do_check(struct run *run)
+static PyObject *do_check(struct sb__run *run)
 {
 	(void)run; /* that the target was found is all */
 	return Py_NewRef(Py_None);
 }
 
-static PyObject *do_release(struct run *run)
+static PyObject *do_release(struct sb__run *run)
 {
 	bool dropped = false;
-	int err = sb__table_release(&run->call, &run->head.target, &dropped);
+	int err = sb__table_release(&run->call, &run->head->target, &dropped);
 
 	if (err) {
-		sb__because_ref(&run->why, err, &run->head.target);
+		sb__because_ref(&run->why, err, &run->head->target);
 		return NULL;
 	}
 	return Py_NewRef(dropped ? Py_True : Py_False);
@@ -331,7 +322,7 @@ static PyObject *do_release(struct run *run)
 /* What a verb takes. Everything it does not take must not be there. */
 static const struct verb {
 	const char *name;
-	PyObject *(*run)(struct run *run);
+	PyObject *(*run)(struct sb__run *run);
 	bool has_target, has_name;
 	size_t least, most; /* positional arguments */
 } verbs[] = {
@@ -364,9 +355,9 @@ static const struct verb *find_verb(uint32_t number)
 	return number < sizeof(verbs) / sizeof(verbs[0]) && verbs[number].run ? &verbs[number] : NULL;
 }
 
-static int check_shape(struct run *run, const struct verb *verb)
+static int check_shape(struct sb__run *run, const struct verb *verb)
 {
-	const struct sb__request_head *head = &run->head;
+	const struct sb__request_head *head = run->head;
 	const struct sb__arguments *arguments = &run->arguments;
 
 	if (head->has_target != verb->has_target)
@@ -390,30 +381,30 @@ static int check_shape(struct run *run, const struct verb *verb)
 }
 
 /* The target is what an earlier item gave, which may be no ref. */
-static int prepare_item(struct run *run)
+static int prepare_item(struct sb__run *run)
 {
-	if (run->head.verb == SB_VERB_RELEASE || run->head.verb == SB_VERB_PIN ||
-	    run->head.verb == SB_VERB_UNPIN || run->head.verb == SB_VERB_CLOSE)
+	if (run->head->verb == SB_VERB_RELEASE || run->head->verb == SB_VERB_PIN ||
+	    run->head->verb == SB_VERB_UNPIN || run->head->verb == SB_VERB_CLOSE)
 		return sb__because(&run->why, SB_EINVAL,
 		                   "the result of a batch's item cannot be released, closed or pinned within "
 		                   "the batch: it "
 		                   "takes a ref");
-	run->target = sb__item_result(&run->call, run->head.target.slot, &run->why);
+	run->target = sb__item_result(&run->call, run->head->target.slot, &run->why);
 	return run->target ? 0 : run->why.code;
 }
 
 /* Everything that can be refused: 0 and the verb, with target and arguments held. */
-static int prepare(struct run *run, struct sb__cursor *cursor, const struct verb **ret_verb)
+static int prepare(struct sb__run *run, struct sb__cursor *cursor, const struct verb **ret_verb)
 {
 	int err;
 
-	*ret_verb = find_verb(run->head.verb);
+	*ret_verb = find_verb(run->head->verb);
 	if (!*ret_verb ||
-	    run->head.flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW | SB_CALL_STREAM))
+	    run->head->flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW | SB_CALL_STREAM))
 		return sb__because(&run->why, SB_EPROTOCOL,
 		                   "verb %u with flags %#x is not known here; use the same "
 		                   "version everywhere",
-		                   run->head.verb, run->head.flags);
+		                   run->head->verb, run->head->flags);
 	err = sb__arguments_decode(&run->call, cursor, &run->arguments, &run->why);
 	/* A caller that gave up may have used their memory for something else before they were kept here. */
 	if (!err && run->call.shares && run->call.origin.stands &&
@@ -423,23 +414,23 @@ static int prepare(struct run *run, struct sb__cursor *cursor, const struct verb
 	if (!err)
 		err = check_shape(run, *ret_verb);
 	/* Release and close look their target up by themselves: there a stale one is no error. */
-	if (!err && run->head.target_is_item)
+	if (!err && run->head->target_is_item)
 		return prepare_item(run);
-	if (!err && run->head.has_target && run->head.verb != SB_VERB_RELEASE &&
-	    run->head.verb != SB_VERB_CLOSE) {
-		err = sb__table_find(&run->call, &run->head.target, &run->target);
-		run->exhausted = err == SB__REF_EXHAUSTED && run->head.verb == SB_VERB_NEXT;
+	if (!err && run->head->has_target && run->head->verb != SB_VERB_RELEASE &&
+	    run->head->verb != SB_VERB_CLOSE) {
+		err = sb__table_find(&run->call, &run->head->target, &run->target);
+		run->exhausted = err == SB__REF_EXHAUSTED && run->head->verb == SB_VERB_NEXT;
 		if (run->exhausted)
 			return 0;
 		if (err)
-			err = sb__because_ref(&run->why, err, &run->head.target);
+			err = sb__because_ref(&run->why, err, &run->head->target);
 	}
 	return err;
 }
 
 /* ── replies ── */
 
-static void reply_exception(struct run *run, struct sb__buf *reply)
+static void reply_exception(struct sb__run *run, struct sb__buf *reply)
 {
 	if (sb__cancel_raised())
 		run->code = SB_ECANCELLED;
@@ -452,21 +443,21 @@ static void reply_exception(struct run *run, struct sb__buf *reply)
 }
 
 /* True if the result is in the reply. */
-static bool reply_value(struct run *run, PyObject *result, struct sb__buf *reply)
+static bool reply_value(struct sb__run *run, PyObject *result, struct sb__buf *reply)
 {
 	sb__put_array(reply, 2);
 	sb__put_uint(reply, SB__REPLY_VALUE);
-	if (run->head.verb == SB_VERB_NEXT
-	            ? sb__encode_next(&run->call, sb__stream_of(result), &run->wish, run->head.flags, reply,
+	if (run->head->verb == SB_VERB_NEXT
+	            ? sb__encode_next(&run->call, sb__stream_of(result), &run->wish, run->head->flags, reply,
 	                              &run->why) == 0
-	            : sb__encode(&run->call, result, run->head.flags, reply, &run->why) == 0)
+	            : sb__encode(&run->call, result, run->head->flags, reply, &run->why) == 0)
 		return true;
 	sb__reply_fail(reply, run->why.code, run->why.message);
 	return false;
 }
 
 /* With the GIL. True if a value was delivered. */
-static bool execute(struct run *run, struct sb__cursor *cursor, struct sb__buf *reply)
+static bool execute(struct sb__run *run, struct sb__cursor *cursor, struct sb__buf *reply)
 {
 	const struct verb *verb;
 	PyObject *result;
@@ -477,8 +468,9 @@ static bool execute(struct run *run, struct sb__cursor *cursor, struct sb__buf *
 		return false;
 	}
 	run->code = SB_EPYTHON;
+	sb__call_runs(&run->call);
 	result = verb->run(run);
-	if (result && run->head.flags & SB_CALL_STREAM)
+	if (result && run->head->flags & SB_CALL_STREAM)
 		Py_SETREF(result, sb__stream_make(result));
 	if (result)
 		delivered = reply_value(run, result, reply);
@@ -506,30 +498,22 @@ static const char *unusable(const struct sb__table *table, int *ret_code)
 	return why;
 }
 
-/* Runs a request whose head is in run. Returns as engine.h's execute does. running, unless NULL: ends when it has run. */
-static uint64_t one(struct run *run, struct sb__table *table, const struct sb__call_origin *origin,
-                    struct sb__items *items, struct sb__cursor *cursor, struct sb__running *running,
-                    struct sb__buf *reply)
+uint64_t sb__run_one(struct sb__run *run, struct sb__cursor *cursor, struct sb__running *running,
+                     struct sb__buf *reply)
 {
 	uint64_t number;
-	bool delivered, takes;
+	bool takes;
 
-	sb__call_begin(&run->call, table, origin);
-	run->call.items = items;
-	if (items && items->number)
-		run->call.number = items->number;
-	else if (items)
-		items->number = run->call.number;
-	delivered = execute(run, cursor, reply);
+	run->delivered = execute(run, cursor, reply);
 	if (running)
 		sb__running_remove(running);
-	if (!delivered && run->call.origin.kept)
+	if (!run->delivered && run->call.origin.kept)
 		sb__kept_drop(run->call.origin.kept);
 	sb__arguments_drop(&run->arguments);
 	Py_XDECREF(run->target);
 	number = run->call.number;
 	takes = run->call.takes;
-	if (!sb__call_end(&run->call, delivered))
+	if (!sb__call_end(&run->call, run->delivered))
 		number = takes ? number : 0;
 	if (takes)
 		number |= SB__ENGINE_TELL;
@@ -538,118 +522,36 @@ static uint64_t one(struct run *run, struct sb__table *table, const struct sb__c
 	return number;
 }
 
-static void run_init(struct run *run)
+void sb__run_init(struct sb__run *run, const struct sb__request_head *head)
 {
+	run->head = head;
 	run->target = NULL;
 	run->arguments.count = 0;
 	run->arguments.keywords = NULL;
 	run->arguments.memory = NULL;
 	run->why.code = 0;
 	run->keep = NULL;
-	run->exhausted = false;
+	run->exhausted = run->framed = run->delivered = false;
 }
 
-/* ── batches ── */
-
-/* Why no further item is to run: 0, or the code. */
-static int stopped(const struct sb__running *running, const struct sb__call_origin *origin, bool failed)
+static uint64_t single(struct sb__table *table, const struct sb__call_origin *origin,
+                       const struct sb__request_head *head, struct sb__cursor *cursor,
+                       struct sb__running *running, struct sb__buf *reply)
 {
-	if (failed)
-		return SB_ECANCELLED;
-	if (sb__running_cancelled(running))
-		return SB_ECANCELLED;
-	return origin && origin->deadline_ns && sb__now_ns() >= origin->deadline_ns ? SB_ETIMEOUT : 0;
+	struct sb__run run;
+
+	sb__run_init(&run, head);
+	sb__call_begin(&run.call, table, origin);
+	run.call.items = NULL;
+	return sb__run_one(&run, cursor, running, reply);
 }
 
-/* One item of a batch from its request's bytes. Returns as one(). */
-static uint64_t item(struct sb__table *table, const struct sb__call_origin *origin, struct sb__items *items,
-                     const struct sb__item *bytes, struct sb__buf *reply)
+static void refuse_unreadable(struct sb__buf *reply, int code)
 {
-	struct sb__cursor cursor = { .data = bytes->u.bytes.data, .len = bytes->u.bytes.len };
-	struct run run;
-	int code;
+	struct sb__why why = { 0 };
 
-	run_init(&run);
-	if (bytes->type != SB__ITEM_BYTES)
-		code = sb__because(&run.why, SB_EPROTOCOL, "an item of a batch is no request");
-	else if ((code = sb__request_decode(&cursor, &run.head)) != 0)
-		sb__because_protocol(&run.why, code);
-	else if (run.head.verb == SB_VERB_BATCH)
-		code = sb__because(&run.why, SB_EINVAL,
-		                   "a batch cannot be an item of a batch; add its items instead");
-	if (code) {
-		sb__reply_refuse(reply, run.why.code, run.why.message);
-		return 0;
-	}
-	run.keep = &items->results[items->count];
-	return one(&run, table, origin, items, &cursor, NULL, reply);
-}
-
-static void refuse_item(struct sb__buf *reply, int code, bool failed)
-{
-	sb__reply_refuse(reply, code,
-	                 failed ? "not run: an earlier item failed, and the batch stops at errors"
-	                 : code == SB_ETIMEOUT ? "not run: the batch's deadline passed"
-	                                       : "not run: the batch was cancelled");
-}
-
-static uint64_t batch(struct sb__table *table, const struct sb__call_origin *origin,
-                      struct sb__running *running, const struct sb__request_head *head,
-                      struct sb__cursor *cursor, struct sb__buf *reply)
-{
-	struct sb__call_origin by = origin ? *origin : (struct sb__call_origin){ .pid = 0 };
-	struct sb__items items = { .number = 0 };
-	struct sb__item count, bytes;
-	uint64_t made = 0; /* for all its items there is one number */
-	bool failed = false;
-	int err = sb__next(cursor, &count);
-
-	by.kept = NULL; /* arrays in shared memory belong to one reply: not to the replies in a reply */
-	if (err || count.type != SB__ITEM_ARRAY || count.u.count > SB_BATCH_MAX) {
-		sb__reply_refuse(reply, SB_EPROTOCOL, "a batch without items, or with too many");
-		return 0;
-	}
-	items.results = calloc(count.u.count + 1, sizeof(*items.results));
-	if (!items.results) {
-		sb__reply_refuse(reply, SB_ENOMEM, "no memory for a batch's results");
-		return 0;
-	}
-	sb__put_array(reply, 2);
-	sb__put_uint(reply, SB__REPLY_VALUE);
-	sb__put_array(reply, count.u.count);
-	for (; items.count < count.u.count && !err; items.count++) {
-		uint8_t memory[512]; /* few items give more */
-		struct sb__buf part;
-		int stop;
-
-		sb__buf_init(&part, memory, sizeof(memory));
-		err = sb__next(cursor, &bytes);
-		stop = stopped(running, origin, failed && (head->flags & SB_BATCH_STOP_ON_ERROR));
-		if (err || stop)
-			refuse_item(&part, err ? err : stop,
-			            failed && (head->flags & SB_BATCH_STOP_ON_ERROR));
-		else
-			made |= item(table, &by, &items, &bytes, &part);
-		failed |= sb__reply_kind(&part) != SB__REPLY_VALUE;
-		sb__put_bytes(reply, part.data, part.len);
-		if (part.error && !reply->error)
-			reply->error = part.error;
-		sb__buf_free(&part);
-		sb__gil_breathe();
-	}
-	sb__running_remove(running);
-	for (uint64_t i = 0; i < items.count; i++)
-		Py_XDECREF(items.results[i]);
-	free(items.results);
-	if (err || reply->error) {
-		sb__reply_fail(reply, err ? err : reply->error,
-		               "a batch's results could not be sent: they are too big "
-		               "together, or memory is short");
-		if (made)
-			sb__settle(table, made, false);
-		return 0;
-	}
-	return made;
+	sb__because_protocol(&why, code);
+	sb__reply_refuse(reply, why.code, why.message);
 }
 
 uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
@@ -658,7 +560,7 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 	struct sb__cursor cursor = { .data = request, .len = request_len };
 	struct sb__running running;
 	struct sb__talk *talk = NULL;
-	struct run run;
+	struct sb__request_head head;
 	struct sb__gil gil;
 	uint64_t number;
 	int code;
@@ -668,11 +570,9 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 		sb__reply_refuse(reply, code, why);
 		return 0;
 	}
-	run_init(&run);
-	code = sb__request_decode(&cursor, &run.head);
+	code = sb__request_decode(&cursor, &head);
 	if (code) {
-		sb__because_protocol(&run.why, code);
-		sb__reply_refuse(reply, run.why.code, run.why.message);
+		refuse_unreadable(reply, code);
 		return 0;
 	}
 	sb__running_add(&running, table, origin);
@@ -685,10 +585,10 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 		sb__running_remove(&running);
 		sb__reply_refuse(reply, SB_ENOMEM, "no memory for a call with C functions");
 		number = 0;
-	} else if (run.head.verb == SB_VERB_BATCH) {
-		number = batch(table, origin, &running, &run.head, &cursor, reply);
+	} else if (head.verb == SB_VERB_BATCH) {
+		number = sb__run_batch(table, origin, &running, &head, &cursor, reply);
 	} else {
-		number = one(&run, table, origin, NULL, &cursor, &running, reply);
+		number = single(table, origin, &head, &cursor, &running, reply);
 	}
 	if (talk)
 		sb__talk_end(talk);

@@ -16,10 +16,11 @@
 static const char source[] =
 	"(lambda f, /: f(), lambda f, a, /: f(a), lambda f, a, b, /: f(a, b), lambda f, a, b, c, /: f(a, b, "
 	"c), "
-	"lambda f, /, *args: f(*args), lambda f, args, keywords, /: f(*args, **keywords))";
+	"lambda f, /, *args: f(*args), lambda f, args, keywords, /: f(*args, **keywords), lambda f, /: f())";
 
 #define ANY_NUMBER 4
 #define KEYWORDS   5
+#define AROUND     6 /* as the first one: the interpreter adapts each to what it calls */
 
 /* All of them, over the same globals. A new reference, or NULL and an exception. */
 static PyObject *make(void)
@@ -96,6 +97,62 @@ PyObject *sb__frame_call(PyObject **frame, PyObject *function, PyObject **items,
 		leave_out(caller);
 	Py_DECREF(caller);
 	return result;
+}
+
+/* ── around C code ── */
+
+struct around {
+	void (*fn)(void *arg, bool framed);
+	void *arg;
+	bool done;
+};
+
+static PyObject *run_around(PyObject *capsule, PyObject *ignored)
+{
+	struct around *a = PyCapsule_GetPointer(capsule, NULL);
+
+	(void)ignored;
+	if (!a)
+		return NULL;
+	if (a->done)
+		return PyErr_Format(PyExc_RuntimeError, "not to be called from here");
+	a->done = true;
+	a->fn(a->arg, true);
+	Py_RETURN_NONE;
+}
+
+static PyMethodDef around_method = { "__call__", run_around, METH_NOARGS, NULL };
+
+/* What came between: an interrupt of the host's is its matter, and comes again; a call that was cancelled knows it. */
+static void pass_on(void)
+{
+	if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+		PyErr_SetInterrupt();
+	PyErr_Clear();
+}
+
+void sb__frame_around(PyObject **frame, void (*fn)(void *arg, bool framed), void *arg)
+{
+	struct around a = { fn, arg, false };
+	PyObject *capsule = PyCapsule_New(&a, NULL, NULL), *function = NULL, *caller = NULL, *result = NULL;
+
+	if (capsule)
+		function = PyCFunction_New(&around_method, capsule);
+	if (function && !*frame)
+		*frame = make();
+	if (function && *frame) {
+		caller = Py_NewRef(PyTuple_GET_ITEM(*frame, AROUND));
+		result = PyObject_CallOneArg(caller, function);
+	}
+	Py_XDECREF(result);
+	Py_XDECREF(caller);
+	Py_XDECREF(function);
+	if (capsule) /* whoever took the function out of the frame cannot call it any more */
+		(void)PyCapsule_SetName(capsule, "over");
+	Py_XDECREF(capsule);
+	pass_on();
+	if (!a.done)
+		fn(arg, false);
 }
 
 void sb__frame_free(PyObject **frame)

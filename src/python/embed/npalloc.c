@@ -187,7 +187,6 @@ static void **numpy_api(void)
 	PyObject *modules = PyImport_GetModuleDict(), *module = NULL, *api;
 	void **table = NULL;
 
-	/* Asked before each call until NumPy is there, so by interned names. */
 	for (unsigned i = 0; i < 2 && !module; i++) {
 		if (!names[i])
 			names[i] = PyUnicode_InternFromString(
@@ -233,11 +232,17 @@ static bool prepare(void **api)
 
 void sb__npalloc_install(void)
 {
+	static Py_ssize_t looked; /* how many modules there were then */
 	PyObject *(*set)(PyObject * handler), *old;
+	Py_ssize_t count;
 	void **api;
 
 	if (installed || unusable || atomic_load_explicit(&bridge_count, memory_order_relaxed) == 0)
 		return;
+	count = PyDict_GET_SIZE(PyImport_GetModuleDict());
+	if (count == looked) /* asked before each call until NumPy is there */
+		return;
+	looked = count;
 	api = numpy_api();
 	if (!api)
 		return;

@@ -297,6 +297,16 @@ static int check_attr(struct sb__lookup *lookup, PyObject *object, const char *n
 
 PyObject *sb__resolve_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len)
 {
+	PyObject *known = lookup->policy ? NULL : sb__name_known(name, len), *found;
+
+	if (known) { /* nearly always: one piece, and nothing to check */
+		Py_INCREF(known);
+		found = PyObject_GetAttr(object, known);
+		if (!found)
+			lookup->code = lookup_code(object, known);
+		Py_DECREF(known);
+		return found;
+	}
 	if (check_attr(lookup, object, name, len))
 		return NULL;
 	return walk(lookup, Py_NewRef(object), name, len);

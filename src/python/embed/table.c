@@ -146,6 +146,7 @@ void sb__call_begin(struct sb__call *call, struct sb__table *table, const struct
 {
 	call->table = table;
 	call->number = ++table->calls;
+	call->now_ms = sb__now_coarse_ms();
 	call->origin = origin ? *origin : (struct sb__call_origin){ 0 };
 	call->over_quota = call->takes = false;
 	call->shares = false;
@@ -155,6 +156,16 @@ void sb__call_begin(struct sb__call *call, struct sb__table *table, const struct
 	call->pin_cap = SB__CALL_PINS;
 	call->drops = NULL;
 	call->drop_count = call->drop_cap = 0;
+}
+
+/* The slot is in use; its row says so within what the coarse clock tells apart. */
+static void touch(struct sb__table *table, uint32_t slot, uint64_t now_ms)
+{
+	bool later = table->slots.entries[slot].used_ms != now_ms;
+
+	sb__slots_touch(&table->slots, slot, now_ms);
+	if (later && table->options.rows.touch)
+		table->options.rows.touch(table->options.rows.arg, slot);
 }
 
 /* The entry that a pin holds, or NULL if it was released meanwhile. */
@@ -169,7 +180,7 @@ static struct sb__entry *pinned(const struct sb__table *table, const struct sb__
 static bool unpin(struct sb__call *call, bool delivered)
 {
 	struct sb__table *table = call->table;
-	uint64_t now_ms = sb__now_coarse_ms();
+	uint64_t now_ms = call->now_ms = sb__now_coarse_ms();
 	bool created = false;
 
 	for (size_t i = 0; i < call->pin_count; i++) {
@@ -182,8 +193,7 @@ static bool unpin(struct sb__call *call, bool delivered)
 		e->pins--;
 		e->delivered |= delivered;
 		created |= delivered && call->pins[i].created;
-		sb__slots_touch(&table->slots, call->pins[i].slot,
-		                now_ms); /* time spent in the call was not idle */
+		touch(table, call->pins[i].slot, now_ms); /* time spent in the call was not idle */
 	}
 	return created;
 }
@@ -238,9 +248,9 @@ struct sb__kept_list *sb__call_kept(const struct sb__call *call)
 	return call->origin.kept;
 }
 
-PyObject **sb__call_frame(const struct sb__call *call)
+PyObject **sb__table_frame(struct sb__table *table)
 {
-	return &call->table->frame;
+	return &table->frame;
 }
 
 const struct sb__policy *sb__call_policy(const struct sb__call *call)
@@ -252,12 +262,12 @@ const struct sb__policy *sb__call_policy(const struct sb__call *call)
 
 static bool same_nonce(const uint8_t *a, const uint8_t *b)
 {
-	unsigned differ = 0;
+	uint64_t words[2][2];
 
 	/* All 16 bytes, whatever they are: the time taken tells nothing. */
-	for (size_t i = 0; i < 16; i++)
-		differ |= (unsigned)(a[i] ^ b[i]);
-	return differ == 0;
+	memcpy(words[0], a, 16);
+	memcpy(words[1], b, 16);
+	return ((words[0][0] ^ words[1][0]) | (words[0][1] ^ words[1][1])) == 0;
 }
 
 /* How a generation that is over ended. */
@@ -311,17 +321,18 @@ static int use(struct sb__call *call, uint32_t slot, bool created, uint64_t now_
 
 	if (err)
 		return err;
-	sb__slots_touch(&call->table->slots, slot, now_ms);
+	if (created)
+		sb__slots_touch(&call->table->slots, slot, now_ms); /* its row is new, too */
+	else
+		touch(call->table, slot, now_ms);
 	if (call->table->slots.entries[slot].made_by != call->number)
 		call->table->slots.entries[slot].made_by = 0;
-	if (!created && call->table->options.rows.touch)
-		call->table->options.rows.touch(call->table->options.rows.arg, slot);
 	return 0;
 }
 
 int sb__table_find(struct sb__call *call, const sb_ref *ref, PyObject **ret)
 {
-	uint64_t now_ms = sb__now_coarse_ms();
+	uint64_t now_ms = call->now_ms ? call->now_ms : sb__now_coarse_ms();
 	int err = check(call, ref, now_ms);
 
 	if (!err)
@@ -334,7 +345,7 @@ int sb__table_find(struct sb__call *call, const sb_ref *ref, PyObject **ret)
 
 int sb__table_release(struct sb__call *call, const sb_ref *ref, bool *ret_dropped)
 {
-	int err = check(call, ref, sb__now_coarse_ms());
+	int err = check(call, ref, call->now_ms ? call->now_ms : sb__now_coarse_ms());
 
 	if (err == SB_EREFRELEASED || err == SB_EREFEXPIRED || err == SB_EREFEVICTED ||
 	    err == SB__REF_FORGOTTEN || err == SB__REF_EXHAUSTED) {

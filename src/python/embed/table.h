@@ -39,6 +39,7 @@ struct sb__call {
 	const struct sb__items *items; /* of the batch that it is an item of; execute.c */
 	bool lends;      /* the refs in what it sends are lent: sb__call_end() drops those that it made */
 	bool takes;      /* its reply holds items of a stream */
+	uint64_t now_ms; /* sb__now_coarse_ms(), until something runs that may take long; then 0: look again */
 	bool over_quota; /* SB_EREFSFULL came from the quota of its process, not from max_refs */
 };
 
@@ -47,15 +48,21 @@ bool sb__table_is_ours(const struct sb__table *table);
 
 /* origin NULL: nobody's. */
 void sb__call_begin(struct sb__call *call, struct sb__table *table, const struct sb__call_origin *origin);
+/* From here on its time may have passed. */
+static inline void sb__call_runs(struct sb__call *call)
+{
+	call->now_ms = 0;
+}
 /* Ends it: its refs stay (delivered), or those that it created and nobody else got are dropped again. Then
- * drops what left the table, which may run Python code. Returns whether refs stay that it created. */
+ * drops what left the table, which may run Python code. Returns whether refs stay that it created. call->now_ms is the time
+ * when it ended. */
 bool sb__call_end(struct sb__call *call, bool delivered);
 /* What the session allows; NULL: everything. */
 const struct sb__policy *sb__call_policy(const struct sb__call *call);
 /* How its arrays in shared memory are had; NULL: not at all. */
 const struct sb__blocks *sb__call_blocks(const struct sb__call *call);
-/* The Python frame that its session's functions are called in; frame.h. */
-PyObject **sb__call_frame(const struct sb__call *call);
+/* The Python frame that the session's functions are called in; frame.h. */
+PyObject **sb__table_frame(struct sb__table *table);
 /* Takes those of its reply; NULL: it cannot have any. */
 struct sb__kept_list *sb__call_kept(const struct sb__call *call);
 

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One request that runs: what execute.c and batch.c share. */
+#ifndef SB_EMBED_RUN_H
+#define SB_EMBED_RUN_H
+
+#include "cancel.h"
+#include "convert.h"
+#include "stream.h"
+
+struct sb__run {
+	struct sb__call call; /* begun by who makes the run, ended by sb__run_one() */
+	const struct sb__request_head *head;
+	PyObject *target;
+	struct sb__arguments arguments;
+	struct sb__why why;
+	int code;                    /* what an exception means */
+	struct sb__stream_wish wish; /* next: what it wants of the stream that is its target */
+	bool exhausted;              /* next: the target was a stream, which was read to its end */
+	bool framed;                 /* a frame of the session's is around it: frame.h */
+	bool delivered;              /* set when it has run: its reply is a value */
+	PyObject **keep;             /* where a batch wants its item's result, too */
+};
+
+/* All but call. */
+void sb__run_init(struct sb__run *run, const struct sb__request_head *head);
+/* Runs it; the cursor stands behind the head. Returns as engine.h's execute does. running, unless NULL: ends when it has
+ * run. */
+uint64_t sb__run_one(struct sb__run *run, struct sb__cursor *cursor, struct sb__running *running,
+                     struct sb__buf *reply);
+
+/* batch.c: a request that is a batch; the same. running ends, too. */
+uint64_t sb__run_batch(struct sb__table *table, const struct sb__call_origin *origin,
+                       struct sb__running *running, const struct sb__request_head *head,
+                       struct sb__cursor *cursor, struct sb__buf *reply);
+
+#endif
