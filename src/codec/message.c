@@ -62,7 +62,8 @@ void sb__request_encode(struct sb__buf *buf, const sb_request *request)
 	size_t args_len = args ? args->positional.len + args->keywords.len : 0;
 	uint8_t *to = buf->data + buf->len;
 
-	if ((args && args->error) || !sb__buf_fits(buf, 6 * SB__HEAD_MAX + SB__REF_MAX + name_len + args_len)) {
+	if ((args && args->error) ||
+	    !sb__buf_fits(buf, 6 * SB__HEAD_MAX + SB__REF_MAX + name_len + args_len)) {
 		encode_in_parts(buf, request);
 		return;
 	}
@@ -190,6 +191,13 @@ static void put_verdict(struct sb__buf *buf, unsigned kind, int code, const char
 	sb__put_uint(buf, kind);
 	sb__put_int(buf, code);
 	sb__put_str(buf, text, sb__utf8_prefix(text, strlen(text)));
+}
+
+void sb__put_reply(struct sb__buf *buf, unsigned kind)
+{
+	const uint8_t head[2] = { SB__MAJOR_ARRAY | 2, (uint8_t)kind };
+
+	sb__buf_append(buf, head, sizeof(head));
 }
 
 void sb__reply_refuse(struct sb__buf *buf, int code, const char *message)

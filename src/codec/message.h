@@ -57,6 +57,8 @@ struct sb__request_head {
 void sb__request_encode(struct sb__buf *buf, const sb_request *request);
 int sb__request_decode(struct sb__cursor *cursor, struct sb__request_head *ret); /* 0 or SB_EPROTOCOL */
 
+/* The beginning of a reply that holds a value or an exception. */
+void sb__put_reply(struct sb__buf *buf, unsigned kind);
 void sb__reply_refuse(struct sb__buf *buf, int code,
                       const char *message); /* replaces what buf holds, its error too */
 void sb__reply_fail(struct sb__buf *buf, int code,

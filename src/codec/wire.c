@@ -28,8 +28,12 @@ static void put_head(struct sb__buf *buf, enum sb__major major, uint64_t v)
 {
 	uint8_t *to = sb__buf_room(buf, SB__HEAD_MAX);
 
-	if (to)
+	if (to && v < 24) {
+		*to = (uint8_t)(major | v);
+		buf->len++;
+	} else if (to) {
 		buf->len += sb__write_head(to, major, v);
+	}
 }
 
 static void put_byte(struct sb__buf *buf, uint8_t byte)

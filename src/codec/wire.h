@@ -46,7 +46,7 @@
 
 #define SB__DEPTH_MAX 128u /* containers within containers: a scalar or ref has depth 0, [] 1, [[]] 2 */
 
-#define SB__HEAD_MAX 9u                       /* bytes of the longest head */
+#define SB__HEAD_MAX 9u                        /* bytes of the longest head */
 #define SB__REF_MAX  (6u * SB__HEAD_MAX + 16u) /* of a ref without its type */
 
 #define SB__NULL_BYTE 0xf6

@@ -94,6 +94,71 @@ static void test_26_tracebacks_show_only_the_users_frames(void **state)
 	assert_null(strstr(sb_last_error()->python_traceback, "snakebridge"));
 }
 
+static void add(sb_batch *b, sb_verb verb, const sb_ref *target, const char *name, sb_args *args)
+{
+	sb_request r = SB_REQUEST_INIT;
+
+	r.verb = verb;
+	r.target = target;
+	r.name = name;
+	r.args = args;
+	assert_ok(sb_batch_add(b, &r, NULL));
+}
+
+static void assert_text_at(const sb_batch *b, size_t item, const char *text)
+{
+	sb_value *value = NULL;
+
+	assert_ok(sb_batch_result(b, item, &value));
+	assert_string_equal(sb_value_str(value, NULL), text);
+	sb_value_free(value);
+}
+
+/* In a batch, too: functions in Python share their caller, and what built-in ones leave in theirs is gone with the item. */
+static void test_22_items_of_a_batch_have_a_caller(void **state)
+{
+	struct place *p = *state;
+	sb_ref object, function, own;
+	sb_batch *b = NULL;
+
+	place_exec(p, "import sys\n"
+	              "class Item:\n"
+	              "  def where(self, *a, **k): return sys._getframe(1).f_globals['__name__'] + "
+	              "str(len(a) + len(k))\n"
+	              "  def fails(self): raise KeyError('here')\n"
+	              "item = Item()\n"
+	              "own = Item()\n"
+	              "own.where = lambda: 'own'\n"
+	              "plain = item.where\n");
+	object = place_ref(p, "item");
+	own = place_ref(p, "own");
+	function = place_ref(p, "plain");
+	assert_ok(sb_batch_new(0, &b));
+	add(b, SB_VERB_METHOD, &object, "where", NULL);
+	add(b, SB_VERB_METHOD, &object, "where", sb_args("iiiii", 1, 2, 3, 4, 5));
+	add(b, SB_VERB_METHOD, &object, "where", sb_args("i k=i", 1, 2));
+	add(b, SB_VERB_METHOD, &own, "where", NULL);
+	add(b, SB_VERB_METHOD, &function, "__call__", sb_args("i", 1));
+	add(b, SB_VERB_METHOD, &object, "fails", NULL);
+	add(b, SB_VERB_METHOD, &object, "nothing", NULL);
+	add(b, SB_VERB_CALL, NULL, "builtins:exec", sb_args("s", "left = 1"));
+	add(b, SB_VERB_CALL, NULL, "builtins:eval", sb_args("s", "left"));
+	assert_ok(sb_batch_run(p->s, b, 0));
+	assert_text_at(b, 0, "__session__0");
+	assert_text_at(b, 1, "__session__5");
+	assert_text_at(b, 2, "__session__2");
+	assert_text_at(b, 3, "own");
+	assert_text_at(b, 4, "__session__1");
+	assert_int_equal(sb_batch_result(b, 5, NULL), SB_EPYTHON);
+	assert_non_null(strstr(sb_last_error()->python_traceback, ", in fails\n"));
+	assert_null(strstr(sb_last_error()->python_traceback, "snakebridge"));
+	assert_int_equal(sb_batch_result(b, 6, NULL), SB_EATTRIBUTE);
+	assert_ok(sb_batch_result(b, 7, NULL));
+	assert_int_equal(sb_batch_result(b, 8, NULL), SB_EPYTHON);
+	assert_string_equal(sb_last_error()->python_type, "builtins.NameError");
+	sb_batch_free(b);
+}
+
 static void test_09_the_namespace_ends_with_its_session(void **state)
 {
 	struct place *p = *state;
@@ -119,6 +184,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH_PLACES(test_22_a_function_has_a_caller),
 		BOTH_PLACES(test_26_tracebacks_show_only_the_users_frames),
+		BOTH_PLACES(test_22_items_of_a_batch_have_a_caller),
 		cmocka_unit_test_setup_teardown(test_22_globals_are_the_sessions, place_here, place_teardown),
 		cmocka_unit_test_setup_teardown(test_09_the_namespace_ends_with_its_session, place_here,
 		                                place_teardown),

@@ -397,6 +397,31 @@ static void test_broken_bytes_are_refused(void **state)
 	}
 }
 
+/* Nor does a batch that cannot be read leave anything that could be cancelled. */
+static void test_broken_batches_are_refused(void **state)
+{
+	static const uint8_t request[] = { 0x86, 0x16, 0x00, 0xf6, 0xf6, 0x82, 0x4f, 0x86,
+		                           0x01, 0x00, 0xf6, 0x68, 'm',  'a',  't',  'h',
+		                           ':',  'p',  'i',  '!',  0x80, 0xa0, 0x40, 0xa0 };
+	struct sb__call_origin origin = { .pid = 1 };
+
+	for (size_t len = 5; len <= sizeof(request); len++) {
+		struct sb__cursor cursor;
+		struct sb__item item;
+		struct sb__buf reply;
+
+		sb__buf_init(&reply, NULL, 0);
+		probe_engine()->execute(*state, &origin, request, len, &reply);
+		assert_int_equal(0, reply.error);
+		assert_int_equal(0, probe_engine()->cancel(*state, 0, 0));
+		cursor = (struct sb__cursor){ .data = reply.data, .len = reply.len };
+		assert_int_equal(0, sb__next(&cursor, &item));
+		assert_int_equal(SB__ITEM_ARRAY, item.type);
+		assert_int_equal(len < sizeof(request) - 1 ? 3 : 2, item.u.count);
+		sb__buf_free(&reply);
+	}
+}
+
 static void test_numpy_scalars(void **state)
 {
 	static const char *const rows[][2] = {
@@ -448,6 +473,7 @@ int main(void)
 		TEST(test_get),
 		TEST(test_wrong_shapes_are_refused),
 		TEST(test_broken_bytes_are_refused),
+		TEST(test_broken_batches_are_refused),
 		TEST(test_numpy_scalars),
 #undef TEST
 	};

@@ -101,7 +101,7 @@ static void run_item(struct batch *b, const struct sb__item *bytes, struct sb__b
 		b->failed = true;
 		return;
 	}
-	sb__call_begin(&run.call, b->table, &b->origin);
+	sb__call_begin_at(&run.call, b->table, &b->origin, b->now_ms);
 	run.call.items = &b->items;
 	if (b->items.number)
 		run.call.number = b->items.number; /* for all of them there is one */
@@ -120,7 +120,8 @@ static void run_items(void *arg, bool framed)
 
 	b->framed = framed;
 	for (; b->items.count < b->count && !b->err; b->items.count++) {
-		uint8_t memory[512]; /* few items give more. Not in the reply's: an item may fork, see engine.h */
+		uint8_t memory
+			[512]; /* few items give more. Not in the reply's: an item may fork, see engine.h */
 		struct sb__item bytes;
 		struct sb__buf part;
 		int stop;
@@ -170,8 +171,7 @@ static uint64_t run_batch(struct sb__table *table, const struct sb__call_origin 
 		sb__reply_refuse(reply, SB_ENOMEM, "no memory for a batch's results");
 		return 0;
 	}
-	sb__put_array(reply, 2);
-	sb__put_uint(reply, SB__REPLY_VALUE);
+	sb__put_reply(reply, SB__REPLY_VALUE);
 	sb__put_array(reply, b.count);
 	b.now_ms = b.breathed_ms = sb__now_coarse_ms();
 	sb__frame_around(sb__table_frame(table), run_items, &b);

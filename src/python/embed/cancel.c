@@ -168,8 +168,7 @@ static unsigned interrupt(const struct sb__table *table, uint64_t trace_id, uint
 
 	pthread_mutex_lock(&running_lock);
 	for (struct sb__running *r = all_running; type && r; r = r->next) {
-		if (!meant(r, table, trace_id, key) ||
-		    atomic_load(&r->state) != SB__RUN_BEGUN)
+		if (!meant(r, table, trace_id, key) || atomic_load(&r->state) != SB__RUN_BEGUN)
 			continue;
 		atomic_fetch_or(&r->state, SB__RUN_CANCELLED);
 		(void)PyThreadState_SetAsyncExc(r->thread, type);

@@ -17,7 +17,7 @@ struct sb__running {
 	struct sb__running *next;
 	const struct sb__table *table;
 	uint64_t trace_id, key;
-	unsigned long thread; /* as Python numbers them */
+	unsigned long thread;   /* as Python numbers them */
 	_Atomic unsigned state; /* SB__RUN_… */
 };
 

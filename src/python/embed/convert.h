@@ -41,11 +41,11 @@ size_t sb__type_name(PyTypeObject *type, char *out, size_t size, size_t *ret_mod
 /* ── decode.c ── */
 
 struct sb__arguments {
-	PyObject **items; /* items[-1] may be overwritten (vectorcall) */
+	PyObject **items; /* items[-1] and items[-2] may be overwritten: function and self of a vectorcall */
 	size_t count;
 	PyObject *keywords; /* dict, or NULL if there are none */
 	PyObject **memory;
-	PyObject *inline_items[9];
+	PyObject *inline_items[10];
 };
 
 /* What earlier items of the batch gave; NULL: nothing. */
@@ -102,6 +102,10 @@ struct sb__lookup {
  */
 PyObject *sb__resolve_path(struct sb__lookup *lookup, const char *path, size_t len, bool for_call);
 PyObject *sb__resolve_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len);
+/* The same of what is to be called as a method. *ret_unbound: it is a function of the type's, to be called with the object
+ * as its first argument; no bound method was made. */
+PyObject *sb__resolve_method(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len,
+                             bool *ret_unbound);
 /* Sets an attribute; a dotted name walks down to it. 0, or as above. */
 int sb__assign_attr(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len,
                     PyObject *value);

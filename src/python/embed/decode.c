@@ -346,17 +346,19 @@ static int decode_positional(struct decoding *d, struct sb__arguments *arguments
 {
 	struct sb__item head;
 
+	if (sb__take_byte(d->cursor, SB__MAJOR_ARRAY | 0)) /* none */
+		return 0;
 	if (!next(d, &head))
 		return d->why->code;
 	if (head.type != SB__ITEM_ARRAY)
 		return sb__because(d->why, SB_EPROTOCOL,
 		                   "the request cannot be read: its arguments are no array");
-	if (head.u.count + 1 > sizeof(arguments->inline_items) / sizeof(arguments->inline_items[0])) {
-		arguments->memory = malloc((head.u.count + 1) * sizeof(PyObject *));
+	if (head.u.count + 2 > sizeof(arguments->inline_items) / sizeof(arguments->inline_items[0])) {
+		arguments->memory = malloc((head.u.count + 2) * sizeof(PyObject *));
 		if (!arguments->memory)
 			return sb__because(d->why, SB_ENOMEM, "out of memory for %llu arguments",
 			                   (unsigned long long)head.u.count);
-		arguments->items = arguments->memory + 1;
+		arguments->items = arguments->memory + 2;
 	}
 	while (arguments->count < head.u.count) {
 		PyObject *item = decode(d, 0);
@@ -396,6 +398,8 @@ static int decode_keywords(struct decoding *d, struct sb__arguments *arguments)
 {
 	struct sb__item head;
 
+	if (sb__take_byte(d->cursor, SB__MAJOR_MAP | 0))
+		return 0;
 	if (!next(d, &head))
 		return d->why->code;
 	if (head.type != SB__ITEM_MAP)
@@ -423,7 +427,7 @@ int sb__arguments_decode(struct sb__call *call, struct sb__cursor *cursor, struc
 	struct decoding d = { .call = call, .cursor = cursor, .why = why };
 	int err;
 
-	ret->items = ret->inline_items + 1;
+	ret->items = ret->inline_items + 2;
 	ret->count = 0;
 	ret->keywords = NULL;
 	ret->memory = NULL;

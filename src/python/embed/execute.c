@@ -32,21 +32,27 @@ static struct sb__lookup lookup_of(struct sb__run *run)
 	return (struct sb__lookup){ .policy = sb__call_policy(&run->call), .why = &run->why };
 }
 
-static PyObject *call_object(struct sb__run *run, PyObject *function)
+/* self: the first argument, or NULL. */
+static PyObject *call_object(struct sb__run *run, PyObject *function, PyObject *self)
 {
-	PyObject *result;
+	PyObject **items = run->arguments.items, *keywords = run->arguments.keywords, *result;
+	size_t count = run->arguments.count;
 
 	if (!function)
 		return NULL;
+	if (self) {
+		*--items = self;
+		count++;
+	}
 	run->code = SB_EPYTHON;
 	sb__npalloc_install();
-	if (run->framed && sb__frame_serves(function))
-		result = PyObject_VectorcallDict(function, run->arguments.items,
-		                                 run->arguments.count | PY_VECTORCALL_ARGUMENTS_OFFSET,
-		                                 run->arguments.keywords);
+	if (!run->framed || !sb__frame_serves(function))
+		result = sb__frame_call(sb__table_frame(run->call.table), function, items, count, keywords);
+	else if (keywords)
+		result = PyObject_VectorcallDict(function, items, count | PY_VECTORCALL_ARGUMENTS_OFFSET,
+		                                 keywords);
 	else
-		result = sb__frame_call(sb__table_frame(run->call.table), function, run->arguments.items,
-		                        run->arguments.count, run->arguments.keywords);
+		result = PyObject_Vectorcall(function, items, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 	Py_DECREF(function);
 	return result;
 }
@@ -72,7 +78,7 @@ static PyObject *do_attr(struct sb__run *run)
 
 static PyObject *do_call(struct sb__run *run)
 {
-	return call_object(run, find_path(run, true));
+	return call_object(run, find_path(run, true), NULL);
 }
 
 static PyObject *do_get(struct sb__run *run)
@@ -82,7 +88,13 @@ static PyObject *do_get(struct sb__run *run)
 
 static PyObject *do_method(struct sb__run *run)
 {
-	return call_object(run, do_attr(run));
+	struct sb__lookup lookup = lookup_of(run);
+	bool unbound;
+	PyObject *found = sb__resolve_method(&lookup, run->target, run->head->name, run->head->name_len,
+	                                     &unbound);
+
+	run->code = lookup.code;
+	return call_object(run, found, unbound ? run->target : NULL);
 }
 
 static PyObject *do_set_attr(struct sb__run *run)
@@ -434,8 +446,7 @@ static void reply_exception(struct sb__run *run, struct sb__buf *reply)
 {
 	if (sb__cancel_raised())
 		run->code = SB_ECANCELLED;
-	sb__put_array(reply, 2);
-	sb__put_uint(reply, SB__REPLY_EXCEPTION);
+	sb__put_reply(reply, SB__REPLY_EXCEPTION);
 	sb__exception_encode(sb__exception_take(), run->code, reply);
 	if (reply->error)
 		sb__reply_fail(reply, SB_EPYTHON,
@@ -445,8 +456,7 @@ static void reply_exception(struct sb__run *run, struct sb__buf *reply)
 /* True if the result is in the reply. */
 static bool reply_value(struct sb__run *run, PyObject *result, struct sb__buf *reply)
 {
-	sb__put_array(reply, 2);
-	sb__put_uint(reply, SB__REPLY_VALUE);
+	sb__put_reply(reply, SB__REPLY_VALUE);
 	if (run->head->verb == SB_VERB_NEXT
 	            ? sb__encode_next(&run->call, sb__stream_of(result), &run->wish, run->head->flags, reply,
 	                              &run->why) == 0

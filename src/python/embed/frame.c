@@ -13,14 +13,14 @@
 #include "convert.h"
 
 /* By how many arguments there are, since that is fastest; then any number, and any number with keywords. */
-static const char source[] =
-	"(lambda f, /: f(), lambda f, a, /: f(a), lambda f, a, b, /: f(a, b), lambda f, a, b, c, /: f(a, b, "
-	"c), "
-	"lambda f, /, *args: f(*args), lambda f, args, keywords, /: f(*args, **keywords), lambda f, /: f())";
+static const char source[] = "(lambda f, /: f(), lambda f, a, /: f(a), lambda f, a, b, /: f(a, b), lambda f, "
+                             "a, b, c, /: f(a, b, c), "
+			     "lambda f, a, b, c, d, /: f(a, b, c, d), lambda f, /, *args: f(*args), "
+			     "lambda f, args, keywords, /: f(*args, **keywords), lambda f, /: f())";
 
-#define ANY_NUMBER 4
-#define KEYWORDS   5
-#define AROUND     6 /* as the first one: the interpreter adapts each to what it calls */
+#define ANY_NUMBER 5
+#define KEYWORDS   6
+#define AROUND     7 /* as the first one: the interpreter adapts each to what it calls */
 
 /* All of them, over the same globals. A new reference, or NULL and an exception. */
 static PyObject *make(void)

@@ -312,6 +312,26 @@ PyObject *sb__resolve_attr(struct sb__lookup *lookup, PyObject *object, const ch
 	return walk(lookup, Py_NewRef(object), name, len);
 }
 
+/* CPython's own way to call a method without making it an object; not in its headers, so perhaps not there. */
+extern int _PyObject_GetMethod(PyObject *object, PyObject *name, PyObject **method) __attribute__((weak));
+
+PyObject *sb__resolve_method(struct sb__lookup *lookup, PyObject *object, const char *name, size_t len,
+                             bool *ret_unbound)
+{
+	PyObject *known = lookup->policy || !_PyObject_GetMethod ? NULL : sb__name_known(name, len);
+	PyObject *found = NULL;
+
+	*ret_unbound = false;
+	if (!known)
+		return sb__resolve_attr(lookup, object, name, len);
+	Py_INCREF(known);
+	*ret_unbound = _PyObject_GetMethod(object, known, &found) == 1;
+	if (!found)
+		lookup->code = lookup_code(object, known);
+	Py_DECREF(known);
+	return found;
+}
+
 PyObject *sb__resolve_special(struct sb__lookup *lookup, PyObject *object, const char *name)
 {
 	struct sb__lookup free_lookup = { .why = lookup->why };

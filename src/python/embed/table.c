@@ -144,9 +144,15 @@ bool sb__table_is_ours(const struct sb__table *table)
 
 void sb__call_begin(struct sb__call *call, struct sb__table *table, const struct sb__call_origin *origin)
 {
+	sb__call_begin_at(call, table, origin, sb__now_coarse_ms());
+}
+
+void sb__call_begin_at(struct sb__call *call, struct sb__table *table, const struct sb__call_origin *origin,
+                       uint64_t now_ms)
+{
 	call->table = table;
 	call->number = ++table->calls;
-	call->now_ms = sb__now_coarse_ms();
+	call->now_ms = now_ms;
 	call->origin = origin ? *origin : (struct sb__call_origin){ 0 };
 	call->over_quota = call->takes = false;
 	call->shares = false;

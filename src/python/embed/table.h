@@ -37,9 +37,10 @@ struct sb__call {
 	struct sb__pin inline_pins[SB__CALL_PINS];
 	bool shares;                   /* keeps arrays in shared memory that its arguments name */
 	const struct sb__items *items; /* of the batch that it is an item of; execute.c */
-	bool lends;      /* the refs in what it sends are lent: sb__call_end() drops those that it made */
-	bool takes;      /* its reply holds items of a stream */
-	uint64_t now_ms; /* sb__now_coarse_ms(), until something runs that may take long; then 0: look again */
+	bool lends; /* the refs in what it sends are lent: sb__call_end() drops those that it made */
+	bool takes; /* its reply holds items of a stream */
+	uint64_t
+		now_ms; /* sb__now_coarse_ms(), until something runs that may take long; then 0: look again */
 	bool over_quota; /* SB_EREFSFULL came from the quota of its process, not from max_refs */
 };
 
@@ -48,6 +49,9 @@ bool sb__table_is_ours(const struct sb__table *table);
 
 /* origin NULL: nobody's. */
 void sb__call_begin(struct sb__call *call, struct sb__table *table, const struct sb__call_origin *origin);
+/* The same by one who has just looked at the clock. */
+void sb__call_begin_at(struct sb__call *call, struct sb__table *table, const struct sb__call_origin *origin,
+                       uint64_t now_ms);
 /* From here on its time may have passed. */
 static inline void sb__call_runs(struct sb__call *call)
 {
