@@ -241,6 +241,29 @@ bool sb__way_alive(void *arg)
 	return sb__attachment_owner_alive(arg);
 }
 
+static int is_of_another(void *arg, sb_array *array)
+{
+	const struct sb__identity *owner = arg;
+
+	return array->shared &&
+	       (array->block.slot != owner->slot || array->block.generation != owner->generation);
+}
+
+/* A reply stands in its lane though its owner died: then nothing but our hold, if it was there before the reaper dropped the
+ * owner's, keeps what lies in a third process's arena, or in ours; and the owner's own files may be gone. A look at the life token
+ * after the hold was taken tells (tests/model/holds.pml, REPLIES). */
+static int kept_in_time(const struct sb__way *c, struct sb__attachment *a, uint32_t lane,
+                        const sb_value *value, int err)
+{
+	struct sb__identity owner = sb__mailbox_header(a->mailbox)->owner;
+
+	if (!sb__lane_reply_stands(a->mailbox, lane))
+		return ended(c, a, SB_OUTCOME_UNKNOWN);
+	if ((err || sb__value_each_array(value, is_of_another, &owner)) && !sb__attachment_owner_alive(a))
+		return died(c, a, SB_OUTCOME_UNKNOWN);
+	return err;
+}
+
 int sb__way_take(const struct sb__way *c, struct sb__attachment *a, uint32_t lane, struct sb__buf *reply,
                  sb_value **ret_value)
 {
@@ -253,11 +276,12 @@ int sb__way_take(const struct sb__way *c, struct sb__attachment *a, uint32_t lan
 	} else {
 		err = finish(c, a, reply, ret_value ? &value : NULL);
 	}
-	/* Arrays are kept now. If the owner took the reply back before, they may be others' by now. */
-	if ((err == SB_EPROTOCOL || sb__value_has_arrays(value)) &&
-	    !sb__lane_reply_stands(a->mailbox, lane)) {
+	/* Arrays are kept now, or could not be. If the owner took the reply back before, they may be others' by now. */
+	if (err == SB_EPROTOCOL || sb__value_has_arrays(value))
+		err = kept_in_time(c, a, lane, value, err);
+	if (err) {
 		sb_value_free(value);
-		err = ended(c, a, SB_OUTCOME_UNKNOWN);
+		value = NULL;
 	}
 	sb__lane_consume(a->mailbox, lane);
 	if (!err && ret_value)

@@ -490,6 +490,23 @@ bool sb__host_wait(struct sb__core *core, uint64_t incarnation, uint32_t timeout
 	return ended;
 }
 
+/* Of a session that is not this host's any more. Whoever ended it may have been killed before it told the callers. Where the store
+ * failed, the record is there and will be orphaned. */
+static enum sb__mailbox_state how_it_ended(struct sb__core *core, uint64_t incarnation, int found)
+{
+	struct sb__grave_rec grave;
+
+	if (found < 0)
+		return SB__MAILBOX_ORPHANED;
+	if (sb__store_grave(core->store, incarnation, &grave) != 1)
+		return SB__MAILBOX_RELEASED;
+	switch (grave.reason) {
+	case SB__END_EXPIRED: return SB__MAILBOX_EXPIRED;
+	case SB__END_OWNER_DIED: return SB__MAILBOX_ORPHANED;
+	default: return SB__MAILBOX_RELEASED;
+	}
+}
+
 /* Sessions that others still own lose their objects, and their callers are told so at once: calls that run here may go on
  * for a while. The rest had ended before. */
 static void abandon_sessions(struct sb__host *host)
@@ -511,9 +528,7 @@ static void abandon_sessions(struct sb__host *host)
 			sb__session_note(core, SB__EVENT_ORPHAN, &h->rec, core->self.pid,
 			                 "its designated owner stopped serving");
 		} else {
-			/* Whoever ended it may have been killed before it told the callers. Where the store failed, the
-			 * record is there and will be orphaned. */
-			sb__mailbox_end(h->mailbox, rc < 0 ? SB__MAILBOX_ORPHANED : SB__MAILBOX_RELEASED);
+			sb__mailbox_end(h->mailbox, how_it_ended(core, h->rec.incarnation, rc));
 		}
 		sb__hosted_end(h);
 		sb__hosted_put(h);

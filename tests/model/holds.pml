@@ -9,6 +9,10 @@
  * writer's last reference goes; when no entry names the block in one look at the table, it is made anew: another array lies
  * there from then on. A process may be killed at any step; the reaper then clears what names it.
  *
+ * A message that hands a hold on is a request, in a lane of the sender's, which the reaper takes back if it died; or (REPLIES) the
+ * reply of a designated owner, in a lane of its reader's, which stands though the owner died. Its reader looks at the owner's life token,
+ * too, after it took its hold.
+ *
  * Each access to a word that another process can see is a step. Entries are one word: {keeper, block}; here there is one
  * block, and an entry says whose it is, or nobody's. Entries are taken wherever one is free, so in any order.
  *
@@ -18,6 +22,7 @@
  *
  *   KILLS   up to so many keepers are killed at any step
  *   HANDS   keeper 0 hands its hold on to keeper 1 (and that one to keeper 2)
+ *   REPLIES it does so by replies
  *
  * Seeded mistakes, each of which must be found:
  *   BUG_TAKES    the writer does not look whether a hold was taken while it looked at the entries
@@ -25,16 +30,21 @@
  *   BUG_STANDS   a keeper does not look again at the message after it took its hold
  *   BUG_REAPER   the reaper clears the holds of a process that lives
  *   BUG_ORDER    the reaper clears the holds of the dead before it ends their messages
+ *   BUG_DEATH    a keeper does not look whether the owner whose reply it reads has died
+ *   BUG_EARLY    it looks before it takes its hold
  *
  * Runs:
  *   verify: KEEPERS=1
  *   verify: KEEPERS=2 HANDS
  *   verify: KEEPERS=2 HANDS KILLS=1
+ *   verify: KEEPERS=2 HANDS REPLIES KILLS=1
  *   find: KEEPERS=2 HANDS BUG_TAKES
  *   find: KEEPERS=2 HANDS BUG_COUNT
  *   find: KEEPERS=1 BUG_STANDS
  *   find: KEEPERS=2 HANDS KILLS=1 BUG_REAPER
  *   find: KEEPERS=2 HANDS KILLS=1 BUG_ORDER
+ *   find: KEEPERS=2 HANDS REPLIES KILLS=1 BUG_DEATH
+ *   find: KEEPERS=2 HANDS REPLIES KILLS=1 BUG_EARLY
  */
 #ifndef KEEPERS
 #define KEEPERS 2
@@ -136,20 +146,32 @@ inline give(me, e)
 	}
 }
 
+/* Does whoever replied live? The first message is the writer's, which never dies here. */
+inline look_at_sender(me)
+{
+	lives = me == 0 || !dead[me - 1]
+}
+
 proctype Keeper(byte me)
 {
 	byte e;
-	bool taken;
+	bool taken, lives = true;
 
 	{
 	skip;
 end:	named[me];
+#ifdef BUG_EARLY
+	look_at_sender(me);
+#endif
 	take(me, e);
+#if defined(REPLIES) && !defined(BUG_DEATH) && !defined(BUG_EARLY)
+	look_at_sender(me);
+#endif
 #ifdef BUG_STANDS
 	has[me] = true;
 #else
 	if /* does the message still stand? */
-	:: message[me] -> atomic { assert(!free); has[me] = true }
+	:: message[me] && lives -> atomic { assert(!free); has[me] = true }
 	:: else
 	fi;
 #endif
@@ -232,6 +254,7 @@ proctype Writer()
 inline end_messages()
 {
 	i = 0;
+#ifndef REPLIES
 	do
 	:: i + 1 < KEEPERS ->
 		atomic {
@@ -244,6 +267,7 @@ inline end_messages()
 	:: else -> break
 	od;
 	i = 0
+#endif
 }
 
 inline clear_holds()

@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "clock.h"
+#include "core.h"
 #include "fixture.h"
 
 /* An owner in a process of its own: serves until it is told to close its bridge, then says that it has. */
@@ -140,6 +142,31 @@ static void test_30_close_is_bounded(void **state)
 	owner_end(&o);
 }
 
+/* A session that expired just before, and nobody has told its callers: they hear of that, not of a release. */
+static void test_13_18_a_stop_tells_what_ended_the_session(void **state)
+{
+	struct fixture *f = *state;
+	struct sb__store *store;
+	struct sb__session_rec rec;
+	struct owner o;
+	struct blocked b;
+
+	owner_start(&o, f, 100);
+	hang(&b, f);
+	store = f->bridge->core->store;
+	assert_int_equal(sb__store_session_get(store, "stopped", &rec), 1);
+	assert_int_equal(sb__store_session_expire(store, "stopped", rec.uid, sb__now_ms(),
+	                                          sb__now_ms() + 2 * rec.ttl_ms, NULL),
+	                 1);
+	assert_int_equal(say(o.go[1], 'g'), 0);
+	pthread_join(b.thread, NULL);
+	assert_int_equal(b.err, SB_EEXPIRED);
+	assert_int_equal(b.outcome, SB_OUTCOME_UNKNOWN);
+	assert_int_equal(fixture_wait(o.pid), 0);
+	sb_session_close(b.s);
+	owner_end(&o);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -147,6 +174,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_11_30_callers_are_told_of_a_clean_stop),
 		TEST(test_30_close_is_bounded),
+		TEST(test_13_18_a_stop_tells_what_ended_the_session),
 	};
 
 	return cmocka_run_group_tests_name("stop", tests, NULL, NULL);
