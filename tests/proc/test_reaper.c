@@ -24,7 +24,10 @@
 #include "clock.h"
 #include "fixture.h"
 #include "hand.h"
+#include "holds.h"
+#include "mailbox_impl.h"
 #include "os_linux.h"
+#include "point.h"
 #include "snapshot.h"
 #include "sweep.h"
 
@@ -416,6 +419,79 @@ static void test_exec_is_death(void **state)
 	waitpid(pid, NULL, 0);
 	close(fds[0]);
 }
+
+#ifdef SNAKEBRIDGE_POINTS
+
+/* A request that names an array of the test's, which the caller keeps. */
+static int act_post_with_hold(struct hand *hand, void *arg)
+{
+	struct sb__lane_post post = { .deadline_ns = UINT64_MAX };
+	const struct sb__identity *maker = arg;
+	struct sb__mailbox *mailbox;
+	struct sb__holds_shm *holds;
+	struct sb__flight flight;
+	struct sb__bell bell;
+	struct sb__buf buf;
+	uint32_t lane, hint = 0, entry;
+	int err = hand_join(hand, "a", NULL, &mailbox);
+
+	if (!err)
+		err = sb__holds_attach(hand->dir.arena, maker->slot, maker->generation, &holds);
+	if (!err)
+		err = sb__holds_take(holds, SB__HOLD(hand->self.slot, hand->self.generation, 64), &hint,
+		                     &entry);
+	if (!err)
+		err = sb__bell_attach(hand->dir.bell, maker->slot, maker->generation, &bell);
+	if (!err)
+		err = sb__lane_claim(mailbox, hand->self.slot, hand->self.generation, &lane);
+	if (err)
+		return err;
+	sb__lane_request(mailbox, lane, &buf);
+	sb__buf_append(&buf, "request", 7);
+	return sb__flight_post(&flight, mailbox, &bell, lane, &buf, &post, NULL, NULL);
+}
+
+/* A reaper that is killed when it has dropped the first hold. */
+static int sweep_until_a_hold_is_dropped(void *arg)
+{
+	struct sb__sweep_options options = { .files = true };
+	struct sb__sweep_result result;
+	struct bench *b = arg;
+	struct hand hand;
+
+	if (hand_open(&hand, b->path))
+		return 1;
+	for (size_t i = 0; i < sb__point_count(); i++)
+		if (strcmp(sb__point_name(i), "holds.cleared") == 0)
+			sb__point_arm(i, 1, SB__POINT_KILL);
+	(void)sb__reaper_sweep(hand.store, &hand.dir, &options, &result);
+	return 2;
+}
+
+/* What the dead caller's request names is kept by its hold as long as the request can still be run. */
+static void test_33_lanes_are_taken_back_before_holds(void **state)
+{
+	struct bench *b = *state;
+	struct sb__mailbox *mailbox;
+	struct sb__holds_shm *holds;
+	struct child child;
+
+	serve_here(b, "a", &mailbox);
+	assert_ok(sb__holds_create(b->hand.dir.arena, b->hand.self.slot, b->hand.self.generation, &holds));
+	assert_ok(child_start(&child, b->path, act_post_with_hold, &b->hand.self));
+	child_kill(&child, true);
+	assert_int_equal(SB__WORD_STATE(sb__load_acquire(&sb__lane_at(mailbox, 0)->word)), SB__LANE_READY);
+	assert_int_not_equal(sb__load_acquire(&holds->entries[0]), 0);
+	assert_int_equal(fixture_wait(fixture_fork(sweep_until_a_hold_is_dropped, b)), 1000 + SIGKILL);
+	assert_int_equal(sb__load_acquire(&holds->entries[0]), 0);
+	assert_int_equal(SB__WORD_STATE(sb__load_acquire(&sb__lane_at(mailbox, 0)->word)), SB__LANE_FREE);
+	assert_swept(b, "process-dead");
+	assert_clean(b);
+	sb__holds_detach(holds);
+	sb__mailbox_detach(mailbox);
+}
+
+#endif
 
 static void test_sole_owner_killed(void **state)
 {
@@ -856,6 +932,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bare_process, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unwaited_child, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_exec_is_death, setup, teardown),
+#ifdef SNAKEBRIDGE_POINTS
+		cmocka_unit_test_setup_teardown(test_33_lanes_are_taken_back_before_holds, setup, teardown),
+#endif
 		cmocka_unit_test_setup_teardown(test_sole_owner_killed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_caller_killed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_last_callers_killed, setup, teardown),
