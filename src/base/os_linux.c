@@ -329,6 +329,11 @@ int sb__os_map_over(int fd, off_t offset, size_t len, void *addr)
 	return got == MAP_FAILED ? -errno : 0;
 }
 
+int sb__os_map_shield(void *addr, size_t len)
+{
+	return mprotect(addr, len, PROT_READ) == -1 ? -errno : 0;
+}
+
 bool sb__os_map_fits(size_t len)
 {
 	void *addr = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

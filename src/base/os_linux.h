@@ -41,6 +41,7 @@ int sb__os_close(int fd);
 int sb__os_map(int fd, off_t offset, size_t len, bool writable, void **ret); /* MAP_SHARED, MADV_DONTDUMP */
 /* Over a MAP_SHARED mapping of the same bytes: a private one, writable. For forked children. */
 int sb__os_map_over(int fd, off_t offset, size_t len, void *addr);
+int sb__os_map_shield(void *addr, size_t len); /* of a mapping: from now on for reading only */
 /* Private memory of zeros that no core dump shows (MADV_DONTDUMP), made larger if old is not NULL: *ret, and old is gone. */
 int sb__os_map_secret(void *old, size_t old_len, size_t len, void **ret);
 int sb__os_unmap(void *addr, size_t len);

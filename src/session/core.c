@@ -64,8 +64,11 @@ static void unlock_all_in_parent(void)
 /* A rejoin may wait long for a session to start, so fork() does not wait for it; the child begins anew. */
 static void unlock_all_in_child(void)
 {
-	for (struct sb__core *core = registry; core; core = core->next)
+	for (struct sb__core *core = registry; core; core = core->next) {
 		pthread_mutex_init(&core->rejoin_lock, NULL);
+		if (core->host)
+			sb__bell_inherited(sb__host_bell(core));
+	}
 	unlock_all(sb__arena_fork_child, true);
 	sb__serve_forked_child();
 }

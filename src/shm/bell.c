@@ -97,6 +97,14 @@ int sb__bell_create(int bell_dir, const struct sb__identity *self, struct sb__be
 	return 0;
 }
 
+/* Everybody but the owner only reads the first page (layout.h). */
+static int shield(struct sb__bell_shm *shm)
+{
+	int err = sb__os_map_shield(shm, SB__PAGE);
+
+	return err < 0 ? sb__file_fail(err, "mapped", WHAT) : 0;
+}
+
 /* The header is a claim like all that is in shared files; the copy is what we go by. */
 static int check_header(const struct sb__bell_shm *shm, uint32_t slot, uint32_t generation,
                         struct sb__identity *ret)
@@ -140,7 +148,9 @@ int sb__bell_attach(int bell_dir, uint32_t slot, uint32_t generation, struct sb_
 	(void)sb__os_close(fd);
 	if (err)
 		return err;
-	err = check_header(map, slot, generation, &owner);
+	err = shield(map);
+	if (!err)
+		err = check_header(map, slot, generation, &owner);
 	if (err) {
 		(void)sb__os_unmap(map, BELL_SIZE);
 		return err;
@@ -154,6 +164,12 @@ void sb__bell_detach(struct sb__bell *bell)
 	if (bell->shm)
 		(void)sb__os_unmap(bell->shm, BELL_SIZE);
 	bell->shm = NULL;
+}
+
+void sb__bell_inherited(struct sb__bell *bell)
+{
+	if (bell->shm)
+		(void)sb__os_map_shield(bell->shm, SB__PAGE);
 }
 
 int sb__bell_unlink(int bell_dir, uint32_t slot, uint32_t generation)

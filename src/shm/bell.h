@@ -27,6 +27,8 @@ int sb__bell_create(int bell_dir, const struct sb__identity *self, struct sb__be
 int sb__bell_attach(int bell_dir, uint32_t slot, uint32_t generation, struct sb__bell *ret);
 /* Unmaps, nothing else: after the keeper let go. Also right in a forked child. */
 void sb__bell_detach(struct sb__bell *bell);
+/* In a forked child of the owner: to it the bell is another's, which it only rings. */
+void sb__bell_inherited(struct sb__bell *bell);
 /* Idempotent. 0 or SB_ESYSTEM. */
 int sb__bell_unlink(int bell_dir, uint32_t slot, uint32_t generation);
 

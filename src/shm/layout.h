@@ -291,6 +291,10 @@ _Static_assert(sizeof(struct sb__mailbox_control_shm) <= SB__PAGE, "layout");
  * summary,   | caller or; leader and | leader  | full               | as for ready[]: hides only requests
  * sessions   |                       |         |                    | of the dead
  *
+ * All sessions of a process hang on this file, so its first page, which says whose it is and that it lives, is mapped for reading
+ * only by everybody but the owner: no stray store of a caller tells another session that its owner died. What callers write, in the
+ * second page, can make calls late by a slice when it is wrong, and no more.
+ *
  * The leader clears a summary bit (and rereads the word below) only when the bits below it are gone and it
  * is about to park, so that busy callers find it set and write one line, not two.
  *
@@ -304,25 +308,25 @@ struct sb__bell_shm {
 	uint32_t version, fingerprint;
 	struct sb__identity owner;
 	uint8_t pad0[192 - 16 - sizeof(struct sb__identity)];
+	pthread_mutex_t alive; /* line 3: its first word is the futex that dies with the owner */
+	uint8_t pad1[SB__PAGE - 192 - sizeof(pthread_mutex_t)];
 
-	sb__word32 bell; /* line 3 */
+	sb__word32 bell; /* the second page, line 0 */
 	sb__word32 parked;
 	sb__word32 leader_cpu; /* where the leader last ran: a hint for spin or park */
 	sb__word32 ringer_cpu; /* where the last caller that rang ran */
 	sb__word rung_ns;      /* CLOCK_MONOTONIC, when the parked leader was rung for last */
-	uint8_t pad1[40];
-	sb__word32 standby; /* line 4 */
-	uint8_t pad2[60];
-	pthread_mutex_t alive; /* line 5: its first word is the futex that dies with the owner */
-	uint8_t pad3[64 - sizeof(pthread_mutex_t)];
-	sb__word summary[SB__BELL_SESSIONS / 4096];
+	uint8_t pad2[40];
+	sb__word32 standby; /* line 1 */
+	uint8_t pad3[60];
+	sb__word summary[SB__BELL_SESSIONS / 4096]; /* line 2 */
 	uint8_t pad4[64 - 8 * (SB__BELL_SESSIONS / 4096)];
 	sb__word sessions[SB__BELL_SESSIONS / 64];
 };
 _Static_assert(sizeof(struct sb__identity) <= 176, "layout");
 _Static_assert(sizeof(pthread_mutex_t) <= 64, "layout");
-_Static_assert(offsetof(struct sb__bell_shm, bell) == 192, "layout");
-_Static_assert(offsetof(struct sb__bell_shm, summary) == 384, "layout");
+_Static_assert(offsetof(struct sb__bell_shm, bell) == SB__PAGE, "layout");
+_Static_assert(offsetof(struct sb__bell_shm, summary) == SB__PAGE + 128, "layout");
 
 /*
  * ── Ref rows ──────────────────────────────────────────────────────────────────────────────────────

@@ -209,7 +209,7 @@ static void post_big(void)
 static int become_owner(void *arg)
 {
 	(void)arg;
-	return world_join(&fresh, VICTIM, &mine) || sb__bell_alive_hold(&mine.bell);
+	return world_join(&fresh, VICTIM, &mine) || world_be_owner(&mine);
 }
 
 static int serve(void *arg)

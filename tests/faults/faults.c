@@ -195,6 +195,7 @@ PASS(ssize_t, pwrite, ENOSPC, -1, (int fd, const void *buf, size_t size, off_t a
 PASS(ssize_t, writev, ENOSPC, -1, (int fd, const struct iovec *iov, int count), fd, iov, count)
 PASS(void *, mmap, ENOMEM, MAP_FAILED, (void *addr, size_t len, int prot, int flags, int fd, off_t at), addr,
      len, prot, flags, fd, at)
+PASS(int, mprotect, ENOMEM, -1, (void *addr, size_t len, int prot), addr, len, prot)
 PASS(int, madvise, EINVAL, -1, (void *addr, size_t len, int advice), addr, len, advice)
 PASS(int, ftruncate, ENOSPC, -1, (int fd, off_t len), fd, len)
 PASS(int, fallocate, ENOSPC, -1, (int fd, int mode, off_t at, off_t len), fd, mode, at, len)

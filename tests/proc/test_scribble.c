@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A process of a session that writes random bytes: over its own lane, over the whole mailbox of a running designated owner, over ref rows,
- * tables of holds and the doorbell. The owner stays up and refuses; another session of the same owner process never notices, but where
- * its own doorbell was written over. Point 34; SECURITY.md says what is not promised.
+ * tables of holds and all of the doorbell that it has mapped for writing. The owner stays up and refuses; another session of the same
+ * owner process never notices. Only where the doorbell's file was opened anew to write over what is mapped for reading only, it may
+ * believe what is written there, for as long as it is. Point 34; SECURITY.md says what is not promised.
  *
  * SB_SCRIBBLE_SECONDS: how long each kind of scribbling lasts, instead of one second. SB_SEED: as printed.
  */
@@ -204,11 +205,28 @@ static void other_files(struct scene *scene, struct sb__mailbox *m, struct sb__b
 	(void)sb__bell_ring(bell, m->header.bell_index);
 }
 
-static void whole_bell(struct scene *scene, struct sb__mailbox *m, struct sb__bell *bell, uint64_t *state)
+/* All that stray stores can reach. */
+static void bell_words(struct scene *scene, struct sb__mailbox *m, struct sb__bell *bell, uint64_t *state)
 {
 	(void)scene;
 	(void)m;
-	scribble(state, bell->shm, sizeof(*bell->shm));
+	scribble(state, (uint8_t *)bell->shm + SB__PAGE, sizeof(*bell->shm) - SB__PAGE);
+}
+
+static void bell_file(struct scene *scene, struct sb__mailbox *m, struct sb__bell *bell, uint64_t *state)
+{
+	static void *map;
+	static size_t len;
+	char name[64];
+
+	(void)m;
+	(void)bell;
+	if (!map) {
+		snprintf(name, sizeof(name), "%u.%u", scene->self.slot, scene->self.generation);
+		map = map_file(scene->dir.bell, name, &len);
+	}
+	if (map)
+		scribble(state, map, len);
 }
 
 struct scribbler {
@@ -325,7 +343,7 @@ static void victim_heals(struct scene *scene)
 	sb_session_close(scene->victim);
 }
 
-static void run(void **state, const char *name, scribble_fn fn, bool shared)
+static void run(void **state, const char *name, scribble_fn fn, bool lies)
 {
 	struct scene *scene = *state;
 	struct scribbler scribbler = { scene, fn };
@@ -342,7 +360,7 @@ static void run(void **state, const char *name, scribble_fn fn, bool shared)
 		usleep(1000);
 	writer = fixture_fork(scribble_for_a_while, &scribbler);
 	assert_int_equal(fixture_wait(writer), 0);
-	if (shared) { /* the doorbell is the bystander's, too: it may have been told lies, for so long as they were written */
+	if (lies) { /* it may have been told lies, for so long as they were written */
 		usleep(1500000);
 		atomic_store(&board->wrong, 0);
 		atomic_store(&board->slowest_ms, 0);
@@ -382,7 +400,12 @@ static void test_34_rows_holds_arena(void **state)
 
 static void test_34_doorbell(void **state)
 {
-	run(state, "bell", whole_bell, true);
+	run(state, "bell", bell_words, false);
+}
+
+static void test_34_doorbells_file(void **state)
+{
+	run(state, "bell-file", bell_file, true);
 }
 
 int main(void)
@@ -392,6 +415,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_34_whole_mailbox, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_34_rows_holds_arena, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_34_doorbell, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_34_doorbells_file, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests_name("scribble", tests, NULL, NULL);

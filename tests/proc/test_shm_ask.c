@@ -133,8 +133,8 @@ static pid_t fork_owner(struct shm_world *world)
 		uint32_t sessions = 0, lanes = 0;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (world_join(world, world->owner.slot, &mine) != 0 ||
-		    sb__bell_alive_hold(&mine.bell) != 0 || write(ready[1], "", 1) != 1)
+		if (world_join(world, world->owner.slot, &mine) != 0 || world_be_owner(&mine) != 0 ||
+		    write(ready[1], "", 1) != 1)
 			_exit(1);
 		for (;;)
 			if (sb__bell_take(&mine.bell, &sessions) < 0)

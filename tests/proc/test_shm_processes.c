@@ -229,7 +229,7 @@ static pid_t fork_mute_owner(struct shm_world *world, bool accepts, _Atomic bool
 		uint32_t cursor = 0;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (world_join(world, 1, &mine) != 0 || sb__bell_alive_hold(&mine.bell) != 0 ||
+		if (world_join(world, 1, &mine) != 0 || world_be_owner(&mine) != 0 ||
 		    write(ready[1], "", 1) != 1)
 			_exit(1);
 		while (!accepts)

@@ -50,6 +50,7 @@ static inline int sim_rdlock(pthread_rwlock_t *lock)
 #define sb__os_close         real_os_close
 #define sb__os_map           real_os_map
 #define sb__os_map_over      real_os_map_over
+#define sb__os_map_shield    real_os_map_shield
 #define sb__os_unmap         real_os_unmap
 #define sb__os_unload        real_os_unload
 #define sb__os_kill          real_os_kill

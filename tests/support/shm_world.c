@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -240,6 +241,13 @@ void *world_serve_thread(void *arg)
 	return NULL;
 }
 
+int world_be_owner(struct shm_world *world)
+{
+	if (mprotect(world->bell.shm, SB__PAGE, PROT_READ | PROT_WRITE) == -1)
+		return -errno;
+	return sb__bell_alive_hold(&world->bell);
+}
+
 int world_fork_server(struct shm_world *world)
 {
 	struct shm_world mine;
@@ -252,8 +260,8 @@ int world_fork_server(struct shm_world *world)
 	pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (world_join(world, world->owner.slot, &mine) != 0 ||
-		    sb__bell_alive_hold(&mine.bell) != 0 || write(ready[1], "", 1) != 1)
+		if (world_join(world, world->owner.slot, &mine) != 0 || world_be_owner(&mine) != 0 ||
+		    write(ready[1], "", 1) != 1)
 			_exit(1);
 		world_serve(&mine);
 		_exit(0);

@@ -34,6 +34,8 @@ int world_setup(void **state);
 int world_teardown(void **state);
 /* In a forked child, or for another view: own mappings and an own arena of process slot. */
 int world_join(const struct shm_world *of, uint32_t slot, struct shm_world *ret);
+/* Of a world that was joined: from now on this thread's life is the owner's. */
+int world_be_owner(struct shm_world *world);
 void world_leave(struct shm_world *world);
 
 /*

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The doorbell: bits, the leader's and the standby's sleep, the alive word. */
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -11,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "fixture.h"
 #include "shm_world.h"
 #include "snakebridge/error.h"
 
@@ -242,6 +245,33 @@ static void bad_bells_are_refused(void **state)
 	assert_int_equal(sb__bell_attach(world->bell_dir, 1, 1, &bell), SB_EOWNERDIED);
 }
 
+static int write_to_the_first_page(void *arg)
+{
+	struct sb__bell *bell = arg;
+
+	signal(SIGSEGV, SIG_DFL); /* a sanitizer has its own */
+	sb__store32((sb__word32 *)&bell->shm->alive, FUTEX_OWNER_DIED);
+	return 0;
+}
+
+/* No stray store of a caller, or of the owner's forked child, tells others that the owner died. */
+static void only_its_owner_writes_that_it_lives(void **state)
+{
+	struct shm_world *world = *state;
+	struct sb__bell bell;
+
+	assert_ok(sb__bell_attach(world->bell_dir, 1, 1, &bell));
+	assert_int_equal(fixture_wait(fixture_fork(write_to_the_first_page, &bell)), 1000 + SIGSEGV);
+	assert_false(sb__bell_owner_died(&world->bell));
+	sb__bell_ring(&bell, 5);
+	sb__bell_nudge(&bell);
+	sb__bell_pass_on(&bell);
+	sb__bell_detach(&bell);
+	sb__bell_inherited(&world->bell);
+	assert_int_equal(fixture_wait(fixture_fork(write_to_the_first_page, &world->bell)), 1000 + SIGSEGV);
+	assert_false(sb__bell_owner_died(&world->bell));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void)
@@ -256,6 +286,7 @@ int main(void)
 		TEST(a_nudge_is_answered_once_and_not_lost),
 		TEST(a_nudge_wakes_a_standby_thread),
 		TEST(the_alive_word_tells_death_from_a_normal_end),
+		TEST(only_its_owner_writes_that_it_lives),
 		TEST(bad_bells_are_refused),
 	};
 

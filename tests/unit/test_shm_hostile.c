@@ -162,8 +162,8 @@ static void the_leader_survives_garbage_in_its_bell(void **state)
 	(void)state;
 	assert_int_equal(world_open(&world, NULL), 0);
 	for (int i = 0; i < CASES; i++) {
-		uint64_t *words = (uint64_t *)((uint8_t *)world.bell.shm + 192);
-		size_t count = (sizeof(struct sb__bell_shm) - 192) / 8;
+		uint64_t *words = (uint64_t *)&world.bell.shm->bell; /* the page that callers write */
+		size_t count = (sizeof(struct sb__bell_shm) - SB__PAGE) / 8;
 
 		for (int k = 0; k < 20; k++)
 			words[next_random() % count] = nasty();
