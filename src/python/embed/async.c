@@ -103,24 +103,20 @@ static PyObject *put(PyObject *self, PyObject *item)
 	return PyBool_FromLong(sb__stream_wants(s));
 }
 
-static void let_go(PyObject *capsule)
-{
-	sb__stream_unref(PyCapsule_GetPointer(capsule, NULL));
-}
-
 static PyMethodDef put_method = { "put", put, METH_O, NULL };
 
 void sb__async_pull(struct sb__stream *s)
 {
-	PyObject *driver = Py_NewRef(s->driver), *capsule = PyCapsule_New(s, NULL, let_go), *function = NULL;
+	PyObject *driver = Py_NewRef(s->driver), *capsule = PyCapsule_New(s, NULL, NULL), *function = NULL;
 	PyObject *result = NULL;
 
-	if (capsule) {
-		s->refs++;
+	if (capsule)
 		function = PyCFunction_New(&put_method, capsule);
-	}
 	if (function)
 		result = PyObject_CallMethod(driver, "pull", "O", function);
+	/* A traceback may keep the function for as long as it likes; it leads to the stream no more. */
+	if (capsule)
+		(void)PyCapsule_SetName(capsule, "ended");
 	if (!result || result == Py_True)
 		sb__stream_over(s);
 	Py_XDECREF(result);
