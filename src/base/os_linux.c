@@ -439,6 +439,11 @@ ssize_t sb__os_read(int fd, void *buf, size_t size)
 	return RETRY(read(fd, buf, size));
 }
 
+ssize_t sb__os_pread(int fd, void *buf, size_t size, off_t offset)
+{
+	return RETRY(pread(fd, buf, size, offset));
+}
+
 pid_t sb__os_tid(void)
 {
 	return (pid_t)syscall(SYS_gettid);

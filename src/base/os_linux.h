@@ -55,6 +55,7 @@ int sb__os_spawn(const char *program, const char *const *argv, int out, pid_t *r
 int sb__os_wait(pid_t pid, int *ret_status);
 int sb__os_pipe(int fds[2]);
 ssize_t sb__os_read(int fd, void *buf, size_t size);
+ssize_t sb__os_pread(int fd, void *buf, size_t size, off_t offset);
 pid_t sb__os_tid(void); /* of this thread */
 int sb__os_pidfd_open(pid_t pid);
 int sb__os_poll_fd(int fd, int timeout_ms); /* 1 readable, 0 timeout */

@@ -39,6 +39,8 @@ int sb__lane_claim(struct sb__mailbox *mailbox, uint32_t slot, uint32_t generati
 {
 	uint64_t claim = SB__WORD(0, 0, slot, generation);
 
+	if (!sb__load(&mailbox->control->claimed))
+		sb__store(&mailbox->control->claimed, 1);
 	for (;;) {
 		uint32_t count = sb__mailbox_lanes(mailbox);
 		int err;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fingerprint of everything that two processes must agree on. Pure; no locks; no crash story.
+ * The fingerprint of everything that two processes must agree on. No locks; no crash story.
  */
 #include "layout.h"
+
+#include <stdatomic.h>
 
 #include "holds.h"
 #include "message.h"
@@ -19,7 +21,7 @@ static uint32_t mix(uint32_t hash, const uint32_t *numbers, size_t count)
 #define SIZE(type)      (uint32_t)sizeof(type)
 #define AT(type, field) (uint32_t) offsetof(type, field)
 
-uint32_t sb__layout_fingerprint(void)
+static uint32_t compute(void)
 {
 	static const uint32_t numbers[] = {
 		SB__LAYOUT_VERSION,
@@ -61,6 +63,7 @@ uint32_t sb__layout_fingerprint(void)
 		AT(struct sb__mailbox_header_shm, session_id),
 		SIZE(struct sb__mailbox_control_shm),
 		AT(struct sb__mailbox_control_shm, attention),
+		AT(struct sb__mailbox_control_shm, claimed),
 		AT(struct sb__mailbox_control_shm, ready_summary),
 		AT(struct sb__mailbox_control_shm, ready),
 		AT(struct sb__mailbox_control_shm, last_access_ms),
@@ -82,4 +85,16 @@ uint32_t sb__layout_fingerprint(void)
 	};
 
 	return mix(2166136261u, numbers, sizeof(numbers) / sizeof(numbers[0]));
+}
+
+uint32_t sb__layout_fingerprint(void)
+{
+	static _Atomic uint32_t known; /* each look at a shared file asks for it */
+	uint32_t fingerprint = atomic_load_explicit(&known, memory_order_relaxed);
+
+	if (!fingerprint) {
+		fingerprint = compute();
+		atomic_store_explicit(&known, fingerprint, memory_order_relaxed);
+	}
+	return fingerprint;
 }

@@ -205,6 +205,7 @@ _Static_assert(SB__LANES_FIRST << (SB__LANE_BLOCKS - 1) == SB__LANES_MAX, "layou
  * control field  | writer                       | reader  | ordering         | if the writer dies here
  * state          | ender: CAS from SERVING      | all     | full CAS         | one word: done or not
  * lane_count     | growing caller: CAS          | all     | after fallocate  | file longer than said: harmless
+ * claimed        | claimer: store              | inspect | before its CAS   | lanes are looked at for nothing
  * attention      | canceller, abandoner: add    | owner   | full             | a call runs on unwanted
  * ready_summary  | caller or; owner and         | owner   | full             | hides requests of the dead
  * ready[]        | caller or; owner and         | owner   | full             | the same
@@ -253,7 +254,8 @@ struct sb__mailbox_control_shm {
 	sb__word state;
 	sb__word lane_count; /* lanes that exist; a whole number of blocks */
 	sb__word attention;  /* grows when a running call is cancelled or abandoned */
-	uint8_t pad0[40];
+	sb__word claimed;    /* not 0 once any lane was claimed: until then all are FREE */
+	uint8_t pad0[32];
 	sb__word ready_summary; /* bit w: ready[w] may be non-zero; bit 0 is not used */
 	sb__word ready[SB__LANES_MAX / 64];
 	uint8_t pad1[56];

@@ -126,7 +126,7 @@ int sb__mailbox_create(int mailbox_dir, const struct sb__mailbox_params *params,
 	return err;
 }
 
-static int check_header(const struct sb__mailbox_header_shm *h, uint64_t incarnation)
+int sb__mailbox_check_header(const struct sb__mailbox_header_shm *h, uint64_t incarnation)
 {
 	if (memcmp(h->magic, magic, sizeof(magic)) != 0)
 		return sb__fail(SB_EPROTOCOL, "mailbox/%016" PRIx64 " is not a mailbox", incarnation);
@@ -146,13 +146,13 @@ static int check_header(const struct sb__mailbox_header_shm *h, uint64_t incarna
 	return 0;
 }
 
-static int open_file(int dir, uint64_t incarnation, int *ret_fd)
+int sb__mailbox_open_file(int dir, uint64_t incarnation, int flags, int *ret_fd)
 {
 	char name[SB__FILE_NAME_MAX];
 	int fd;
 
 	mailbox_name(name, incarnation);
-	fd = sb__os_open_own(dir, name, O_RDWR, 0);
+	fd = sb__os_open_own(dir, name, flags, 0);
 	if (fd == -ENOENT)
 		return sb__fail(SB_ERELEASED, "the session ended: its mailbox %s is gone", name);
 	if (fd < 0)
@@ -165,7 +165,7 @@ int sb__mailbox_attach(int mailbox_dir, uint64_t incarnation, struct sb__mailbox
 {
 	struct sb__mailbox_header_shm header;
 	void *map;
-	int fd = -1, err = open_file(mailbox_dir, incarnation, &fd);
+	int fd = -1, err = sb__mailbox_open_file(mailbox_dir, incarnation, O_RDWR, &fd);
 
 	if (err)
 		return err;
@@ -175,7 +175,7 @@ int sb__mailbox_attach(int mailbox_dir, uint64_t incarnation, struct sb__mailbox
 		return err;
 	memcpy(&header, map, sizeof(header));
 	header.owner.program[sizeof(header.owner.program) - 1] = '\0';
-	err = check_header(&header, incarnation);
+	err = sb__mailbox_check_header(&header, incarnation);
 	if (err) {
 		(void)sb__os_unmap(map, FIRST_SIZE);
 		return err;
@@ -230,17 +230,19 @@ struct sb__mailbox_control_shm *sb__mailbox_control(struct sb__mailbox *mailbox)
 
 /* ── lane blocks ── */
 
-uint32_t sb__mailbox_lanes(struct sb__mailbox *mailbox)
+/* Block 0 is always there; beyond it only whole blocks count. Whether the file has them, mapping checks. */
+uint32_t sb__lanes_said(uint64_t count, uint32_t lanes_max)
 {
-	uint64_t count = sb__load_acquire(&mailbox->control->lane_count);
-
-	/* Block 0 is always there; beyond it only whole blocks count. Whether the file has them, mapping
-	 * checks. */
 	if (count <= SB__LANES_FIRST)
 		return SB__LANES_FIRST;
-	if (count > mailbox->header.lanes_max)
-		count = mailbox->header.lanes_max;
+	if (count > lanes_max)
+		count = lanes_max;
 	return UINT32_C(1) << (31 - __builtin_clz((uint32_t)count));
+}
+
+uint32_t sb__mailbox_lanes(struct sb__mailbox *mailbox)
+{
+	return sb__lanes_said(sb__load_acquire(&mailbox->control->lane_count), mailbox->header.lanes_max);
 }
 
 static struct sb__lane_shm *map_block_locked(struct sb__mailbox *m, uint32_t k)
@@ -249,7 +251,7 @@ static struct sb__lane_shm *map_block_locked(struct sb__mailbox *m, uint32_t k)
 	void *map;
 	int fd = -1;
 
-	if (open_file(m->dir, m->header.incarnation, &fd) != 0)
+	if (sb__mailbox_open_file(m->dir, m->header.incarnation, O_RDWR, &fd) != 0)
 		return NULL;
 	notes = calloc(sb__block_lanes(k), sizeof(*notes));
 	if (!notes) {
@@ -294,7 +296,7 @@ int sb__mailbox_grow(struct sb__mailbox *mailbox, uint32_t lanes_now)
 		                " lanes of session \"%s\" are taken: end threads or processes that "
 		                "use it, or run sb-reaper --once",
 		                lanes_now, mailbox->header.session_id);
-	err = open_file(mailbox->dir, mailbox->header.incarnation, &fd);
+	err = sb__mailbox_open_file(mailbox->dir, mailbox->header.incarnation, O_RDWR, &fd);
 	if (err)
 		return err;
 	/* From the start: it costs little where blocks are there, and mends what a killed one left. */

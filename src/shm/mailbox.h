@@ -280,6 +280,16 @@ struct sb__lane_view {
 	bool asking; /* its owner waits for a callback */
 	bool torn;   /* the lane moved while it was read */
 };
+/* What can be had of a mailbox without mapping it, which takes ten times as long: for looks at thousands of them. */
+struct sb__mailbox_peek {
+	unsigned state;
+	uint64_t live_refs;
+	uint32_t lanes_torn; /* moved while they were read */
+};
+/* Reads it, and calls lane for the word of each lane that is not FREE. 0, SB_ERELEASED (there is none), and what
+ * sb__mailbox_attach() returns. */
+int sb__mailbox_peek(int mailbox_dir, uint64_t incarnation, void (*lane)(void *arg, uint64_t word), void *arg,
+                     struct sb__mailbox_peek *ret);
 /* Views of all lanes that are not FREE; returns how many there are, fills up to max. */
 uint32_t sb__mailbox_view(struct sb__mailbox *mailbox, struct sb__lane_view *views, uint32_t max);
 

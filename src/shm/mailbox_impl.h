@@ -80,6 +80,11 @@ static inline uint32_t sb__flight_asked(const struct sb__flight *flight)
 /* Answers it: lane_ask.c. */
 void sb__flight_answer(struct sb__flight *flight, uint32_t asked);
 void sb__flight_forget_answer(struct sb__flight *flight);
+/* How many lanes there are where the control page says count. */
+uint32_t sb__lanes_said(uint64_t count, uint32_t lanes_max);
+int sb__mailbox_open_file(int dir, uint64_t incarnation, int flags,
+                          int *ret_fd); /* SB_ERELEASED: there is none */
+int sb__mailbox_check_header(const struct sb__mailbox_header_shm *header, uint64_t incarnation);
 /* A call in it has ended: announces the one that waits for that. After a full barrier; the bell is the caller's matter. True
  * if there was one. */
 bool sb__lane_follow(struct sb__mailbox *mailbox, struct sb__lane_shm *lane);

@@ -40,17 +40,32 @@ const char *sb__file_kind_name(enum sb__file_kind kind)
 
 /* ── names ── */
 
+/* Sixteen digits as "%016x" writes them, of which there may be thousands. */
+static bool parse_hex16(const char *name, uint64_t *ret)
+{
+	uint64_t number = 0;
+
+	for (unsigned i = 0; i < 16; i++) {
+		unsigned char c = (unsigned char)name[i];
+
+		if (c >= '0' && c <= '9')
+			number = number << 4 | (c - '0');
+		else if (c >= 'a' && c <= 'f')
+			number = number << 4 | (c - 'a' + 10u);
+		else
+			return false;
+	}
+	*ret = number;
+	return true;
+}
+
 static bool parse_incarnation(const char *name, struct sb__bridge_file *file)
 {
-	char text[SB__FILE_NAME_SIZE];
-
-	if (sscanf(name, "%16" SCNx64, &file->incarnation) != 1)
+	if (!parse_hex16(name, &file->incarnation))
 		return false;
-	snprintf(text, sizeof(text), "%016" PRIx64, file->incarnation);
-	if (strcmp(name, text) == 0)
+	if (name[16] == '\0')
 		file->kind = SB__FILE_MAILBOX;
-	snprintf(text, sizeof(text), "%016" PRIx64 ".refs", file->incarnation);
-	if (strcmp(name, text) == 0)
+	else if (strcmp(name + 16, ".refs") == 0)
 		file->kind = SB__FILE_REFS;
 	return file->kind != SB__FILE_FOREIGN;
 }
@@ -143,7 +158,12 @@ int sb__bridge_files_list(const struct sb__bridge_dir *dir, struct sb__bridge_fi
 
 int sb__known_add_session(struct sb__known *known, const struct sb__session_rec *rec)
 {
-	if (rec->state == SB_SESSION_ORPHANED)
+	return sb__known_add_incarnation(known, rec->state, rec->incarnation);
+}
+
+int sb__known_add_incarnation(struct sb__known *known, uint32_t state, uint64_t incarnation)
+{
+	if (state == SB_SESSION_ORPHANED)
 		return 0;
 	if (known->incarnation_count == known->incarnation_cap) {
 		size_t cap = known->incarnation_cap ? known->incarnation_cap * 2 : 64;
@@ -154,7 +174,7 @@ int sb__known_add_session(struct sb__known *known, const struct sb__session_rec 
 		known->incarnations = more;
 		known->incarnation_cap = cap;
 	}
-	known->incarnations[known->incarnation_count++] = rec->incarnation;
+	known->incarnations[known->incarnation_count++] = incarnation;
 	return 0;
 }
 

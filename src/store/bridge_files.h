@@ -56,6 +56,8 @@ struct sb__known {
 	} slots[SB__SLOTS_MAX];
 };
 int sb__known_add_session(struct sb__known *known, const struct sb__session_rec *rec); /* SB_ENOMEM */
+/* The same of one whose record is not copied. */
+int sb__known_add_incarnation(struct sb__known *known, uint32_t state, uint64_t incarnation);
 void sb__known_add_process(struct sb__known *known, const struct sb__identity *identity, bool alive);
 void sb__known_sort(struct sb__known *known);
 void sb__known_free(struct sb__known *known); /* the arrays inside */

@@ -224,3 +224,55 @@ int sb__store_owners_of_process(struct sb__store *store, uint32_t slot, struct s
 
 	return run_list(store, &list, ret, ret_count);
 }
+
+/* ── counting ── */
+
+struct counts {
+	struct sb__owner_count *items;
+	size_t count, capacity;
+};
+
+/* The index is ordered by process, so one that is met again is the last. */
+static int count_owner(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
+{
+	struct counts *counts = arg;
+	struct sb__owner_count *last = counts->count ? &counts->items[counts->count - 1] : NULL;
+	struct sb__owner_rec owner;
+	int rc;
+
+	(void)txn;
+	(void)val;
+	if (!sb__parse_by_process(key, &owner))
+		return sb__corrupt(SB__DB_BY_PROCESS, key, "its key is of another form");
+	if (last && last->slot == owner.slot && last->generation == owner.generation) {
+		last->owners++;
+		return 0;
+	}
+	rc = sb__grow((void **)&counts->items, &counts->capacity, counts->count, sizeof(*counts->items));
+	if (rc < 0)
+		return rc;
+	counts->items[counts->count++] = (struct sb__owner_count){ owner.slot, owner.generation, 1 };
+	return 0;
+}
+
+static int count_owners(struct sb__txn *txn, void *arg)
+{
+	struct counts *counts = arg;
+
+	counts->count = 0;
+	return sb__txn_scan(txn, SB__DB_BY_PROCESS, sb__val_none(), count_owner, counts);
+}
+
+int sb__store_owner_counts(struct sb__store *store, struct sb__owner_count **ret, size_t *ret_count)
+{
+	struct counts counts = { .items = NULL };
+	int rc = sb__txn_read(store, count_owners, &counts);
+
+	if (rc < 0) {
+		free(counts.items);
+		return rc;
+	}
+	*ret = counts.items;
+	*ret_count = counts.count;
+	return 0;
+}

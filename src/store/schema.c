@@ -541,6 +541,31 @@ const char *sb__decode_session(MDB_val key, MDB_val val, struct sb__session_rec 
 	return sb__check_session(ret);
 }
 
+const char *sb__decode_session_brief(MDB_val val, struct sb__session_brief *ret)
+{
+	struct session_disk disk;
+	const char *why = take_fixed(val, KIND_SESSION, true, &disk, sizeof(disk));
+
+	if (!why)
+		why = check_identity(&disk.designated);
+	if (!why && (disk.state < SB_SESSION_STARTING || disk.state > SB_SESSION_ORPHANED))
+		why = "its state is none";
+	if (!why && (disk.uid == 0 || disk.incarnation == 0))
+		why = "its number is 0";
+	if (why)
+		return why;
+	*ret = (struct sb__session_brief){
+		.uid = disk.uid,
+		.incarnation = disk.incarnation,
+		.live_refs = disk.live_refs,
+		.state = disk.state,
+		.owner_count = disk.owner_count,
+		.slot = disk.designated.slot,
+		.generation = disk.designated.generation,
+	};
+	return NULL;
+}
+
 const char *sb__decode_owner(MDB_val key, MDB_val val, struct sb__owner_rec *ret)
 {
 	struct owner_disk disk;

@@ -201,6 +201,49 @@ int sb__store_sessions(struct sb__store *store, int (*visit)(void *arg, const st
 	return rc < 0 ? rc : stop < 0 ? stop : 0;
 }
 
+struct briefs {
+	struct sb__session_brief *items;
+	size_t count, capacity;
+};
+
+static int collect_brief(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
+{
+	struct briefs *briefs = arg;
+	const char *why;
+	int rc = sb__grow((void **)&briefs->items, &briefs->capacity, briefs->count, sizeof(*briefs->items));
+
+	(void)txn;
+	if (rc < 0)
+		return rc;
+	why = sb__decode_session_brief(val, &briefs->items[briefs->count]);
+	if (why)
+		return sb__corrupt(SB__DB_SESSIONS, key, why);
+	briefs->count++;
+	return 0;
+}
+
+static int list_briefs(struct sb__txn *txn, void *arg)
+{
+	struct briefs *briefs = arg;
+
+	briefs->count = 0;
+	return sb__txn_scan(txn, SB__DB_SESSIONS, sb__val_none(), collect_brief, briefs);
+}
+
+int sb__store_session_briefs(struct sb__store *store, struct sb__session_brief **ret, size_t *ret_count)
+{
+	struct briefs briefs = { .items = NULL };
+	int rc = sb__txn_read(store, list_briefs, &briefs);
+
+	if (rc < 0) {
+		free(briefs.items);
+		return rc;
+	}
+	*ret = briefs.items;
+	*ret_count = briefs.count;
+	return 0;
+}
+
 struct of_owner {
 	uint32_t slot, generation;
 	struct sb__session_rec *recs;

@@ -139,6 +139,14 @@ int sb__store_session_mirror(struct sb__store *store, const char *session_id, ui
  * to stop; a negative number is passed up, else 0. */
 int sb__store_sessions(struct sb__store *store, int (*visit)(void *arg, const struct sb__session_rec *rec),
                        void *arg);
+/* What counting needs of a session. */
+struct sb__session_brief {
+	uint64_t uid, incarnation, live_refs;
+	uint32_t state, owner_count;
+	uint32_t slot, generation; /* of its designated owner */
+};
+/* All of them from one transaction, malloc'ed. Tags and policies are not looked at. */
+int sb__store_session_briefs(struct sb__store *store, struct sb__session_brief **ret, size_t *ret_count);
 /* Sessions whose stored expiry is <= now, at most max, malloc'ed. */
 int sb__store_due(struct sb__store *store, uint64_t now_ms, size_t max, struct sb__session_rec **ret,
                   size_t *ret_count);
@@ -156,6 +164,12 @@ int sb__store_owners_of_session(struct sb__store *store, uint64_t session_uid, s
                                 size_t *ret_count);
 int sb__store_owners_of_process(struct sb__store *store, uint32_t slot, struct sb__owner_rec **ret,
                                 size_t *ret_count);
+/* How many owner records each process has, ordered by process; malloc'ed. */
+struct sb__owner_count {
+	uint32_t slot, generation;
+	uint64_t owners;
+};
+int sb__store_owner_counts(struct sb__store *store, struct sb__owner_count **ret, size_t *ret_count);
 /* Sessions whose designated owner is the process (index); malloc'ed. */
 int sb__store_sessions_of_owner(struct sb__store *store, uint32_t slot, uint32_t generation,
                                 struct sb__session_rec **ret, size_t *ret_count);

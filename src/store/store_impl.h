@@ -190,6 +190,7 @@ void sb__encode_grave(const struct sb__grave_rec *rec, uint64_t order, struct sb
 const char *sb__decode_bridge(MDB_val val, struct sb__bridge_rec *ret);
 const char *sb__decode_process(MDB_val key, MDB_val val, struct sb__process_rec *ret);
 const char *sb__decode_session(MDB_val key, MDB_val val, struct sb__session_rec *ret);
+const char *sb__decode_session_brief(MDB_val val, struct sb__session_brief *ret);
 const char *sb__decode_owner(MDB_val key, MDB_val val, struct sb__owner_rec *ret);
 const char *sb__decode_grave(MDB_val val, struct sb__grave_rec *ret, uint64_t *ret_order);
 /* Schema and fingerprint stand where every version looks for them: false if the value is too short. */

@@ -53,6 +53,12 @@ static void lay(int dir, const char *name, const struct made *f, const void *hea
 	free(image);
 }
 
+static void see_word(void *arg, uint64_t word)
+{
+	(void)arg;
+	FUZZ_CHECK(SB__WORD_STATE(word) != SB__LANE_FREE);
+}
+
 static void as_mailbox(int dir, const struct made *f)
 {
 	static struct {
@@ -60,6 +66,7 @@ static void as_mailbox(int dir, const struct made *f)
 		uint8_t pad[SB__PAGE - sizeof(struct sb__mailbox_header_shm)];
 		struct sb__mailbox_control_shm control;
 	} honest;
+	struct sb__mailbox_peek peek;
 	struct sb__lane_view views[4];
 	struct sb__mailbox *m = NULL;
 	uint32_t lane, removed, asked;
@@ -88,6 +95,8 @@ static void as_mailbox(int dir, const struct made *f)
 		(void)sb__mailbox_end(m, SB__MAILBOX_RELEASED);
 		sb__mailbox_detach(m);
 	}
+	if (sb__mailbox_peek(dir, INCARNATION, see_word, NULL, &peek) == 0)
+		FUZZ_CHECK(peek.lanes_torn <= SB__LANES_MAX);
 	(void)sb__mailbox_unlink(dir, INCARNATION);
 }
 

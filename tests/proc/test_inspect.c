@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What sb-inspect shows of processes, sessions, lanes and refs, alive and dead; and that looking changes
  * nothing. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +17,7 @@
 
 #include "fixture.h"
 #include "hand.h"
+#include "mailbox_impl.h"
 #include "names.h"
 #include "refrows.h"
 #include "snapshot.h"
@@ -178,6 +180,73 @@ static void test_orphan_files(void **state)
 	assert_int_equal(o.orphan_files, 1);
 	assert_int_equal(o.files[SB__FILE_MAILBOX], 1);
 	assert_int_equal(o.owners, 0);
+}
+
+static int count_session(void *arg, const struct sb__session_view *view)
+{
+	unsigned *count = arg;
+
+	assert_true(view->mailbox.present);
+	++*count;
+	return 0;
+}
+
+/* Lanes in every state and in a grown block, and a session without a mailbox: an overview that only counts reads less than
+ * one that also visits the sessions, and says the same. */
+static void test_overview_says_what_the_views_say(void **state)
+{
+	static const unsigned states[] = { SB__LANE_IDLE, SB__LANE_READY,     SB__LANE_BUSY,
+		                           SB__LANE_DONE, SB__LANE_ABANDONED, SB__LANE_CANCELLED };
+	struct bench *b = *state;
+	struct child child = start(b, act_claim);
+	struct sb__overview counted, viewed;
+	struct sb__inspect *inspect;
+	unsigned visited = 0;
+	uint32_t lane;
+
+	assert_int_equal(overview(b).lanes_claimed, 3);
+	for (unsigned i = 0; i < 6; i++) {
+		assert_ok(sb__lane_claim(b->mailbox, b->hand.self.slot, b->hand.self.generation, &lane));
+		assert_int_equal(lane, i + 3);
+		sb__store(&sb__lane_at(b->mailbox, lane)->word,
+		          SB__WORD(states[i], 7, b->hand.self.slot, b->hand.self.generation));
+	}
+	sb__store(&sb__mailbox_control(b->mailbox)->live_refs, 41);
+	child_kill(&child, false);
+	counted = overview(b);
+	assert_ok(sb__inspect_open(b->path, &inspect));
+	assert_ok(sb__inspect_overview_sessions(inspect, &viewed, count_session, &visited));
+	sb__inspect_close(inspect);
+	assert_int_equal(visited, 1);
+	assert_int_equal(counted.lanes_claimed, 3 + 5);
+	assert_int_equal(counted.claimed_lanes_of_dead, 3);
+	assert_int_equal(counted.queued, 1);
+	assert_int_equal(counted.running, 2);
+	assert_int_equal(counted.live_refs, 41);
+	assert_int_equal(counted.dead_owners, 1);
+	counted.fs_free_bytes = viewed.fs_free_bytes;
+	assert_memory_equal(&counted, &viewed, sizeof(counted));
+	waitpid(child.pid, NULL, 0);
+}
+
+static void test_overview_counts_what_it_cannot_read(void **state)
+{
+	struct bench *b = *state;
+	char name[64];
+	int fd;
+
+	snprintf(name, sizeof(name), "%016llx", (unsigned long long)b->rec.incarnation);
+	fd = openat(b->hand.dir.mailbox, name, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, "?", 1, 0), 1);
+	assert_int_equal(overview(b).unreadable, 1);
+	assert_int_equal(pwrite(fd, "S", 1, 0), 1);
+	assert_int_equal(overview(b).unreadable, 0);
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	assert_int_equal(overview(b).unreadable, 1);
+	close(fd);
+	assert_int_equal(unlinkat(b->hand.dir.mailbox, name, 0), 0);
+	assert_int_equal(overview(b).unreadable, 0); /* it is no more: as if it had just ended */
 }
 
 /* ── processes ── */
@@ -359,6 +428,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_living, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dead_caller, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_orphan_files, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_overview_says_what_the_views_say, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_overview_counts_what_it_cannot_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_processes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_session_detail, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_check, setup, teardown),

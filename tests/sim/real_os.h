@@ -56,6 +56,7 @@ static inline int sim_rdlock(pthread_rwlock_t *lock)
 #define sb__os_kill          real_os_kill
 #define sb__os_tid           real_os_tid
 #define sb__os_read_file_at  real_os_read_file_at
+#define sb__os_pread         real_os_pread
 #define sb__os_getrandom     real_os_getrandom
 #define sb__os_map_dontfork  real_os_map_dontfork
 #define sb__os_dir_each      real_os_dir_each

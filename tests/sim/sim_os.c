@@ -329,6 +329,20 @@ void sb__os_unload(void *addr, size_t len)
 	(void)len;
 }
 
+ssize_t sb__os_pread(int fd, void *buf, size_t size, off_t offset)
+{
+	struct desc *d = of(fd);
+
+	if (!d)
+		return -EBADF;
+	if ((size_t)offset >= d->file->size)
+		return 0;
+	if (size > d->file->size - (size_t)offset)
+		size = d->file->size - (size_t)offset;
+	memcpy(buf, d->file->data + offset, size);
+	return (ssize_t)size;
+}
+
 int sb__os_map_over(int fd, off_t offset, size_t len, void *addr)
 {
 	(void)fd;
