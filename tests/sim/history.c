@@ -420,6 +420,14 @@ static struct sim_proc *designated_owner(int k)
 	return found;
 }
 
+/* The call goes to an earlier owner: to one that was stopped, say, when it had left and not told so yet. */
+static bool knows_another_owner(const struct handle *h, uint64_t incarnation)
+{
+	const struct sb__attachment *a = atomic_load(&h->s->attached);
+
+	return a && a->incarnation != incarnation;
+}
+
 /* A caller outlives its owner's death by no more than a moment without an answer; and its own deadline. */
 static void judge_time(const struct one_call *c, int err)
 {
@@ -481,6 +489,8 @@ static void make_call(struct handle *h, const char *name, int shelf, int64_t k)
 	}
 	c.owner = designated_owner(h->k);
 	c.incarnation = w.s[h->k].incarnation;
+	if (knows_another_owner(h, c.incarnation))
+		c.owner = NULL;
 	c.began_ms = now_ms();
 	c.stopped_ns = sim_self()->stopped_until_ns;
 	w.h->tally.calls++;

@@ -14,7 +14,7 @@
 
 /* By how many arguments there are, since that is fastest; then any number, and any number with keywords. */
 static const char source[] = "(lambda f, /: f(), lambda f, a, /: f(a), lambda f, a, b, /: f(a, b), lambda f, "
-                             "a, b, c, /: f(a, b, c), "
+			     "a, b, c, /: f(a, b, c), "
 			     "lambda f, a, b, c, d, /: f(a, b, c, d), lambda f, /, *args: f(*args), "
 			     "lambda f, args, keywords, /: f(*args, **keywords), lambda f, /: f())";
 
