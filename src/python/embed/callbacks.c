@@ -106,7 +106,8 @@ static bool is_ours(const struct sb__answer *answer)
 	       (answer->type_len >= sizeof(ours) - 1 && memcmp(answer->type, ours, sizeof(ours) - 1) == 0);
 }
 
-static void *raise_answer(const struct sb__talk *talk, const struct sb__answer *answer)
+static void *raise_answer(const struct sb__talk *talk, const struct sb__call *call,
+                          const struct sb__answer *answer)
 {
 	PyObject *exception = NULL, *type = error_needed();
 	PyObject *message = PyUnicode_DecodeUTF8(answer->message ? answer->message : "",
@@ -114,7 +115,8 @@ static void *raise_answer(const struct sb__talk *talk, const struct sb__answer *
 
 	if (message && type)
 		exception = is_ours(answer) ? PyObject_CallOneArg(type, message)
-		                            : sb__exception_make(answer->type, answer->type_len, message);
+		                            : sb__exception_make(sb__call_policy(call), answer->type,
+		                                                 answer->type_len, message);
 	Py_XDECREF(message);
 	if (!exception)
 		return NULL;
@@ -300,7 +302,7 @@ static void *read_answer(struct sb__talk *talk, struct sb__call *call, const str
 	if (err)
 		return fail("the answer of a C function cannot be read");
 	if (answer.failed)
-		return raise_answer(talk, &answer);
+		return raise_answer(talk, call, &answer);
 	value = sb__value_make(call, &cursor, &why);
 	/* A caller that gave up may have used their memory for something else before they were kept here. */
 	if (value && call->shares && call->origin.stands && !call->origin.stands(call->origin.stands_arg)) {

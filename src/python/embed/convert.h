@@ -115,8 +115,10 @@ PyObject *sb__resolve_special(struct sb__lookup *lookup, PyObject *object, const
 /* ── exception.c ── */
 
 /* An exception from what a caller knows of one: the class of that qualified name if it is loaded and is one that can be
- * made from the message, else a RuntimeError that says both. A new reference, or NULL and an exception. */
-PyObject *sb__exception_make(const char *type, size_t type_len, PyObject *message);
+ * made from the message, and the policy lets one name it, else a RuntimeError that says both. A new reference, or NULL and an
+ * exception. */
+PyObject *sb__exception_make(const struct sb__policy *policy, const char *type, size_t type_len,
+                             PyObject *message);
 
 /* The exception that is set, which is cleared: never NULL, a new reference. */
 PyObject *sb__exception_take(void);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "policy.h"
 #include "snakebridge/error.h"
 
 #define MESSAGE_BYTES 2000
@@ -192,8 +193,22 @@ void sb__exception_encode(PyObject *exception, int code, struct sb__buf *buf)
 
 /* ── from a caller's words ── */
 
+/* Python's own exceptions need no permission; of everything else the policy is asked before it is looked for. */
+static bool may_be_named(const struct sb__policy **policy, const char *name, size_t len)
+{
+	static const char own[] = "builtins.";
+	const size_t n = sizeof(own) - 1;
+	struct sb__why why = { 0 };
+
+	if (len > n && memcmp(name, own, n) == 0 && !memchr(name + n, '.', len - n)) {
+		*policy = NULL;
+		return true;
+	}
+	return sb__policy_path(*policy, name, len, &why) == 0;
+}
+
 /* The object of a qualified name, if its module is loaded; NULL if not. A new reference; leaves no exception. */
-static PyObject *find_loaded(const char *name, size_t len)
+static PyObject *find_loaded(const struct sb__policy *policy, const char *name, size_t len)
 {
 	PyObject *found = NULL;
 
@@ -201,7 +216,7 @@ static PyObject *find_loaded(const char *name, size_t len)
 	for (size_t n = len; !found && n > 0; n--) {
 		PyObject *module_name, *rest;
 		struct sb__why why = { 0 };
-		struct sb__lookup lookup = { .why = &why };
+		struct sb__lookup lookup = { .policy = policy, .why = &why };
 
 		if (name[n - 1] != '.')
 			continue;
@@ -216,10 +231,13 @@ static PyObject *find_loaded(const char *name, size_t len)
 	return found;
 }
 
-PyObject *sb__exception_make(const char *type, size_t type_len, PyObject *message)
+PyObject *sb__exception_make(const struct sb__policy *policy, const char *type, size_t type_len,
+                             PyObject *message)
 {
-	PyObject *found = find_loaded(type, type_len), *exception = NULL, *name, *text;
+	PyObject *found = NULL, *exception = NULL, *name, *text;
 
+	if (may_be_named(&policy, type, type_len))
+		found = find_loaded(policy, type, type_len);
 	if (found && PyExceptionClass_Check(found))
 		exception = PyObject_CallOneArg(found, message);
 	Py_XDECREF(found);

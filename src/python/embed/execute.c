@@ -278,7 +278,8 @@ static PyObject *do_exit(struct sb__run *run)
 			Py_DECREF(exception);
 			return NULL;
 		}
-		Py_SETREF(exception, sb__exception_make(name, (size_t)len, run->arguments.items[1]));
+		Py_SETREF(exception, sb__exception_make(sb__call_policy(&run->call), name, (size_t)len,
+		                                        run->arguments.items[1]));
 		if (!exception)
 			return NULL;
 		type = (PyObject *)Py_TYPE(exception);
