@@ -176,6 +176,8 @@ int sb__join(sb_session *session, const struct sb__session_rec *rec, uint64_t un
 int sb__elect(struct sb__core *core, const struct sb__session_rec *rec);
 /* The session exists in state STARTING: waits a moment, or orphans it if its designated owner died. 0: look again. */
 int sb__wait_starting(struct sb__core *core, const struct sb__session_rec *rec, uint64_t until_ms);
+/* Is the session of rec, whose designated owner is being started, still there? True of one that is being made. */
+bool sb__start_wanted(struct sb__core *core, const struct sb__session_rec *rec);
 uint64_t sb__start_until(const struct sb__core *core); /* how long to wait from now on for one that starts */
 bool sb__designated_dead(struct sb__core *core, const struct sb__session_rec *rec);
 
@@ -225,7 +227,8 @@ int sb__wish_check_join(const struct sb__wish *wish, const struct sb__session_re
 
 /* ── dedicated.c ── */
 
-/* Starts an sb-owner process for the session of rec and waits until it serves. SB_ESTART. No lock held. */
+/* Starts an sb-owner process for the session of rec and waits until it serves, or until nobody wants it any more: 0, look
+ * again. SB_ESTART. No lock held. */
 int sb__dedicated_start(struct sb__core *core, const struct sb__session_rec *rec);
 
 /* ── host.c ── */

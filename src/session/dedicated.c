@@ -27,7 +27,8 @@
 #ifndef SB_OWNER_INSTALL_PATH
 #define SB_OWNER_INSTALL_PATH "/usr/bin/sb-owner"
 #endif
-#define EXIT_SERVED 6 /* of sb-owner: the session has a living designated owner */
+#define LOOK_MS     100 /* between looks whether the session is still there */
+#define EXIT_SERVED 6   /* of sb-owner: the session has a living designated owner */
 #define ARGS_MAX    (24 + 2 * SB_TAGS_MAX + 4 * SB_POLICY_PATTERNS_MAX)
 
 /* ── finding the program ── */
@@ -139,19 +140,23 @@ static void make_arguments(struct arguments *a, const char *program, const struc
 
 /* ── running it ── */
 
-/* What it says until it closes its end: 0; -ETIMEDOUT: the time is over; or -errno. */
-static int listen_to(int fd, uint64_t timeout_ms, char *text, size_t size)
+/* What it says until it closes its end: 0; -ETIMEDOUT: the time is over; -ECANCELED: its session is; or -errno. */
+static int listen_to(int fd, struct sb__core *core, const struct sb__session_rec *rec, char *text,
+                     size_t size)
 {
-	uint64_t until = sb__now_ms() + timeout_ms;
+	uint64_t until = sb__start_until(core);
 	size_t len = 0;
 
 	text[0] = 0;
 	for (;;) {
 		uint64_t now = sb__now_ms();
-		int ready = now < until ? sb__os_poll_fd(fd, (int)(until - now)) : 0;
+		uint64_t slice = until - now < LOOK_MS ? until - now : LOOK_MS;
+		int ready = now < until ? sb__os_poll_fd(fd, (int)slice) : 0;
 		ssize_t n;
 
-		if (ready == -EINTR)
+		if (ready == 0 && !sb__start_wanted(core, rec))
+			return -ECANCELED;
+		if (ready == -EINTR || (ready == 0 && now < until))
 			continue;
 		if (ready <= 0)
 			return ready ? ready : -ETIMEDOUT;
@@ -216,14 +221,15 @@ int sb__dedicated_start(struct sb__core *core, const struct sb__session_rec *rec
 	if (err < 0) {
 		err = sb__fail_errno(SB_ESTART, -err, "starting %s", program);
 	} else {
-		heard = listen_to(fds[0], sb__core_number(core, SB__CONFIG_START_TIMEOUT_MS), text,
-		                  sizeof(text));
-		if (heard < 0)
+		heard = listen_to(fds[0], core, rec, text, sizeof(text));
+		if (heard < 0) {
 			(void)sb__os_kill(pid, SIGTERM);
+			(void)sb__os_kill(pid, SIGCONT); /* one that is stopped does not end before */
+		}
 		/* -ECHILD: the host program reaps all children itself; what was said counts */
 		(void)sb__os_wait(pid, &status);
 		SB_POINT("dedicated.heard");
-		err = verdict(core, program, rec->session_id, heard, text);
+		err = heard == -ECANCELED ? 0 : verdict(core, program, rec->session_id, heard, text);
 	}
 	(void)sb__os_close(fds[0]);
 	return err && heard == 0 && somebody_was_quicker(core, rec, status) ? 0 : err;

@@ -198,6 +198,14 @@ static int elect_here(struct sb__core *core, const struct sb__session_rec *rec, 
 	return 1;
 }
 
+bool sb__start_wanted(struct sb__core *core, const struct sb__session_rec *rec)
+{
+	struct sb__session_rec now;
+	int found = rec->uid ? sb__store_session_get(core->store, rec->session_id, &now) : -1;
+
+	return found < 0 || (found == 1 && now.uid == rec->uid);
+}
+
 /* Elects a designated owner for an orphaned session, as its mode says. 0: look again. */
 int sb__elect(struct sb__core *core, const struct sb__session_rec *rec)
 {

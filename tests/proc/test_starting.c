@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Designated owners that are killed before they serve. Numbers are points of the contract. */
+#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -127,6 +131,56 @@ static void test_11_31_reaper_finds_those_that_died_starting(void **state)
 	sb_session_close(s);
 }
 
+/* ── one that does not come on ── */
+
+static void *call_and_elect(void *arg)
+{
+	static int err;
+
+	err = sb_call(arg, "builtins:object", NULL, NULL);
+	return &err;
+}
+
+/* In place of sb-owner: says that it runs, and is stopped. */
+static void make_stuck_owner(const struct fixture *f, char *path, char *ran, size_t size)
+{
+	FILE *file;
+
+	assert_in_range(snprintf(path, size, "%s/stuck", f->dir), 1, size - 1);
+	assert_in_range(snprintf(ran, size, "%s/stuck.ran", f->dir), 1, size - 1);
+	file = fopen(path, "we");
+	assert_non_null(file);
+	fprintf(file, "#!/bin/sh\n: >'%s'\nkill -STOP $$\nexec sleep 1000\n", ran);
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(chmod(path, 0700), 0);
+}
+
+/* A call that waits for an election hears that the session was released meanwhile; it takes no time-out. */
+static void test_09_released_while_an_owner_starts(void **state)
+{
+	struct fixture *f = *state;
+	sb_session *s = fixture_session(f->bridge, "stuck", SB_DESIGNATED_DEDICATED);
+	pid_t owner = info_of(s).designated_pid;
+	char path[300], ran[300];
+	pthread_t thread;
+	void *err;
+
+	make_stuck_owner(f, path, ran, sizeof(path));
+	assert_int_equal(setenv("SNAKEBRIDGE_OWNER", path, 1), 0);
+	assert_int_equal(kill(owner, SIGKILL), 0);
+	while (kill(owner, 0) == 0)
+		usleep(1000);
+	assert_int_equal(sb_call(s, "builtins:object", NULL, NULL), SB_EOWNERDIED);
+	assert_int_equal(pthread_create(&thread, NULL, call_and_elect, s), 0);
+	while (access(ran, F_OK) != 0)
+		usleep(1000);
+	assert_ok(sb_session_release(f->bridge, "stuck", NULL));
+	assert_int_equal(pthread_join(thread, &err), 0);
+	assert_int_equal(*(int *)err, SB_ERELEASED);
+	unsetenv("SNAKEBRIDGE_OWNER");
+	sb_session_close(s);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -136,6 +190,7 @@ int main(void)
 		TEST(test_11_starter_dies_attach_only),
 		TEST(test_11_elected_owner_dies_starting),
 		TEST(test_11_31_reaper_finds_those_that_died_starting),
+		TEST(test_09_released_while_an_owner_starts),
 	};
 
 	return cmocka_run_group_tests_name("starting", tests, NULL, NULL);

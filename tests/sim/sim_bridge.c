@@ -158,9 +158,11 @@ int sb__dedicated_start(struct sb__core *core, const struct sb__session_rec *rec
 	s->options.persistent = (int)rec->persistent;
 	if (!proc || !sim_thread_new(proc, owner_main, s))
 		return sb__fail(SB_ESTART, "no room for another process");
-	while (s->state == STARTING && !proc->dead && sb__now_ms() < until)
+	while (s->state == STARTING && !proc->dead && sb__now_ms() < until && sb__start_wanted(core, rec))
 		(void)sim_wait_object(s, sim.now_ns + START_SLICE_NS);
 	proc->zombie = false;
+	if (s->state == STARTING && !sb__start_wanted(core, rec))
+		return 0;
 	if (s->state == READY || s->state == SERVED_ALREADY)
 		return 0;
 	/* Two may start an owner at once: as the real one, this goes by whether there is what was wanted. */
