@@ -118,8 +118,8 @@ SB_API int sb_batch_new(uint32_t flags, sb_batch **ret_batch);
 
 /*
  * Adds a call; its args are consumed. Its target, and any argument, may be sb_batch_ref() of an earlier item. ret_item (may
- * be NULL): its number, from 0. timeout_ms and trace_id are the batch's matter. An array in the memory that processes
- * share can be neither argument nor result: keep it in the session by SB_CALL_AS_REF.
+ * be NULL): its number, from 0. timeout_ms and trace_id are the batch's matter. Arrays among the arguments stay as long as
+ * the batch does; what is written into them before a run is what that run sees.
  *
  * Errors: SB_EINVAL, SB_ENOMEM, SB_ETOOBIG; then the batch is as before.  Threads: one at a time.  Fork: a copy in each.
  * Blocks: no.  Crash: nothing shared.  Since: 0.1
@@ -146,7 +146,8 @@ SB_API int sb_batch_run(sb_session *session, sb_batch *batch, uint32_t timeout_m
 
 /*
  * What became of an item in the last run, as sb_invoke() would have given it. *ret_value (may be NULL) becomes the
- * caller's; each call gives one of its own.
+ * caller's; each call gives one of its own, but arrays in them are the same array: it stays as long as a value or the batch
+ * has it.
  *
  * Errors: as sb_invoke(); SB_ECANCELLED (refused) of an item that was not run because an earlier one failed or the batch
  * was cancelled; SB_EINVAL: there is no such item, or no results.  Threads: one at a time.  Fork: a copy in each.

@@ -100,6 +100,16 @@ static int note_refs(sb_batch *batch, const sb_request *r)
 	return err ? sb__fail_memory("a batch's refs") : 0;
 }
 
+/* The batch's from now on: what an item's bytes name stays while the batch does. */
+static int keep_arrays(sb_batch *batch, const sb_args *args)
+{
+	int err = 0;
+
+	for (size_t i = 0; args && i < args->arrays.count && !err; i++)
+		err = sb__array_list_add(&batch->args->arrays, args->arrays.items[i]);
+	return err ? sb__fail_memory("a batch's arrays") : 0;
+}
+
 static int add(sb_batch *batch, const sb_request *r)
 {
 	struct sb__buf *items = &batch->args->positional, part;
@@ -113,11 +123,6 @@ static int add(sb_batch *batch, const sb_request *r)
 	if (r->flags & SB_CALL_ONEWAY)
 		return refuse(SB_EINVAL,
 		              "sb_batch_add: a batch's items have results: leave SB_CALL_ONEWAY out");
-	if (r->args && r->args->arrays.count > 0)
-		return refuse(
-			SB_EINVAL,
-			"sb_batch_add: an array in shared memory cannot be an argument in a batch: send "
-			"it by a call of its own, with SB_CALL_AS_REF, and pass the ref");
 	if (r->args && r->args->callback_count > 0)
 		return refuse(
 			SB_EINVAL,
@@ -126,6 +131,8 @@ static int add(sb_batch *batch, const sb_request *r)
 	err = sb__args_error(r->args);
 	if (!err)
 		err = note_refs(batch, r);
+	if (!err)
+		err = keep_arrays(batch, r->args);
 	if (err)
 		return err;
 	sb__nest(items, 2, &part); /* nearly all are of 24 to 255 bytes */
@@ -182,14 +189,11 @@ int sb_batch_run(sb_session *session, sb_batch *batch, uint32_t timeout_ms)
 int sb_batch_result(const sb_batch *batch, size_t item, sb_value **ret_value)
 {
 	const sb_value *reply = batch && batch->replies ? sb_value_at(batch->replies, item) : NULL;
-	const void *bytes;
-	size_t len = 0;
 
 	if (!reply)
 		return sb__fail(SB_EINVAL, "sb_batch_result: there is no item %zu, or the batch was not run",
 		                item);
-	bytes = sb_value_bytes(reply, &len);
-	return sb__reply_decode(bytes ? bytes : "", len, batch->session_id, ret_value);
+	return sb__item_reply_decode(reply, batch->session_id, ret_value);
 }
 
 void sb_batch_free(sb_batch *batch)

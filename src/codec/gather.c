@@ -40,7 +40,8 @@ int sb__gather_finish(struct sb__gather *gather, sb_value **ret_value)
 {
 	struct sb__cursor cursor = { .data = gather->buf.data,
 		                     .len = gather->buf.len,
-		                     .own = gather->arrays.items };
+		                     .own = gather->arrays.items,
+		                     .own_count = gather->arrays.count };
 
 	return sb__value_decode_own(&cursor, gather->refs, gather->count, ret_value);
 }

@@ -8,6 +8,7 @@
  */
 #include "message.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "fail.h"
@@ -276,28 +277,91 @@ int sb__reply_decode(const uint8_t *data, size_t len, const char *session_id, sb
 	return sb__reply_decode_shared(data, len, session_id, NULL, ret_value);
 }
 
-int sb__reply_decode_shared(const uint8_t *data, size_t len, const char *session_id,
-                            const struct sb__blocks *blocks, sb_value **ret_value)
+static int decode_reply(struct sb__cursor *cursor, const char *session_id, sb_value **ret_value)
 {
-	struct sb__cursor cursor = { .data = data, .len = len, .blocks = blocks };
 	struct sb__item array, kind;
-	int err = sb__next(&cursor, &array);
+	int err = sb__next(cursor, &array);
 
 	if (!err)
-		err = sb__next(&cursor, &kind);
+		err = sb__next(cursor, &kind);
 	if (err)
 		return unreadable(err, session_id);
 	if (array.type == SB__ITEM_ARRAY && kind.type == SB__ITEM_INT) {
 		if (kind.u.integer == SB__REPLY_VALUE && array.u.count == 2)
-			return decode_value(&cursor, session_id, ret_value);
+			return decode_value(cursor, session_id, ret_value);
 		if (kind.u.integer == SB__REPLY_EXCEPTION && array.u.count == 2)
-			return decode_exception(&cursor, session_id);
+			return decode_exception(cursor, session_id);
 		if (kind.u.integer == SB__REPLY_REFUSED && array.u.count == 3)
-			return decode_verdict(&cursor, session_id, SB_OUTCOME_REFUSED);
+			return decode_verdict(cursor, session_id, SB_OUTCOME_REFUSED);
 		if (kind.u.integer == SB__REPLY_FAILED && array.u.count == 3)
-			return decode_verdict(&cursor, session_id, SB_OUTCOME_EXCEPTION);
+			return decode_verdict(cursor, session_id, SB_OUTCOME_EXCEPTION);
 	}
 	return unreadable(sb__fail(SB_EPROTOCOL, "the reply is of no kind that is known here"), session_id);
+}
+
+int sb__reply_decode_shared(const uint8_t *data, size_t len, const char *session_id,
+                            const struct sb__blocks *blocks, sb_value **ret_value)
+{
+	struct sb__cursor cursor = { .data = data, .len = len, .blocks = blocks };
+
+	return decode_reply(&cursor, session_id, ret_value);
+}
+
+int sb__item_reply_decode(const sb_value *reply, const char *session_id, sb_value **ret_value)
+{
+	bool shared = sb_value_kind(reply) == SB_KIND_LIST;
+	size_t len = 0, count = shared ? sb_value_len(reply) : 0;
+	const void *bytes = sb_value_bytes(shared ? sb_value_at(reply, 0) : reply, &len);
+	struct sb__cursor cursor = { .data = bytes, .len = len };
+	sb_array **arrays = NULL;
+	int err;
+
+	if (!bytes)
+		return unreadable(sb__fail(SB_EPROTOCOL, "an item's reply is no bytes"), session_id);
+	if (count > 1)
+		arrays = malloc((count - 1) * sizeof(*arrays));
+	if (count > 1 && !arrays)
+		return unreadable(sb__fail_memory("an item's arrays"), session_id);
+	for (size_t i = 1; i < count; i++) {
+		arrays[i - 1] = sb_value_array(sb_value_at(reply, i));
+		cursor.own_count += arrays[i - 1] != NULL;
+	}
+	cursor.own = arrays;
+	err = cursor.own_count + 1 < count
+	              ? unreadable(sb__fail(SB_EPROTOCOL, "an item's array is none"), session_id)
+	              : decode_reply(&cursor, session_id, ret_value);
+	free(arrays);
+	return err;
+}
+
+/* All arrays that are in a message, wherever: a walk over the heads of items passes each. */
+static size_t put_arrays_of(struct sb__buf *buf, const struct sb__buf *message)
+{
+	struct sb__cursor cursor = { .data = message->data, .len = message->len };
+	struct sb__array_item array;
+	struct sb__item item;
+	size_t count = 0;
+
+	while (cursor.pos < cursor.len && !sb__next(&cursor, &item)) {
+		if (item.type != SB__ITEM_TAG || item.u.count != SB__TAG_ARRAY)
+			continue;
+		if (sb__next_array(&cursor, &array))
+			break; /* of our own making: it is none */
+		sb__put_array_item(buf, &array);
+		count++;
+	}
+	return count;
+}
+
+void sb__put_item_reply(struct sb__buf *buf, const struct sb__buf *reply, bool shared)
+{
+	size_t head = shared ? sb__put_array_later(buf) : 0;
+
+	sb__put_bytes(buf, reply->data, reply->len);
+	if (shared)
+		sb__patch_count(buf, head, (uint32_t)(1 + put_arrays_of(buf, reply)));
+	if (reply->error && !buf->error)
+		buf->error = reply->error;
 }
 
 unsigned sb__reply_kind(const struct sb__buf *reply)

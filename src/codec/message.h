@@ -17,8 +17,10 @@
  * qualified type, its message].
  *
  * A batch is a request of verb SB_VERB_BATCH, without target and name, whose positional arguments are bytes: each a whole
- * request; flags: SB_BATCH_STOP_ON_ERROR. Its value is a list of bytes: each a whole reply, in the same order. In its
- * items' arguments and as their target, tag 21327 over a number stands for the result of that earlier item.
+ * request; flags: SB_BATCH_STOP_ON_ERROR. Its value is a list of bytes: each a whole reply, in the same order; or, where
+ * arrays in shared memory are in the reply, [bytes, array …] with all its arrays once more, in order, so that who reads the
+ * batch's reply keeps them. In its items' arguments and as their target, tag 21327 over a number stands for the result of
+ * that earlier item.
  *
  * code in an exception is SB_EPYTHON, or SB_EMODULE / SB_EATTRIBUTE where the name asked for was missing.
  */
@@ -74,6 +76,11 @@ int sb__reply_decode(const uint8_t *data, size_t len, const char *session_id, sb
 int sb__reply_decode_shared(const uint8_t *data, size_t len, const char *session_id,
                             const struct sb__blocks *blocks, sb_value **ret_value);
 
+/* The same for an item's reply within a batch's, as sb__put_item_reply() wrote it. */
+int sb__item_reply_decode(const sb_value *reply, const char *session_id, sb_value **ret_value);
+/* Appends an item's reply to a batch's. shared: arrays in shared memory are in it. */
+void sb__put_item_reply(struct sb__buf *buf, const struct sb__buf *reply, bool shared);
+
 /* exception.c: reads the exception of a reply into the error record. Returns its code, or SB_EPROTOCOL. */
 int sb__exception_decode(struct sb__cursor *cursor);
 
@@ -81,6 +88,6 @@ int sb__exception_decode(struct sb__cursor *cursor);
 unsigned sb__reply_kind(const struct sb__buf *reply);
 
 /* Where the layout of messages stands; part of the mailbox fingerprint. */
-#define SB__MESSAGE_VERSION 4u
+#define SB__MESSAGE_VERSION 5u
 
 #endif

@@ -528,6 +528,9 @@ static int decode(struct sb__cursor *cursor, const char *session_id, void *memor
 	err = measure(&first, &m, 0);
 	if (err)
 		return err;
+	if (cursor->own && m.arrays != cursor->own_count)
+		return sb__fail(SB_EPROTOCOL, "%zu arrays are named and %zu given", m.arrays,
+		                cursor->own_count);
 	need = m.nodes * sizeof(sb_value) + m.arrays * sizeof(sb_array *) + m.refs * sizeof(sb_ref) + m.bytes;
 	if (need > size || m.arrays > 0)
 		root = malloc(need);

@@ -115,8 +115,9 @@ struct sb__cursor {
 	const uint8_t *data;
 	size_t len, pos;
 	const struct sb__blocks *blocks; /* how arrays in shared memory are had (array.h); NULL: not at all */
-	struct sb_array *const
-		*own; /* the arrays in bytes of our own, in their order: not opened but shared */
+	struct sb_array *const *
+		own; /* the arrays in these bytes, in their order, which are not opened but shared; NULL: they are */
+	size_t own_count;
 };
 
 enum sb__item_type {

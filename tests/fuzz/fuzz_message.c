@@ -43,6 +43,20 @@ static void as_reply(const uint8_t *data, size_t len)
 	           err == SB_ETOODEEP);
 }
 
+/* As one of the replies in a batch's reply: its arrays beside it, where it has any. */
+static void as_item(const uint8_t *data, size_t len)
+{
+	struct sb__cursor cursor = { .data = data, .len = len };
+	sb_value *reply = NULL, *value = NULL;
+
+	if (sb__value_decode(&cursor, "s", &reply) != 0)
+		return;
+	if (sb__item_reply_decode(reply, "s", &value) == 0)
+		FUZZ_CHECK(value);
+	sb_value_free(value);
+	sb_value_free(reply);
+}
+
 static void as_exception(const uint8_t *data, size_t len)
 {
 	struct sb__cursor cursor = { .data = data, .len = len };
@@ -57,6 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	as_request(data, size);
 	as_reply(data, size);
+	as_item(data, size);
 	as_exception(data, size);
 	(void)sb__reply_kind(&buf);
 	return 0;

@@ -392,18 +392,100 @@ static void test_every_changed_byte_is_survived(void **state)
 		}
 }
 
+/* An item's reply in a batch's, with so many arrays in it and so many beside it. */
+static int item_reply(unsigned inside, unsigned beside, bool odd, sb_value **ret_value)
+{
+	struct sb__array_item array = { .dtype = "<u2",
+		                        .itemsize = 2,
+		                        .ndim = 1,
+		                        .shape = { 2 },
+		                        .strides = { 2 },
+		                        .nbytes = 4,
+		                        .data = (const uint8_t *)"abcd" };
+	struct sb__buf part, whole;
+	struct sb__cursor cursor;
+	sb_value *reply = NULL;
+	int err;
+
+	sb__buf_init(&part, NULL, 0);
+	sb__buf_init(&whole, NULL, 0);
+	sb__put_array(&part, 2);
+	sb__put_uint(&part, SB__REPLY_VALUE);
+	sb__put_array(&part, inside);
+	for (unsigned i = 0; i < inside; i++)
+		sb__put_array_item(&part, &array);
+	sb__put_array(&whole, 1 + beside + odd);
+	sb__put_bytes(&whole, part.data, part.len);
+	for (unsigned i = 0; i < beside; i++)
+		sb__put_array_item(&whole, &array);
+	if (odd)
+		sb__put_null(&whole);
+	cursor = (struct sb__cursor){ .data = whole.data, .len = whole.len };
+	assert_int_equal(sb__value_decode(&cursor, "s", &reply), 0);
+	err = sb__item_reply_decode(reply, "s", ret_value);
+	if (!err && inside > 0) /* not another one of the same content */
+		assert_ptr_equal(sb_value_array(sb_value_at(*ret_value, inside - 1)),
+		                 sb_value_array(sb_value_at(reply, inside)));
+	sb_value_free(reply);
+	sb__buf_free(&part);
+	sb__buf_free(&whole);
+	return err;
+}
+
+static void test_34_arrays_of_items_replies(void **state)
+{
+	sb_value *value = NULL, *none = NULL;
+
+	(void)state;
+	for (unsigned n = 0; n < 4; n++) {
+		assert_int_equal(item_reply(n, n, false, &value), 0);
+		assert_int_equal(sb_value_len(value), n);
+		sb_value_free(value); /* it had them by itself */
+	}
+	assert_int_equal(item_reply(2, 1, false, &value), SB_EPROTOCOL);
+	assert_int_equal(item_reply(1, 2, false, &value), SB_EPROTOCOL);
+	assert_int_equal(item_reply(1, 1, true, &value), SB_EPROTOCOL);
+	assert_int_equal(sb__item_reply_decode(NULL, "s", &value), SB_EPROTOCOL);
+	assert_int_equal(sb_value_pack(&none, "[]"), 0);
+	assert_int_equal(sb__item_reply_decode(none, "s", &value), SB_EPROTOCOL);
+	assert_int_equal(sb_last_error()->outcome, SB_OUTCOME_UNKNOWN);
+	sb_value_free(none);
+	/* As the owner writes it: without shared ones as bytes alone. */
+	sb__put_array(&buf, 2);
+	sb__put_uint(&buf, SB__REPLY_VALUE);
+	sb__put_null(&buf);
+	{
+		struct sb__buf whole;
+
+		sb__buf_init(&whole, NULL, 0);
+		sb__put_item_reply(&whole, &buf, false);
+		assert_int_equal(whole.len, 1 + buf.len);
+		sb__put_item_reply(&whole, &buf, true);
+		assert_int_equal(whole.len, 2 * (1 + buf.len) + 5);
+		sb__buf_free(&whole);
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_request_round_trip),    TEST(test_request_without_anything),
-		TEST(test_request_with_bad_args), TEST(test_request_refused),
-		TEST(test_reply_value),           TEST(test_long_type_name_is_cut),
-		TEST(test_reply_refused),         TEST(test_reply_failed),
-		TEST(test_reply_exception),       TEST(test_exception_code_and_later_keys),
-		TEST(test_exception_is_bounded),  TEST(test_exception_with_a_huge_message),
-		TEST(test_senseless_replies),     TEST(test_every_changed_byte_is_survived),
+		TEST(test_request_round_trip),
+		TEST(test_request_without_anything),
+		TEST(test_request_with_bad_args),
+		TEST(test_request_refused),
+		TEST(test_reply_value),
+		TEST(test_long_type_name_is_cut),
+		TEST(test_reply_refused),
+		TEST(test_reply_failed),
+		TEST(test_reply_exception),
+		TEST(test_exception_code_and_later_keys),
+		TEST(test_exception_is_bounded),
+		TEST(test_exception_with_a_huge_message),
+		TEST(test_senseless_replies),
+		TEST(test_every_changed_byte_is_survived),
+		TEST(test_34_arrays_of_items_replies),
 	};
 
 	return cmocka_run_group_tests_name("codec_message", tests, NULL, NULL);

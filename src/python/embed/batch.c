@@ -27,6 +27,7 @@ struct batch {
 	struct sb__running *running;
 	bool stops, failed; /* at an item that failed; one did */
 	bool framed;
+	struct sb__kept_list *kept; /* the reply's; empty for ever where it can have none */
 	struct sb__cursor *cursor;
 	struct sb__buf *reply;
 	uint64_t count;
@@ -120,6 +121,7 @@ static void run_items(void *arg, bool framed)
 
 	b->framed = framed;
 	for (; b->items.count < b->count && !b->err; b->items.count++) {
+		size_t kept = b->kept->count;
 		uint8_t memory
 			[512]; /* few items give more. Not in the reply's: an item may fork, see engine.h */
 		struct sb__item bytes;
@@ -135,9 +137,7 @@ static void run_items(void *arg, bool framed)
 		} else {
 			run_item(b, &bytes, &part);
 		}
-		sb__put_bytes(b->reply, part.data, part.len);
-		if (part.error && !b->reply->error)
-			b->reply->error = part.error;
+		sb__put_item_reply(b->reply, &part, b->kept->count > kept);
 		sb__buf_free(&part);
 		if (b->now_ms - b->breathed_ms >= BREATHE_MS) {
 			sb__gil_breathe();
@@ -150,7 +150,9 @@ static uint64_t run_batch(struct sb__table *table, const struct sb__call_origin 
                           struct sb__running *running, const struct sb__request_head *head,
                           struct sb__cursor *cursor, struct sb__buf *reply, struct sb__items *ret_items)
 {
+	struct sb__kept_list none = { .items = NULL };
 	struct batch b = { .table = table,
+		           .kept = &none,
 		           .running = running,
 		           .stops = head->flags & SB_BATCH_STOP_ON_ERROR,
 		           .cursor = cursor,
@@ -160,7 +162,8 @@ static uint64_t run_batch(struct sb__table *table, const struct sb__call_origin 
 
 	if (origin)
 		b.origin = *origin;
-	b.origin.kept = NULL; /* arrays in shared memory belong to one reply: not to the replies in a reply */
+	if (b.origin.kept)
+		b.kept = b.origin.kept;
 	if (err || count.type != SB__ITEM_ARRAY || count.u.count > SB_BATCH_MAX) {
 		sb__reply_refuse(reply, SB_EPROTOCOL, "a batch without items, or with too many");
 		return 0;
@@ -181,6 +184,7 @@ static uint64_t run_batch(struct sb__table *table, const struct sb__call_origin 
 	sb__reply_fail(reply, b.err ? b.err : reply->error,
 	               "a batch's results could not be sent: they are too big "
 	               "together, or memory is short");
+	sb__kept_rewind(b.kept, 0);
 	if (b.made)
 		sb__settle(table, b.made, false);
 	return 0;

@@ -513,13 +513,15 @@ uint64_t sb__run_one(struct sb__run *run, struct sb__cursor *cursor, struct sb__
                      struct sb__buf *reply)
 {
 	uint64_t number;
+	struct sb__kept_list *kept = run->call.origin.kept;
+	size_t kept_before = kept ? kept->count : 0;
 	bool takes;
 
 	run->delivered = execute(run, cursor, reply);
 	if (running)
 		sb__running_remove(running);
-	if (!run->delivered && run->call.origin.kept)
-		sb__kept_drop(run->call.origin.kept);
+	if (!run->delivered && kept)
+		sb__kept_rewind(kept, kept_before);
 	sb__arguments_drop(&run->arguments);
 	Py_XDECREF(run->target);
 	number = run->call.number;
