@@ -232,7 +232,7 @@ static bool prepare(void **api)
 
 void sb__npalloc_install(void)
 {
-	static Py_ssize_t looked; /* how many modules there were then */
+	static _Thread_local Py_ssize_t looked; /* by this thread: how many modules there were then */
 	PyObject *(*set)(PyObject * handler), *old;
 	Py_ssize_t count;
 	void **api;
