@@ -105,6 +105,30 @@ checks=$((checks + 1))
 (ulimit -v 400000 && "$bin/sb-call" -q -s demo --out big2.npy call numpy:negative @big.npy) >out 2>err || wrong "32 MiB"
 gives -8796090925056.0 -s demo call numpy:sum @big2.npy
 
+# ── in requests, and many in one round trip ──
+
+gives 66.0 -s demo request '{"name": "numpy:sum", "files": {"0": "a.npy"}}'
+gives '{"$array": {"dtype": "<f8", "shape": [3, 4]}}' -s demo request '{"name": "numpy:add", "args": [1], "files": {"1": "a.npy"}, "out": "plus.npy"}'
+gives 78.0 -s demo call numpy:sum @plus.npy
+cat >requests <<'END'
+{"name": "numpy:sum", "files": {"0": "a.npy"}}
+{"name": "numpy:add", "files": {"0": "a.npy", "1": "plus.npy"}, "out": "sum.npy"}
+{"name": "numpy:negative", "args": [{"$item": 1}], "out": "negative.npy"}
+{"name": "numpy:sum", "kwargs": {"axis": 1}, "files": {"a": "big.npy"}}
+END
+run -s demo --batch requests
+check "each item has its line" '[ $status -eq 0 ] && [ ! -s err ] && [ "$(wc -l <out)" -eq 4 ] && [ "$(head -n 1 out)" = "{\"item\": 0, \"result\": 66.0}" ]'
+gives 144.0 -s demo call numpy:sum @sum.npy
+gives -144.0 -s demo call numpy:sum @negative.npy
+printf '%s\n' '{"name": "builtins:abs", "args": [-1], "out": "no.npy"}' '{"name": "builtins:abs", "args": [-2]}' >requests
+run -s demo --batch requests
+check "what is no array is not written" '[ $status -eq 1 ] && grep -q "not an array" err && [ "$(cat out)" = "{\"item\": 1, \"result\": 2}" ] && [ ! -e no.npy ]'
+fails 2 'fewer arguments' -s demo request '{"name": "numpy:sum", "files": {"1": "a.npy"}}'
+fails 2 'needs an object' -s demo request '{"name": "numpy:sum", "files": ["a.npy"]}'
+fails 2 'No such file' -s demo request '{"name": "numpy:sum", "files": {"0": "nowhere.npy"}}'
+fails 2 'the name of a FILE' -s demo request '{"name": "numpy:sum", "out": ""}'
+fails 2 'takes no "kwargs"' -s demo request '{"verb": "len", "target": "sbref:demo:1:0.1:00000000000000000000000000000000", "files": {"x": "a.npy"}}'
+
 # ── what goes wrong ──
 
 fails 1 'the result is int, not an array' -s demo --out c.npy call builtins:abs -1

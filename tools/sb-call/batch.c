@@ -16,7 +16,10 @@
 
 struct batch {
 	sb_batch *items;
+	char **outs; /* of each item: the file for its result, or NULL */
 	size_t count, line;
+	sb_bridge *bridge; /* opened for the first array, or else to run */
+	sb_session *session;
 	struct call_job where; /* its ref: the first target, which says which session is meant */
 };
 
@@ -31,10 +34,36 @@ static void note_session(struct batch *b, const struct call_job *job)
 	b->where.has_ref = true;
 }
 
+/* For an array among the arguments, which is read into the session's memory: before all lines are read, but nothing runs. */
+static int open_session(struct batch *b)
+{
+	int status;
+
+	if (b->session)
+		return 0;
+	status = tool_session_fill(&call_tool, &call_settings.session, &b->where.options);
+	if (!status && !call_settings.session.id && !b->where.has_ref)
+		status = tool_usage(&call_tool, "no session is named; give --session ID");
+	if (!status)
+		status = call_open_bridge(&b->bridge);
+	if (!status && call_session_open(b->bridge, &b->where, &b->session))
+		status = call_library_error();
+	return status;
+}
+
 static int add_request(struct batch *b, struct call_job *job)
 {
-	int status = call_job_complete(job, NULL), err; /* no arrays in JSON, so no session */
+	char **outs = realloc(b->outs, (b->count + 1) * sizeof(*outs));
+	int status = 0, err;
 
+	if (!outs)
+		return tool_usage(&call_tool, "out of memory");
+	b->outs = outs;
+	note_session(b, job);
+	if (call_job_needs_session(job))
+		status = open_session(b);
+	if (!status)
+		status = call_job_complete(job, b->session);
 	if (status)
 		return status;
 	job->request.flags |= (call_settings.as_ref ? SB_CALL_AS_REF : 0) |
@@ -43,8 +72,8 @@ static int add_request(struct batch *b, struct call_job *job)
 	job->request.args = NULL; /* consumed */
 	if (err)
 		return tool_usage(&call_tool, "line %zu: %s", b->line, sb_last_error()->message);
-	b->count++;
-	note_session(b, job);
+	b->outs[b->count++] = job->out;
+	job->out = NULL;
 	return 0;
 }
 
@@ -91,6 +120,8 @@ static int print_outcome(const struct batch *b, size_t item)
 
 	if (sb_batch_result(b->items, item, &value))
 		status = tool_exit_status(sb_last_error());
+	else if (b->outs[item] && (status = call_write_array(value, b->outs[item])) != 0)
+		quiet = true; /* it said why */
 	if (!quiet)
 		printf("{\"item\": %zu, \"%s\": ", item, status ? "error" : "result");
 	if (!quiet && status)
@@ -105,13 +136,9 @@ static int print_outcome(const struct batch *b, size_t item)
 
 static int run(struct batch *b)
 {
-	sb_session *session = NULL;
-	sb_bridge *bridge = NULL;
-	int status = call_open_bridge(&bridge), first = 0;
+	int status = open_session(b), first = 0;
 
-	if (status)
-		return status;
-	if (call_session_open(bridge, &b->where, &session) || sb_batch_run(session, b->items, 0))
+	if (!status && sb_batch_run(b->session, b->items, 0))
 		status = call_library_error();
 	for (size_t i = 0; i < b->count && !status; i++) {
 		int outcome = print_outcome(b, i);
@@ -119,9 +146,18 @@ static int run(struct batch *b)
 		if (outcome && !first)
 			first = outcome;
 	}
-	sb_session_close(session);
-	sb_bridge_close(bridge);
 	return status ? status : tool_finish(&call_tool, first);
+}
+
+/* Arrays go back before the session and its bridge are closed. */
+static void close_all(struct batch *b)
+{
+	sb_batch_free(b->items);
+	for (size_t i = 0; i < b->count; i++)
+		free(b->outs[i]);
+	free(b->outs);
+	sb_session_close(b->session);
+	sb_bridge_close(b->bridge);
 }
 
 int call_batch(const char *file)
@@ -142,15 +178,10 @@ int call_batch(const char *file)
 		status = tool_usage(&call_tool, "'%s': an array is no request", file);
 	if (!status)
 		status = read_lines(&b, source.text);
-	if (!status && b.count > 0) {
-		status = tool_session_fill(&call_tool, &call_settings.session, &b.where.options);
-		if (!status && !call_settings.session.id && !b.where.has_ref)
-			status = tool_usage(&call_tool, "no session is named; give --session ID");
-		if (!status)
-			status = run(&b);
-	}
+	if (!status && b.count > 0)
+		status = run(&b);
 	call_source_close(&source);
-	sb_batch_free(b.items);
+	close_all(&b);
 	free(word);
 	return status;
 }

@@ -50,6 +50,7 @@ struct call_argument {
 	sb_value *value; /* NULL: an array, of source */
 	struct call_source source;
 	const char *word;
+	char *file; /* that word, where it is the argument's own */
 };
 
 struct call_job {
@@ -61,6 +62,7 @@ struct call_job {
 	bool has_ref;
 	bool stream; /* its result is a stream */
 	char *name;  /* of request.name, where it is not a word */
+	char *out;   /* the file for its result */
 	struct call_argument *arguments;
 	size_t argument_count;
 };
@@ -77,6 +79,7 @@ int call_prepare_request(struct call_job *job);
 int call_job_from_value(struct call_job *job, const sb_value *value, const char *where);
 /* The arguments become the request's; arrays are read into the session's memory. */
 int call_job_complete(struct call_job *job, sb_session *session);
+bool call_job_needs_session(const struct call_job *job); /* for that */
 
 /* ── sessions (join.c) ── */
 
@@ -99,6 +102,6 @@ int call_stream(sb_session *session, struct call_job *job);
 
 /* ── an array into a file (out.c) ── */
 
-int call_write_array(const sb_value *value);
+int call_write_array(const sb_value *value, const char *path);
 
 #endif

@@ -81,10 +81,9 @@ static int replace(const char *path, const sb_array *array)
 	return status;
 }
 
-int call_write_array(const sb_value *value)
+int call_write_array(const sb_value *value, const char *path)
 {
 	const sb_array *array = sb_value_kind(value) == SB_KIND_ARRAY ? sb_value_array(value) : NULL;
-	const char *path = call_settings.out;
 	struct stat st;
 	FILE *file;
 

@@ -15,15 +15,17 @@ void call_job_free(struct call_job *job)
 {
 	for (size_t i = 0; i < job->argument_count; i++) {
 		free(job->arguments[i].name);
+		free(job->arguments[i].file);
 		sb_value_free(job->arguments[i].value);
 		call_source_close(&job->arguments[i].source);
 	}
 	free(job->arguments);
 	free(job->name);
+	free(job->out);
 	sb_args_free(job->request.args);
 	job->arguments = NULL;
 	job->argument_count = 0;
-	job->name = NULL;
+	job->name = job->out = NULL;
 	job->request.args = NULL;
 }
 
@@ -103,6 +105,14 @@ static int add_words(struct call_job *job, int first)
 		status = add_word(job, job->words[i]);
 	}
 	return status;
+}
+
+bool call_job_needs_session(const struct call_job *job)
+{
+	for (size_t i = 0; i < job->argument_count; i++)
+		if (!job->arguments[i].value)
+			return true;
+	return false;
 }
 
 static int take_array(struct call_argument *a, sb_session *session)
@@ -229,6 +239,7 @@ struct reading {
 	struct call_job *job;
 	const char *where;
 	const struct request_verb *verb;
+	const sb_value *files; /* of arguments */
 };
 
 static int take_verb(struct reading *r, const sb_value *value)
@@ -311,6 +322,75 @@ static int take_kwargs(struct reading *r, const sb_value *value)
 	               : tool_usage(&call_tool, "%s: \"kwargs\" needs an object", r->where);
 }
 
+/* Where the positional argument of that number stands, or would: after the last one. False: there are fewer. */
+static bool find_position(const struct call_job *job, size_t number, size_t *ret)
+{
+	size_t i = 0;
+
+	for (; i < job->argument_count && number > 0; i++)
+		number -= job->arguments[i].name == NULL;
+	*ret = i;
+	return number == 0;
+}
+
+/* An argument that is in a file, by its position or name. */
+static int take_file(struct reading *r, const char *key, const char *path)
+{
+	bool positional = key[0] >= '0' && key[0] <= '9';
+	size_t n = strlen(path) + 2, at = r->job->argument_count;
+	struct call_argument *a, taken;
+	int status;
+
+	if (positional && !find_position(r->job, strtoul(key, NULL, 10), &at))
+		return tool_usage(&call_tool, "%s: there are fewer arguments than \"files\" says: '%.40s'",
+		                  r->where, key);
+	status = new_argument(r->job, positional ? NULL : key, strlen(key), &a);
+	if (status)
+		return status;
+	a->word = a->file = malloc(n);
+	if (!a->file)
+		return tool_usage(&call_tool, "out of memory");
+	snprintf(a->file, n, "@%s", path);
+	status = call_source_open(a->file, &a->source);
+	if (!status && a->source.text)
+		status = call_read_json(a->source.text, "the argument", a->word, &a->value);
+	taken = *a;
+	memmove(r->job->arguments + at + 1, r->job->arguments + at,
+	        (r->job->argument_count - 1 - at) * sizeof(taken));
+	r->job->arguments[at] = taken;
+	return status;
+}
+
+/* Once all others are there. */
+static int take_files(struct reading *r)
+{
+	int status = 0;
+
+	for (size_t i = 0; i < sb_value_len(r->files) && !status; i++) {
+		bool is_dict = sb_value_kind(r->files) == SB_KIND_DICT;
+		const char *key = is_dict ? sb_value_str(sb_value_key_at(r->files, i), NULL) : NULL;
+		const char *path = sb_value_str(sb_value_at(r->files, i), NULL);
+
+		if (!key || !path)
+			return tool_usage(
+				&call_tool,
+				"%s: \"files\" needs an object: a position or name, and a FILE for it",
+				r->where);
+		status = take_file(r, key, path);
+	}
+	return status;
+}
+
+static int take_out(struct reading *r, const sb_value *value)
+{
+	const char *path = sb_value_str(value, NULL);
+
+	if (!path || !path[0])
+		return tool_usage(&call_tool, "%s: \"out\" needs the name of a FILE", r->where);
+	r->job->out = strdup(path);
+	return r->job->out ? 0 : tool_usage(&call_tool, "out of memory");
+}
+
 static int take_flag(struct reading *r, const char *key, const sb_value *value, uint32_t flag)
 {
 	bool on = false;
@@ -333,6 +413,12 @@ static int take_key(struct reading *r, const char *key, const sb_value *value)
 		return take_args(r, value);
 	if (strcmp(key, "kwargs") == 0)
 		return take_kwargs(r, value);
+	if (strcmp(key, "out") == 0)
+		return take_out(r, value);
+	if (strcmp(key, "files") == 0) {
+		r->files = value;
+		return 0;
+	}
 	if (strcmp(key, "as_ref") == 0)
 		return take_flag(r, key, value, SB_CALL_AS_REF);
 	if (strcmp(key, "plain") == 0)
@@ -378,6 +464,8 @@ int call_job_from_value(struct call_job *job, const sb_value *value, const char 
 
 		status = take_key(&r, key ? key : "?", sb_value_at(value, i));
 	}
+	if (!status && r.files)
+		status = take_files(&r);
 	if (!status)
 		status = check_parts(&r);
 	job->request.verb = r.verb->verb;

@@ -44,7 +44,7 @@ static int print_fact(const char *key, const char *fact)
 
 static int run_request(sb_session *session, struct call_job *job)
 {
-	const char *out = call_settings.out;
+	const char *out = call_settings.out ? call_settings.out : job->out;
 	sb_value *value = NULL;
 	int status = call_job_complete(job, session), err;
 
@@ -57,7 +57,7 @@ static int run_request(sb_session *session, struct call_job *job)
 	if (err)
 		return call_library_error();
 	if (out)
-		status = call_write_array(value);
+		status = call_write_array(value, out);
 	if (!status && (!out || strcmp(out, "-") != 0))
 		status = print_value(value);
 	sb_value_free(value);
