@@ -633,10 +633,12 @@ uint64_t sb__fork_epoch_by_pid(void)
 	return (uint32_t)seen;
 }
 
-/* The page whose first word the kernel zeroes in a child; NULL where there is no such thing. */
+/* The page whose first word the kernel zeroes in a child. NULL: not tried yet; MAP_FAILED: the kernel cannot. */
+static _Atomic(void *) page;
+
+/* NULL where there is no such thing. */
 static atomic_uint_least64_t *wipe_page(void)
 {
-	static _Atomic(void *) page; /* NULL: not tried yet; MAP_FAILED: the kernel cannot */
 	void *have = atomic_load_explicit(&page, memory_order_acquire);
 	void *mine;
 	long size;
@@ -657,17 +659,25 @@ static atomic_uint_least64_t *wipe_page(void)
 	return mine == MAP_FAILED ? NULL : mine;
 }
 
-uint64_t sb__fork_epoch(void)
+static __attribute__((noinline)) uint64_t first_look(void)
 {
 	atomic_uint_least64_t *word = wipe_page();
-	uint64_t epoch, next;
+	uint64_t epoch = 0, next;
 
 	if (!word)
 		return sb__fork_epoch_by_pid();
-	epoch = atomic_load_explicit(word, memory_order_acquire);
-	if (epoch != 0)
-		return epoch;
 	/* First look in this process. Of several threads one sets it; all return what it set. */
 	next = atomic_fetch_add(&epochs, 1) + 1;
 	return atomic_compare_exchange_strong(word, &epoch, next) ? next : epoch;
+}
+
+uint64_t sb__fork_epoch(void)
+{
+	void *have = atomic_load_explicit(&page, memory_order_acquire);
+	uint64_t epoch = 0;
+
+	/* Asked several times a call. */
+	if (have && have != MAP_FAILED)
+		epoch = atomic_load_explicit((atomic_uint_least64_t *)have, memory_order_acquire);
+	return epoch ? epoch : first_look();
 }

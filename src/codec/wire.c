@@ -497,10 +497,58 @@ static int next_type_name(struct sb__cursor *cursor, char name[SB_TYPE_NAME_MAX 
 	return 0;
 }
 
+/* An integer where p points; its size, or 0 if there is none or it is greater than max. */
+static inline size_t take_uint(const uint8_t *p, const uint8_t *end, uint64_t max, uint64_t *ret)
+{
+	size_t n = 1;
+
+	if (p == end || (p[0] & 0xe0) != SB__MAJOR_UINT)
+		return 0;
+	*ret = p[0];
+	if (p[0] >= 24)
+		n = read_head(p, (size_t)(end - p), ret);
+	return n && *ret <= max ? n : 0;
+}
+
+/* A ref's fields behind the array's head; false: they are to be read one by one, to say what is wrong. */
+static bool take_ref(struct sb__cursor *cursor, sb_ref *ret)
+{
+	const uint8_t *p = cursor->data + cursor->pos, *end = cursor->data + cursor->len;
+	uint64_t slot = 0, generation = 0;
+	size_t n = take_uint(p, end, INT64_MAX, &ret->incarnation);
+
+	p += n;
+	n = n ? take_uint(p, end, UINT32_MAX, &slot) : 0;
+	p += n;
+	n = n ? take_uint(p, end, UINT32_MAX, &generation) : 0;
+	p += n;
+	if (!n || end - p < 17 || p[0] != (SB__MAJOR_BYTES | 16))
+		return false;
+	ret->slot = (uint32_t)slot;
+	ret->generation = (uint32_t)generation;
+	memcpy(ret->nonce, p + 1, 16);
+	cursor->pos = (size_t)(p + 17 - cursor->data);
+	return true;
+}
+
+/* The same, with what is wrong. */
+static int next_ref_parts(struct sb__cursor *cursor, sb_ref *ret)
+{
+	uint64_t slot = 0, generation = 0;
+	int err;
+
+	if ((err = next_uint(cursor, INT64_MAX, &ret->incarnation)) ||
+	    (err = next_uint(cursor, UINT32_MAX, &slot)) ||
+	    (err = next_uint(cursor, UINT32_MAX, &generation)))
+		return err;
+	ret->slot = (uint32_t)slot;
+	ret->generation = (uint32_t)generation;
+	return next_nonce(cursor, ret->nonce);
+}
+
 int sb__next_ref_fields(struct sb__cursor *cursor, sb_ref *ret)
 {
 	bool typed = !sb__take_byte(cursor, SB__MAJOR_ARRAY | 4);
-	uint64_t incarnation = 0, slot = 0, generation = 0;
 	struct sb__item item;
 	int err;
 
@@ -512,13 +560,11 @@ int sb__next_ref_fields(struct sb__cursor *cursor, sb_ref *ret)
 			return sb__fail(SB_EPROTOCOL, "a ref should be an array of 4 or 5 items");
 		typed = item.u.count == 5;
 	}
-	if ((err = next_uint(cursor, INT64_MAX, &incarnation)) ||
-	    (err = next_uint(cursor, UINT32_MAX, &slot)) ||
-	    (err = next_uint(cursor, UINT32_MAX, &generation)) || (err = next_nonce(cursor, ret->nonce)))
-		return err;
-	ret->incarnation = incarnation;
-	ret->slot = (uint32_t)slot;
-	ret->generation = (uint32_t)generation;
+	if (!take_ref(cursor, ret)) {
+		err = next_ref_parts(cursor, ret);
+		if (err)
+			return err;
+	}
 	ret->session_id[0] = ret->type_name[0] = '\0';
 	return typed ? next_type_name(cursor, ret->type_name) : 0;
 }

@@ -24,7 +24,7 @@
 #include "array.h"
 #include "buf.h"
 
-#define SB__ENGINE_ABI 5u
+#define SB__ENGINE_ABI 6u
 
 struct sb__table; /* opaque to everyone but the engine */
 
@@ -138,6 +138,9 @@ struct sb__engine {
 	 * inside. */
 	void (*batch_begin)(void);
 	void (*batch_end)(void);
+	/* Calls fn(arg) once. Executes on the table within it, by this thread, are cheaper: what they need around them is made
+	 * once. After batch_begin() only, and only where execute() may be called. Nests not. */
+	void (*within)(struct sb__table *table, void (*fn)(void *arg), void *arg);
 	/* Interrupts calls that run on the table: the one of that key; key 0: those of that trace id; both 0: all. One that
 	 * only waits for its turn never begins. Returns how many were told, now or before. Waits for the GIL only if
 	 * it must. The table must exist. */

@@ -25,6 +25,7 @@
 #include "message.h"
 #include "os_linux.h"
 #include "point.h"
+#include "spin.h"
 
 #define BATCH   32    /* calls of one session before the next session's turn */
 #define SPIN_NS 20000 /* before the leader parks; not on one CPU */
@@ -38,6 +39,8 @@ struct sb__worker {
 	pthread_t thread;
 	bool done; /* left worker_main; under host->lock */
 	uint32_t cursor;
+	bool lingers; /* waits a moment for the next call: not where there is one CPU */
+	struct sb__spin linger;
 	uint8_t scratch[SB__INLINE_MAX];
 };
 
@@ -131,19 +134,55 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 	sb__hosted_count(h, kind, began_ns);
 }
 
-/* Calls of one session, up to a batch. True if there may be more. */
-static bool run_batch(struct sb__worker *w, struct sb__hosted *h)
-{
-	struct sb__accepted call;
+struct serving {
+	struct sb__worker *w;
+	struct sb__hosted *h;
+	struct sb__accepted call; /* accepted, not run: if more */
+	bool more;                /* there may be more */
+};
 
-	for (int i = 0; i < BATCH; i++) {
-		if (sb__mailbox_accept(h->mailbox, w->host->core->arenas, &w->cursor, w->scratch, &call) != 1)
-			return false;
-		run(w, h, &call);
-		if (!leads(w))
+/* The next call of the session; perhaps it comes while this thread waits a moment, with the GIL and all that it has. */
+static bool next_call(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *ret)
+{
+	struct sb__host *host = w->host;
+
+	for (;;) {
+		if (sb__mailbox_accept(h->mailbox, host->core->arenas, &w->cursor, w->scratch, ret) == 1)
 			return true;
+		if (!w->lingers || !sb__mailbox_linger(h->mailbox, &host->bell, &w->linger) || !leads(w))
+			return false;
 	}
-	return true;
+}
+
+/* The call that was accepted, and what follows it, up to a batch. */
+static void run_more(void *arg)
+{
+	struct serving *s = arg;
+
+	for (int i = 1; s->more && i < BATCH; i++) {
+		run(s->w, s->h, &s->call);
+		if (!leads(s->w))
+			return;
+		if (i + 1 < BATCH)
+			s->more = next_call(s->w, s->h, &s->call);
+	}
+}
+
+/* Calls of one session, up to a batch. A first one alone is not worth what makes those after it cheaper. */
+static void run_batch(struct serving *s)
+{
+	struct sb__worker *w = s->w;
+
+	s->more = sb__mailbox_accept(s->h->mailbox, w->host->core->arenas, &w->cursor, w->scratch,
+	                             &s->call) == 1;
+	if (!s->more)
+		return;
+	run(w, s->h, &s->call);
+	if (!leads(w))
+		return;
+	s->more = next_call(w, s->h, &s->call);
+	if (s->more)
+		w->host->engine->within(s->h->table, run_more, s);
 }
 
 static bool within_share(const struct sb__host *host, const struct sb__hosted *h)
@@ -188,16 +227,15 @@ static void serve_session(struct sb__worker *w, uint32_t index)
 	if (sb__mailbox_state(h->mailbox) != SB__MAILBOX_SERVING) {
 		sb__hosted_overheard(h);
 	} else if (sb__hosted_begin(h)) {
-		bool more;
+		struct serving s = { .w = w, .h = h };
 
 		sb__hosted_attend(h);
-		more = share_take(w->host, h);
-		if (more) {
-			more = run_batch(w, h);
+		if (share_take(w->host, h)) {
+			run_batch(&s);
 			share_give(w->host, h);
 		}
 		sb__hosted_finish(h);
-		if (more)
+		if (s.more)
 			sb__bell_ring(&w->host->bell, index);
 	}
 	sb__hosted_put(h);
@@ -209,6 +247,7 @@ static void lead(struct sb__worker *w)
 	uint64_t spin = sb__os_cpu_count() > 1 ? SPIN_NS : 0;
 	uint32_t cursor = 0;
 
+	w->lingers = spin > 0;
 	host->engine->batch_begin();
 	while (leads(w)) {
 		int index = sb__bell_take(&host->bell, &cursor);

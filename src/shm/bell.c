@@ -395,18 +395,39 @@ static bool yield_for_work(struct sb__bell *bell)
 	return pending(bell) && sb__now_ns() - begun <= SB__SPIN_NS;
 }
 
-/* Looks for work for a while without sleeping. */
-static bool stay_awake(struct sb__bell *bell, uint64_t spin_ns)
+bool sb__bell_others(const struct sb__bell *bell, uint32_t session_index)
+{
+	struct sb__bell_shm *shm = bell->shm;
+
+	for (unsigned i = 0; i < SUMMARY_WORDS; i++)
+		for (uint64_t bits = sb__load_acquire(&shm->summary[i]); bits; bits &= bits - 1) {
+			unsigned w = i * 64 + (unsigned)__builtin_ctzll(bits);
+			uint64_t own = w == session_index / 64 ? UINT64_C(1) << (session_index % 64) : 0;
+
+			if (sb__load_acquire(&shm->sessions[w]) & ~own)
+				return true;
+		}
+	return false;
+}
+
+bool sb__bell_placed(struct sb__bell *bell)
 {
 	unsigned int cpu = (unsigned int)sb__os_cpu();
 
 	if (sb__load32(&bell->shm->leader_cpu) != cpu)
 		sb__store32(&bell->shm->leader_cpu, cpu);
+	return sb__load32(&bell->shm->ringer_cpu) != cpu;
+}
+
+/* Looks for work for a while without sleeping. */
+static bool stay_awake(struct sb__bell *bell, uint64_t spin_ns)
+{
+	bool elsewhere = sb__bell_placed(bell);
+
 	if (!sb__spin_try(&bell->spin))
 		return false;
 	/* On the CPU of whoever rings, our spinning is what keeps it from ringing. */
-	return sb__load32(&bell->shm->ringer_cpu) == cpu ? yield_for_work(bell)
-	                                                 : spin_for_work(bell, spin_ns);
+	return elsewhere ? spin_for_work(bell, spin_ns) : yield_for_work(bell);
 }
 
 /* A leader that lost the lead in its sleep and the one that took it may sleep at once: parked stands until both are awake,

@@ -58,6 +58,10 @@ void sb__bell_nudge(struct sb__bell *bell);
 
 /* Leader: next session index with work, its bit taken; -1 if none. *cursor makes it fair (start with 0). */
 int sb__bell_take(struct sb__bell *bell, uint32_t *cursor);
+/* Leader: has any session work but this one? */
+bool sb__bell_others(const struct sb__bell *bell, uint32_t session_index);
+/* Leader: where it runs, for callers that decide how to wait. Returns whether it is elsewhere than who rang last. */
+bool sb__bell_placed(struct sb__bell *bell);
 /* Leader, one thread at a time: sleeps until rung or timeout_ns passes; spins first, for at most spin_ns
  * and as long as that has paid of late. Returns true if there may be work. */
 bool sb__bell_sleep(struct sb__bell *bell, uint64_t timeout_ns, uint64_t spin_ns);

@@ -20,8 +20,11 @@
 #include "message.h"
 #include "os_linux.h"
 #include "point.h"
+#include "spin.h"
 
-#define MS UINT64_C(1000000)
+#define MS          UINT64_C(1000000)
+#define LINGER_NS   2000u /* about two calls' time: what comes later is found at the bell */
+#define CLOCK_EVERY 16u   /* spins between looks at the clock */
 
 /* ── finding ── */
 
@@ -237,6 +240,35 @@ int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peer
 			return 1;
 	}
 	return 0;
+}
+
+bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, struct sb__spin *spin)
+{
+	uint64_t attention = sb__load(&mailbox->control->attention), begun = 0;
+
+	/* On the CPU of whoever calls, our spinning is what keeps it from calling. */
+	if (!sb__bell_placed(bell) || !sb__spin_try(spin))
+		return false;
+	for (unsigned i = 1;; i++) {
+		if (next_ready(mailbox, 0) >= 0) {
+			sb__spin_paid(spin);
+			return true;
+		}
+		if (sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING ||
+		    sb__load(&mailbox->control->attention) != attention ||
+		    sb__bell_others(bell, mailbox->header.bell_index))
+			return false;
+		sb__pause();
+		if (i % CLOCK_EVERY == 0) {
+			uint64_t now = sb__now_ns();
+
+			if (begun && now - begun >= LINGER_NS)
+				break;
+			begun = begun ? begun : now;
+		}
+	}
+	sb__spin_failed(spin);
+	return false;
 }
 
 /* ── replying ── */

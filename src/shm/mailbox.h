@@ -222,6 +222,10 @@ struct sb__accepted {
  * with a refusal inside. */
 int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor,
                        void *scratch, struct sb__accepted *ret);
+/* The leader, who found no request: waits for one a moment, spinning, unless that was in vain of late. True: there may be one.
+ * False also where there is something else to do. spin: of this thread. */
+struct sb__spin;
+bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, struct sb__spin *spin);
 /* After the arrays in the request were kept: does its caller still wait, so that they are what it sent? */
 bool sb__accepted_stands(struct sb__mailbox *mailbox, const struct sb__accepted *call);
 /* Where to write the reply: buf starts inside the lane. */

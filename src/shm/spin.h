@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Whether to spin before parking: yes until it was in vain a few times in a row, then only now and then, until it
- * pays again. Plain memory of one thread at a time. Internal to this folder.
+ * pays again. Plain memory of one thread at a time.
  */
 #ifndef SB_SHM_SPIN_H
 #define SB_SHM_SPIN_H

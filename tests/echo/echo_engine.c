@@ -173,6 +173,12 @@ static void counts(const struct sb__table *table, struct sb__table_counts *ret)
 
 static void nothing(void) {}
 
+static void within(struct sb__table *table, void (*fn)(void *arg), void *arg)
+{
+	(void)table;
+	fn(arg);
+}
+
 static unsigned cancel(const struct sb__table *table, uint64_t trace_id, uint64_t key)
 {
 	(void)table;
@@ -201,6 +207,7 @@ static const struct sb__engine echo = { .abi = SB__ENGINE_ABI,
 	                                .counts = counts,
 	                                .batch_begin = nothing,
 	                                .batch_end = nothing,
+	                                .within = within,
 	                                .cancel = cancel,
 	                                .gil_release = gil_release,
 	                                .gil_restore = gil_restore,

@@ -114,13 +114,8 @@ static void assert_text_at(const sb_batch *b, size_t item, const char *text)
 	sb_value_free(value);
 }
 
-/* In a batch, too: functions in Python share their caller, and what built-in ones leave in theirs is gone with the item. */
-static void test_22_items_of_a_batch_have_a_caller(void **state)
+static void define_items(struct place *p)
 {
-	struct place *p = *state;
-	sb_ref object, function, own;
-	sb_batch *b = NULL;
-
 	place_exec(p, "import sys\n"
 	              "class Item:\n"
 	              "  def where(self, *a, **k): return sys._getframe(1).f_globals['__name__'] + "
@@ -129,7 +124,23 @@ static void test_22_items_of_a_batch_have_a_caller(void **state)
 	              "item = Item()\n"
 	              "own = Item()\n"
 	              "own.where = lambda: 'own'\n"
+	              "class Made:\n"
+	              "  def __init__(self): self.by = sys._getframe(1).f_globals['__name__']\n"
+	              "  def __call__(self): return 'called'\n"
+	              "class Plain:\n"
+	              "  def __init__(self): self.by = sys._getframe(1).f_globals['__name__']\n"
+	              "class Borrowed: __call__ = item.where\n"
 	              "plain = item.where\n");
+}
+
+/* In a batch, too: functions in Python share their caller, and what built-in ones leave in theirs is gone with the item. */
+static void test_22_items_of_a_batch_have_a_caller(void **state)
+{
+	struct place *p = *state;
+	sb_ref object, function, own;
+	sb_batch *b = NULL;
+
+	define_items(p);
 	object = place_ref(p, "item");
 	own = place_ref(p, "own");
 	function = place_ref(p, "plain");
@@ -159,6 +170,62 @@ static void test_22_items_of_a_batch_have_a_caller(void **state)
 	sb_batch_free(b);
 }
 
+static void assert_type(struct place *p, const sb_ref *class, const char *name)
+{
+	sb_value *v = NULL;
+
+	assert_ok(sb_method(p->s, class, "__call__", NULL, &v));
+	assert_string_equal(sb_value_ref(v)->type_name, name);
+	sb_value_free(v);
+}
+
+/* What is kept of a type follows the class. */
+static void test_20_a_class_may_be_renamed(void **state)
+{
+	struct place *p = *state;
+	sb_ref plain, other;
+
+	define_items(p);
+	plain = place_ref(p, "Plain");
+	other = place_ref(p, "Item");
+	for (int round = 0; round < 2; round++) {
+		assert_type(p, &plain, "builtins.Plain");
+		assert_type(p, &other, "builtins.Item");
+		assert_ok(sb_set_attr(p->s, &plain, "__qualname__", sb_args("s", "Outer.Other")));
+		assert_type(p, &plain, "builtins.Outer.Other");
+		assert_ok(sb_set_attr(p->s, &plain, "__module__", sb_args("s", "mine")));
+		assert_type(p, &plain, "mine.Outer.Other");
+		assert_type(p, &other, "builtins.Item");
+		assert_ok(sb_set_attr(p->s, &plain, "__module__", sb_args("s", "builtins")));
+		assert_ok(sb_set_attr(p->s, &plain, "__qualname__", sb_args("s", "Plain")));
+	}
+}
+
+/* Classes' __call__: the class itself, unless it gives one to its instances. */
+static void test_22_a_class_is_called(void **state)
+{
+	struct place *p = *state;
+	sb_ref made, plain, borrowed;
+	sb_value *v = NULL, *by = NULL;
+
+	define_items(p);
+	made = place_ref(p, "Made");
+	plain = place_ref(p, "Plain");
+	borrowed = place_ref(p, "Borrowed");
+	for (int round = 0; round < 3; round++) {
+		assert_ok(sb_method(p->s, &plain, "__call__", NULL, &v));
+		assert_string_equal(sb_value_ref(v)->type_name, "builtins.Plain");
+		assert_ok(sb_attr(p->s, sb_value_ref(v), "by", &by));
+		assert_string_equal(sb_value_str(by, NULL), "__session__");
+		sb_value_free(by);
+		sb_value_free(v);
+		assert_int_equal(sb_method(p->s, &made, "__call__", NULL, NULL), SB_EPYTHON); /* no self */
+		assert_ok(sb_method(p->s, &borrowed, "__call__", NULL, &v));
+		assert_string_equal(sb_value_str(v, NULL), "__session__0");
+		sb_value_free(v);
+	}
+}
+
 static void test_09_the_namespace_ends_with_its_session(void **state)
 {
 	struct place *p = *state;
@@ -185,6 +252,8 @@ int main(void)
 		BOTH_PLACES(test_22_a_function_has_a_caller),
 		BOTH_PLACES(test_26_tracebacks_show_only_the_users_frames),
 		BOTH_PLACES(test_22_items_of_a_batch_have_a_caller),
+		BOTH_PLACES(test_22_a_class_is_called),
+		BOTH_PLACES(test_20_a_class_may_be_renamed),
 		cmocka_unit_test_setup_teardown(test_22_globals_are_the_sessions, place_here, place_teardown),
 		cmocka_unit_test_setup_teardown(test_09_the_namespace_ends_with_its_session, place_here,
 		                                place_teardown),

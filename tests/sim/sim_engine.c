@@ -337,6 +337,12 @@ static void engine_gil_restore(void *state)
 	(void)state;
 }
 
+static void engine_within(struct sb__table *table, void (*fn)(void *arg), void *arg)
+{
+	(void)table;
+	fn(arg);
+}
+
 static const struct sb__engine engine = {
 	.abi = SB__ENGINE_ABI,
 	.start = engine_start,
@@ -348,6 +354,7 @@ static const struct sb__engine engine = {
 	.counts = engine_counts,
 	.batch_begin = nothing,
 	.batch_end = nothing,
+	.within = engine_within,
 	.cancel = engine_cancel,
 	.gil_release = engine_gil_release,
 	.gil_restore = engine_gil_restore,

@@ -23,6 +23,7 @@
 
 struct batch {
 	struct sb__table *table;
+	struct sb__thread *thread;
 	struct sb__call_origin origin;
 	struct sb__running *running;
 	bool stops, failed; /* at an item that failed; one did */
@@ -108,6 +109,7 @@ static void run_item(struct batch *b, const struct sb__item *bytes, struct sb__b
 		run.call.number = b->items.number; /* for all of them there is one */
 	else
 		b->items.number = run.call.number;
+	run.thread = b->thread;
 	run.framed = b->framed;
 	run.keep = &b->items.results[b->items.count];
 	b->made |= sb__run_one(&run, &cursor, NULL, reply);
@@ -115,15 +117,14 @@ static void run_item(struct batch *b, const struct sb__item *bytes, struct sb__b
 	b->now_ms = run.call.now_ms;
 }
 
-static void run_items(void *arg, bool framed)
+static void run_items(void *arg)
 {
 	struct batch *b = arg;
 
-	b->framed = framed;
 	for (; b->items.count < b->count && !b->err; b->items.count++) {
+		/* Few items give more. Not in the reply's memory: an item may fork, see engine.h. */
+		uint8_t memory[512];
 		size_t kept = b->kept->count;
-		uint8_t memory
-			[512]; /* few items give more. Not in the reply's: an item may fork, see engine.h */
 		struct sb__item bytes;
 		struct sb__buf part;
 		int stop;
@@ -146,12 +147,22 @@ static void run_items(void *arg, bool framed)
 	}
 }
 
+static void run_framed(void *arg)
+{
+	struct batch *b = arg;
+
+	b->framed = true;
+	run_items(b);
+}
+
 static uint64_t run_batch(struct sb__table *table, const struct sb__call_origin *origin,
-                          struct sb__running *running, const struct sb__request_head *head,
-                          struct sb__cursor *cursor, struct sb__buf *reply, struct sb__items *ret_items)
+                          struct sb__thread *thread, struct sb__running *running,
+                          const struct sb__request_head *head, struct sb__cursor *cursor,
+                          struct sb__buf *reply, struct sb__items *ret_items)
 {
 	struct sb__kept_list none = { .items = NULL };
 	struct batch b = { .table = table,
+		           .thread = thread,
 		           .kept = &none,
 		           .running = running,
 		           .stops = head->flags & SB_BATCH_STOP_ON_ERROR,
@@ -177,7 +188,9 @@ static uint64_t run_batch(struct sb__table *table, const struct sb__call_origin 
 	sb__put_reply(reply, SB__REPLY_VALUE);
 	sb__put_array(reply, b.count);
 	b.now_ms = b.breathed_ms = sb__now_coarse_ms();
-	sb__frame_around(sb__table_frame(table), run_items, &b);
+	b.framed = thread->framed == table;
+	if (b.framed || !sb__frame_around(sb__table_frame(table), run_framed, &b))
+		run_items(&b);
 	*ret_items = b.items;
 	if (!b.err && !reply->error)
 		return b.made;
@@ -191,11 +204,11 @@ static uint64_t run_batch(struct sb__table *table, const struct sb__call_origin 
 }
 
 uint64_t sb__run_batch(struct sb__table *table, const struct sb__call_origin *origin,
-                       struct sb__running *running, const struct sb__request_head *head,
-                       struct sb__cursor *cursor, struct sb__buf *reply)
+                       struct sb__thread *thread, struct sb__running *running,
+                       const struct sb__request_head *head, struct sb__cursor *cursor, struct sb__buf *reply)
 {
 	struct sb__items items = { .results = NULL };
-	uint64_t made = run_batch(table, origin, running, head, cursor, reply, &items);
+	uint64_t made = run_batch(table, origin, thread, running, head, cursor, reply, &items);
 
 	sb__running_remove(running);
 	for (uint64_t i = 0; i < items.count; i++)

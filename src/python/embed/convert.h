@@ -38,6 +38,17 @@ size_t sb__text(PyObject *str, char *out, size_t size);
  * the type's. */
 size_t sb__type_name(PyTypeObject *type, char *out, size_t size, size_t *ret_module_len);
 
+/* ── types.c ── */
+
+struct sb__type_info {
+	char name[SB_TYPE_NAME_MAX + 1]; /* as sb__type_name() */
+	size_t len, module_len;
+	bool ref_only; /* instances never have a value form, unless the call asks for more than the usual ones */
+};
+
+/* Of a class; NULL for static types, and where it is to be found out by the functions above. Until any other code runs. */
+const struct sb__type_info *sb__type_info(PyTypeObject *type);
+
 /* ── decode.c ── */
 
 struct sb__arguments {
@@ -128,6 +139,7 @@ void sb__exception_restore(PyObject *exception);
 void sb__exception_encode(PyObject *exception, int code, struct sb__buf *buf);
 
 /* ── execute.c: engine.h ── */
+void sb__execute_within(struct sb__table *table, void (*fn)(void *arg), void *arg);
 uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
                      size_t request_len, struct sb__buf *reply);
 

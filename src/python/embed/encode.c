@@ -37,15 +37,12 @@ struct encoding {
 
 static int put(struct encoding *e, PyObject *object);
 
-static int put_ref(struct encoding *e, PyObject *object)
+static int put_named_ref(struct encoding *e, PyObject *object, const char *name, size_t module_len)
 {
-	char name[SB_TYPE_NAME_MAX + 1];
-	size_t module_len;
 	sb_ref ref;
 	int err;
 
 	ref.session_id[0] = '\0'; /* the receiver knows which session; not the mark of an item of a batch */
-	sb__type_name(Py_TYPE(object), name, sizeof(name), &module_len);
 	err = sb__table_name(e->call, object, name, module_len, &ref);
 	if (err == SB_EREFSFULL && e->call->over_quota)
 		return sb__because(
@@ -63,6 +60,32 @@ static int put_ref(struct encoding *e, PyObject *object)
 		                   sb_strerror(err));
 	sb__put_ref(e->buf, &ref, name);
 	return 0;
+}
+
+static int put_ref(struct encoding *e, PyObject *object)
+{
+	const struct sb__type_info *info = sb__type_info(Py_TYPE(object));
+	char name[SB_TYPE_NAME_MAX + 1];
+	size_t module_len;
+
+	if (info)
+		return put_named_ref(e, object, info->name, info->module_len);
+	sb__type_name(Py_TYPE(object), name, sizeof(name), &module_len);
+	return put_named_ref(e, object, name, module_len);
+}
+
+/* Nearly all objects of classes: 1 if the object became a ref, 0 if there is more to look at, or an error. */
+static int put_ref_only(struct encoding *e, PyObject *object)
+{
+	const struct sb__type_info *info = NULL;
+	int err;
+
+	if (!(e->flags & (SB_CALL_PLAIN | SB_CALL_AS_VIEW)))
+		info = sb__type_info(Py_TYPE(object));
+	if (!info || !info->ref_only)
+		return 0;
+	err = put_named_ref(e, object, info->name, info->module_len);
+	return err ? err : 1;
 }
 
 /* rc: of a writer of values.h. */
@@ -350,8 +373,10 @@ static bool is_container(PyObject *object)
 
 static int put(struct encoding *e, PyObject *object)
 {
-	int rc = put_scalar(e, object, object);
+	int rc = Py_TYPE(object)->tp_flags & Py_TPFLAGS_HEAPTYPE ? put_ref_only(e, object) : 0;
 
+	if (!rc)
+		rc = put_scalar(e, object, object);
 	if (rc)
 		return rc < 0 ? rc : 0;
 	if (is_container(object))

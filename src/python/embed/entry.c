@@ -17,6 +17,7 @@ static const struct sb__engine engine = {
 	.counts = sb__table_counts,
 	.batch_begin = sb__gil_batch_begin,
 	.batch_end = sb__gil_batch_end,
+	.within = sb__execute_within,
 	.cancel = sb__cancel,
 	.gil_release = sb__gil_release,
 	.gil_restore = sb__gil_restore,

@@ -470,6 +470,7 @@ static bool reply_value(struct sb__run *run, PyObject *result, struct sb__buf *r
 /* With the GIL. True if a value was delivered. */
 static bool execute(struct sb__run *run, struct sb__cursor *cursor, struct sb__buf *reply)
 {
+	const struct sb__table *around = run->thread->framed;
 	const struct verb *verb;
 	PyObject *result;
 	bool delivered = false;
@@ -480,7 +481,9 @@ static bool execute(struct sb__run *run, struct sb__cursor *cursor, struct sb__b
 	}
 	run->code = SB_EPYTHON;
 	sb__call_runs(&run->call);
+	run->thread->framed = NULL; /* what runs here may call in turn, on its own frame */
 	result = verb->run(run);
+	run->thread->framed = around;
 	if (result && run->head->flags & SB_CALL_STREAM)
 		Py_SETREF(result, sb__stream_make(result));
 	if (result)
@@ -548,12 +551,14 @@ void sb__run_init(struct sb__run *run, const struct sb__request_head *head)
 }
 
 static uint64_t single(struct sb__table *table, const struct sb__call_origin *origin,
-                       const struct sb__request_head *head, struct sb__cursor *cursor,
-                       struct sb__running *running, struct sb__buf *reply)
+                       struct sb__thread *thread, const struct sb__request_head *head,
+                       struct sb__cursor *cursor, struct sb__running *running, struct sb__buf *reply)
 {
 	struct sb__run run;
 
 	sb__run_init(&run, head);
+	run.thread = thread;
+	run.framed = thread->framed == table;
 	sb__call_begin(&run.call, table, origin);
 	run.call.items = NULL;
 	return sb__run_one(&run, cursor, running, reply);
@@ -599,9 +604,9 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 		sb__reply_refuse(reply, SB_ENOMEM, "no memory for a call with C functions");
 		number = 0;
 	} else if (head.verb == SB_VERB_BATCH) {
-		number = sb__run_batch(table, origin, &running, &head, &cursor, reply);
+		number = sb__run_batch(table, origin, gil.thread, &running, &head, &cursor, reply);
 	} else {
-		number = single(table, origin, &head, &cursor, &running, reply);
+		number = single(table, origin, gil.thread, &head, &cursor, &running, reply);
 	}
 	if (talk)
 		sb__talk_end(talk);
@@ -609,4 +614,40 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 		PyErr_Clear();
 	sb__gil_leave(gil);
 	return number;
+}
+
+/* ── many on one frame ── */
+
+struct within {
+	struct sb__table *table;
+	struct sb__thread *thread;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+static void run_within(void *arg)
+{
+	const struct within *w = arg;
+
+	w->thread->framed = w->table;
+	w->fn(w->arg);
+	w->thread->framed = NULL;
+}
+
+void sb__execute_within(struct sb__table *table, void (*fn)(void *arg), void *arg)
+{
+	struct within w = { .table = table, .fn = fn, .arg = arg };
+	struct sb__gil gil;
+	bool done;
+
+	if (sb__python_unusable() || !sb__table_is_ours(table)) {
+		fn(arg);
+		return;
+	}
+	gil = sb__gil_enter();
+	w.thread = gil.thread;
+	done = sb__frame_around(sb__table_frame(table), run_within, &w);
+	if (!done)
+		fn(arg);
+	sb__gil_leave(gil);
 }

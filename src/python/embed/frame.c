@@ -102,57 +102,66 @@ PyObject *sb__frame_call(PyObject **frame, PyObject *function, PyObject **items,
 /* ── around C code ── */
 
 struct around {
-	void (*fn)(void *arg, bool framed);
+	void (*fn)(void *arg);
 	void *arg;
 	bool done;
 };
 
-static PyObject *run_around(PyObject *capsule, PyObject *ignored)
-{
-	struct around *a = PyCapsule_GetPointer(capsule, NULL);
+/* What the frame that was just made is to call. The function below can be had by others; it does nothing for them. */
+static _Thread_local struct around *waiting;
 
+static PyObject *run_around(PyObject *self, PyObject *ignored)
+{
+	struct around *a = waiting;
+
+	(void)self;
 	(void)ignored;
 	if (!a)
-		return NULL;
-	if (a->done)
 		return PyErr_Format(PyExc_RuntimeError, "not to be called from here");
+	waiting = NULL;
 	a->done = true;
-	a->fn(a->arg, true);
+	a->fn(a->arg);
 	Py_RETURN_NONE;
 }
 
-static PyMethodDef around_method = { "__call__", run_around, METH_NOARGS, NULL };
+static PyObject *around_function(void)
+{
+	static PyMethodDef method = { "session", run_around, METH_NOARGS, NULL };
+	static PyObject *function;
+
+	if (!function)
+		function = PyCFunction_New(&method, NULL);
+	return function;
+}
 
 /* What came between: an interrupt of the host's is its matter, and comes again; a call that was cancelled knows it. */
 static void pass_on(void)
 {
-	if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+	if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
 		PyErr_SetInterrupt();
 	PyErr_Clear();
 }
 
-void sb__frame_around(PyObject **frame, void (*fn)(void *arg, bool framed), void *arg)
+bool sb__frame_around(PyObject **frame, void (*fn)(void *arg), void *arg)
 {
 	struct around a = { fn, arg, false };
-	PyObject *capsule = PyCapsule_New(&a, NULL, NULL), *function = NULL, *caller = NULL, *result = NULL;
+	PyObject *function = around_function(), *caller, *result;
 
-	if (capsule)
-		function = PyCFunction_New(&around_method, capsule);
 	if (function && !*frame)
 		*frame = make();
-	if (function && *frame) {
-		caller = Py_NewRef(PyTuple_GET_ITEM(*frame, AROUND));
-		result = PyObject_CallOneArg(caller, function);
+	if (!function || !*frame) {
+		PyErr_Clear();
+		return false;
 	}
+	caller = Py_NewRef(PyTuple_GET_ITEM(*frame, AROUND));
+	waiting = &a;
+	result = PyObject_CallOneArg(caller, function);
+	waiting = NULL;
+	if (!result)
+		pass_on();
 	Py_XDECREF(result);
-	Py_XDECREF(caller);
-	Py_XDECREF(function);
-	if (capsule) /* whoever took the function out of the frame cannot call it any more */
-		(void)PyCapsule_SetName(capsule, "over");
-	Py_XDECREF(capsule);
-	pass_on();
-	if (!a.done)
-		fn(arg, false);
+	Py_DECREF(caller);
+	return a.done;
 }
 
 void sb__frame_free(PyObject **frame)

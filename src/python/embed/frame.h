@@ -12,15 +12,16 @@
  * items[-1] may be overwritten meanwhile. A new reference, or NULL and an exception. */
 PyObject *sb__frame_call(PyObject **frame, PyObject *function, PyObject **items, size_t count,
                          PyObject *keywords);
-/*
- * Calls fn(arg, true) with such a frame around it, in which it may call many functions one after the other without another:
- * those that sb__frame_serves(). fn(arg, false): no frame could be had. Leaves no exception.
- */
-void sb__frame_around(PyObject **frame, void (*fn)(void *arg, bool framed), void *arg);
-/* Is a frame that others use, too, as good for it? For a function in Python, which has a frame of its own. Built-in ones may
- * take their names from it, and leave some there (exec). */
+/* Calls fn(arg) with such a frame around it, in which it may call many functions one after the other without another: those
+ * that sb__frame_serves(). False: no frame could be had, and fn was not called. Leaves no exception. */
+bool sb__frame_around(PyObject **frame, void (*fn)(void *arg), void *arg);
+/* Is a frame that others use, too, as good for it? For a function in Python, which has a frame of its own, and a class with
+ * nothing built in but object. Built-in functions may take their names from it, and leave some there (exec). */
 static inline bool sb__frame_serves(PyObject *function)
 {
+	if (PyType_CheckExact(function))
+		return ((PyTypeObject *)function)->tp_flags & Py_TPFLAGS_HEAPTYPE &&
+		       ((PyTypeObject *)function)->tp_base == &PyBaseObject_Type;
 	return PyFunction_Check(function) ||
 	       (PyMethod_Check(function) && PyFunction_Check(PyMethod_GET_FUNCTION(function)));
 }

@@ -24,11 +24,7 @@
 
 static pthread_key_t kept_key; /* PyThreadState * that this file made */
 
-static _Thread_local struct {
-	bool active;
-	struct sb__gil gil;
-	uint64_t since_ms;
-} batch;
+static _Thread_local struct sb__thread this_thread;
 
 bool sb__python_alive(void)
 {
@@ -65,34 +61,49 @@ int sb__gil_prepare(void)
 	return pthread_key_create(&kept_key, forget_thread);
 }
 
-void sb__gil_breathe(void)
+static void breathe(struct sb__thread *thread)
 {
-	if (sb__now_coarse_ms() - batch.since_ms < BATCH_YIELD_MS)
+	if (sb__now_coarse_ms() - thread->since_ms < BATCH_YIELD_MS)
 		return;
 	PyEval_RestoreThread(PyEval_SaveThread()); /* lets those in who asked for it */
-	batch.since_ms = sb__now_coarse_ms();
+	thread->since_ms = sb__now_coarse_ms();
 }
 
-struct sb__gil sb__gil_enter(void)
+void sb__gil_breathe(void)
 {
-	struct sb__gil gil;
-	bool unknown = PyGILState_GetThisThreadState() == NULL;
+	breathe(&this_thread);
+}
 
-	gil.state = PyGILState_Ensure();
+static PyGILState_STATE ensure(void)
+{
+	bool unknown = PyGILState_GetThisThreadState() == NULL;
+	PyGILState_STATE state = PyGILState_Ensure();
+
 	if (unknown) {
 		/* One count more than leave() takes back. Without memory for the key it is lost at the
 		 * thread's end. */
 		(void)PyGILState_Ensure();
 		(void)pthread_setspecific(kept_key, PyGILState_GetThisThreadState());
 	}
-	if (batch.active)
-		sb__gil_breathe();
+	return state;
+}
+
+struct sb__gil sb__gil_enter(void)
+{
+	struct sb__gil gil = { .thread = &this_thread };
+
+	gil.kept = gil.thread->batch && _PyThreadState_UncheckedGet() == gil.thread->python;
+	if (gil.kept)
+		breathe(gil.thread);
+	else
+		gil.state = ensure();
 	return gil;
 }
 
 void sb__gil_leave(struct sb__gil gil)
 {
-	PyGILState_Release(gil.state);
+	if (!gil.kept)
+		PyGILState_Release(gil.state);
 }
 
 void *sb__gil_release(void)
@@ -110,17 +121,22 @@ void sb__gil_restore(void *state)
 
 void sb__gil_batch_begin(void)
 {
-	if (batch.active || sb__python_unusable())
+	struct sb__thread *thread = &this_thread;
+
+	if (thread->batch || sb__python_unusable())
 		return;
-	batch.gil = sb__gil_enter();
-	batch.since_ms = sb__now_coarse_ms();
-	batch.active = true;
+	thread->state = ensure();
+	thread->python = PyGILState_GetThisThreadState();
+	thread->since_ms = sb__now_coarse_ms();
+	thread->batch = true;
 }
 
 void sb__gil_batch_end(void)
 {
-	if (!batch.active)
+	struct sb__thread *thread = &this_thread;
+
+	if (!thread->batch)
 		return;
-	batch.active = false;
-	sb__gil_leave(batch.gil);
+	thread->batch = false;
+	PyGILState_Release(thread->state);
 }

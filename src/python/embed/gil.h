@@ -11,9 +11,20 @@
 
 #include "engine.h"
 
+/* What a thread knows of itself. */
+struct sb__thread {
+	bool batch; /* between batch_begin() and batch_end(): it holds the GIL, unless code that it calls has let go of it */
+	PyGILState_STATE state;
+	PyThreadState *python;
+	uint64_t since_ms;              /* when it took the GIL, or last offered it */
+	const struct sb__table *framed; /* whose frame is around what it does; frame.h */
+};
+
 /* A GIL that was taken; give it back by sb__gil_leave() on the same thread. */
 struct sb__gil {
+	struct sb__thread *thread;
 	PyGILState_STATE state;
+	bool kept; /* by a batch: not taken */
 };
 
 /* Takes the GIL, also where this thread holds it already. The interpreter must be usable. */

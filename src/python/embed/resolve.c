@@ -324,6 +324,10 @@ PyObject *sb__resolve_method(struct sb__lookup *lookup, PyObject *object, const 
 	*ret_unbound = false;
 	if (!known)
 		return sb__resolve_attr(lookup, object, name, len);
+	/* A plain class is what its __call__ calls, unless it has one for its instances. */
+	if (PyType_CheckExact(object) && len == 8 && memcmp(name, "__call__", 8) == 0 &&
+	    !_PyType_Lookup((PyTypeObject *)object, known))
+		return Py_NewRef(object);
 	Py_INCREF(known);
 	*ret_unbound = _PyObject_GetMethod(object, known, &found) == 1;
 	if (!found)

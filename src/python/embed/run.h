@@ -5,10 +5,12 @@
 
 #include "cancel.h"
 #include "convert.h"
+#include "gil.h"
 #include "stream.h"
 
 struct sb__run {
 	struct sb__call call; /* begun by who makes the run, ended by sb__run_one() */
+	struct sb__thread *thread;
 	const struct sb__request_head *head;
 	PyObject *target;
 	struct sb__arguments arguments;
@@ -21,7 +23,7 @@ struct sb__run {
 	PyObject **keep;             /* where a batch wants its item's result, too */
 };
 
-/* All but call. */
+/* All but call and thread. */
 void sb__run_init(struct sb__run *run, const struct sb__request_head *head);
 /* Runs it; the cursor stands behind the head. Returns as engine.h's execute does. running, unless NULL: ends when it has
  * run. */
@@ -30,7 +32,7 @@ uint64_t sb__run_one(struct sb__run *run, struct sb__cursor *cursor, struct sb__
 
 /* batch.c: a request that is a batch; the same. running ends, too. */
 uint64_t sb__run_batch(struct sb__table *table, const struct sb__call_origin *origin,
-                       struct sb__running *running, const struct sb__request_head *head,
-                       struct sb__cursor *cursor, struct sb__buf *reply);
+                       struct sb__thread *thread, struct sb__running *running,
+                       const struct sb__request_head *head, struct sb__cursor *cursor, struct sb__buf *reply);
 
 #endif
