@@ -77,9 +77,11 @@ typedef struct sb_session_options {
 	size_t allow_count;
 	const char *const *deny;
 	size_t deny_count;
-	int64_t max_refs_per_process; /* quota: live refs that one process's calls may have made; 0 = max_refs only. A call
-	                                 that would make one more fails, also where on_full = evict: nobody can push
-	                                 out the others' refs. Default: see config.h */
+	int64_t max_refs_per_process; /* quota: live refs that one process's calls may have made. A call that would make
+	                                 one more fails, also where on_full = evict: nobody can push out the others'
+	                                 refs. 0 (the default, see config.h): all but an eighth of max_refs, so that
+	                                 there is room for others; where on_full = evict, a process that has so many
+	                                 pushes out its own refs. For one process alone: the same as max_refs */
 } sb_session_options;
 #define SB_SESSION_OPTIONS_INIT                                                                              \
 	{                                                                                                    \
@@ -145,7 +147,7 @@ typedef struct sb_session_info {
 	uint64_t expired_refs; /* dropped because they were idle for the TTL */
 	uint64_t created_refs;
 	uint64_t pinned_refs;          /* live refs with pins */
-	uint64_t max_refs_per_process; /* 0 = no quota */
+	uint64_t max_refs_per_process; /* 0 = all but an eighth of max_refs */
 } sb_session_info;
 
 typedef enum sb_session_state {

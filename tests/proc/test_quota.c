@@ -191,10 +191,99 @@ static void test_refs_quota_is_an_option(void **state)
 	assert_ok(sb_session_get_info(s, &info));
 	assert_int_equal(info.max_refs_per_process, 2);
 	sb_session_close(s);
-	o.max_refs_per_process = 0; /* no quota, whatever the knob says */
+	o.max_refs_per_process = 0; /* the usual share, whatever the knob says */
 	assert_ok(sb_session_open(bridge, &o, &s));
 	assert_ok(sb_session_get_info(s, &info));
 	assert_int_equal(info.max_refs_per_process, 0);
+	sb_session_close(s);
+}
+
+/* ── without a quota: what is left to the others ── */
+
+#define ALL  16
+#define MINE (ALL - ALL / 8) /* what one process may have */
+
+static sb_session *open_full(struct fixture *f, sb_on_full on_full, int64_t quota)
+{
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session *s = NULL;
+
+	o.session_id = "share";
+	o.max_refs = ALL;
+	o.max_refs_per_process = quota;
+	o.on_full = on_full;
+	assert_ok(sb_session_open(f->bridge, &o, &s));
+	return s;
+}
+
+/* Makes more than there can be; keeps the newest. */
+static int be_greedy(void *arg)
+{
+	sb_session *s = arg;
+	sb_ref ref;
+
+	for (int i = 0; i < 5 * ALL; i++)
+		if (make(s, &ref))
+			return 1;
+	return sb_method(s, &ref, "__repr__", NULL, NULL) ? 2 : 0;
+}
+
+static void test_17_a_greedy_process_evicts_its_own_refs(void **state)
+{
+	sb_session *s = open_full(*state, SB_ON_FULL_EVICT, SB_UNSET);
+	sb_ref mine[2], more;
+
+	assert_ok(make(s, &mine[0]));
+	assert_ok(make(s, &mine[1]));
+	assert_int_equal(fixture_wait(fixture_fork(be_greedy, s)), 0);
+	assert_ok(sb_method(s, &mine[0], "__repr__", NULL, NULL)); /* though they are the oldest */
+	assert_ok(sb_method(s, &mine[1], "__repr__", NULL, NULL));
+	assert_ok(make(s, &more));
+	assert_ok(sb_method(s, &mine[0], "__repr__", NULL,
+	                    NULL)); /* as in any session: the least recently used goes */
+	sb_session_close(s);
+}
+
+static int take_a_share(void *arg)
+{
+	sb_session *s = arg;
+	sb_ref ref;
+
+	for (int i = 0; i < MINE; i++)
+		if (make(s, &ref))
+			return 1;
+	return make(s, &ref) == SB_EREFSFULL && strstr(sb_last_error()->message, "max_refs_per_process") ? 0
+	                                                                                                 : 2;
+}
+
+static void test_17_an_eighth_of_the_refs_is_left_to_others(void **state)
+{
+	sb_session *s = open_full(*state, SB_ON_FULL_ERROR, SB_UNSET);
+	sb_ref ref;
+
+	assert_int_equal(fixture_wait(fixture_fork(take_a_share, s)), 0);
+	for (int i = 0; i < ALL - MINE; i++)
+		assert_ok(make(s, &ref));
+	assert_int_equal(make(s, &ref), SB_EREFSFULL);
+	sb_session_close(s);
+}
+
+/* Alone, and by order: all of them. */
+static void test_17_one_process_may_have_all(void **state)
+{
+	sb_session *s = open_full(*state, SB_ON_FULL_ERROR, ALL);
+	sb_ref refs[ALL + 1];
+
+	for (int i = 0; i < ALL; i++)
+		assert_ok(make(s, &refs[i]));
+	assert_int_equal(make(s, &refs[ALL]), SB_EREFSFULL);
+	sb_session_close(s);
+	s = open_full(*state, SB_ON_FULL_EVICT, SB_UNSET);
+	for (int i = 0; i <= ALL; i++)
+		assert_ok(make(s, &refs[i]));
+	assert_int_equal(sb_method(s, &refs[0], "__repr__", NULL, NULL), SB_EREFEVICTED);
+	for (int i = 1; i <= ALL; i++)
+		assert_ok(sb_method(s, &refs[i], "__repr__", NULL, NULL));
 	sb_session_close(s);
 }
 
@@ -203,6 +292,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_lanes_per_process, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_request_bytes, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_17_a_greedy_process_evicts_its_own_refs, fixture_setup,
+		                                fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_17_an_eighth_of_the_refs_is_left_to_others,
+		                                fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_17_one_process_may_have_all, fixture_setup,
+		                                fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_refs_per_process_here, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_refs_per_process_there, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_refs_quota_is_an_option, fixture_setup,

@@ -425,13 +425,24 @@ int sb__table_pin(struct sb__call *call, const sb_ref *ref, int by, uint32_t *re
 	return 0;
 }
 
-/* May this process make one more? Not others' refs make room for it, so that it cannot push them out. */
+/* What one process may have made: where nobody says how much that is, an eighth is left to the others. */
+static uint32_t share(const struct sb__table *table)
+{
+	uint32_t all = table->options.max_refs, quota = table->options.max_refs_per_process;
+
+	return quota ? quota : all - all / 8;
+}
+
+/* May this process make one more? Not others' refs make room for it, so that it cannot push them out. Without a quota its own do,
+ * where refs are evicted at all. */
 static int check_quota(struct sb__call *call, uint64_t now_ms)
 {
 	const struct sb__table *table = call->table;
-	uint32_t most = table->options.max_refs_per_process;
+	bool has_quota = table->options.max_refs_per_process || table->options.error_on_full;
+	uint32_t most = share(table);
 
-	if (!most || sb__slots_made_by(&table->slots, &call->origin) < most)
+	if (!has_quota || most >= table->options.max_refs ||
+	    sb__slots_made_by(&table->slots, &call->origin) < most)
 		return 0;
 	if (expire(call, now_ms) > 0 && sb__slots_made_by(&table->slots, &call->origin) < most)
 		return 0;
@@ -439,10 +450,28 @@ static int check_quota(struct sb__call *call, uint64_t now_ms)
 	return SB_EREFSFULL;
 }
 
+/* The least recently used ref that no call uses, of one process if maker is not NULL; SB__NO_SLOT. It goes past others', which are
+ * few where that process has its share. */
+static uint32_t oldest_idle(const struct sb__table *table, const struct sb__call_origin *maker)
+{
+	uint32_t slot = table->slots.lists[0].oldest;
+
+	while (slot != SB__NO_SLOT) {
+		const struct sb__entry *e = &table->slots.entries[slot];
+
+		if (!e->pins &&
+		    (!maker || (e->maker_slot == maker->slot && e->maker_generation == maker->generation)))
+			break;
+		slot = e->newer;
+	}
+	return slot;
+}
+
 /* Makes sure that one more may live. */
 static int make_room(struct sb__call *call, uint64_t now_ms)
 {
 	struct sb__table *table = call->table;
+	bool own;
 	uint32_t slot;
 
 	if (table->slots.live < table->options.max_refs)
@@ -451,9 +480,9 @@ static int make_room(struct sb__call *call, uint64_t now_ms)
 		return 0;
 	if (table->options.error_on_full)
 		return SB_EREFSFULL;
-	for (slot = table->slots.lists[0].oldest; slot != SB__NO_SLOT && table->slots.entries[slot].pins;
-	     slot = table->slots.entries[slot].newer)
-		;
+	own = sb__slots_made_by(&table->slots, &call->origin) >= share(table);
+	slot = oldest_idle(table, own ? &call->origin : NULL);
+	call->over_quota = own;
 	if (slot == SB__NO_SLOT)
 		return SB_EREFSFULL; /* all are pinned, or in calls that run now, this one's result perhaps */
 	if (reserve_drops(call, 1) < 0)
