@@ -123,7 +123,7 @@ def exists(suite):
 
 
 def run(wanted, quick):
-    results, status, done = load(), 0, set()
+    status, done = 0, set()
     env = dict(os.environ, SB_BUILD_DIR=str(TOP / "build" / "dev"), SB_SOURCE_DIR=str(TOP))
     for suite in wanted or list(SUITES):
         if suite not in SUITES:
@@ -146,6 +146,7 @@ def run(wanted, quick):
             status = 1
             print(output[-3000:])
             print(f"{suite}: FAILED ({ran.returncode})")
+        results = load()  # another run may have ended meanwhile
         for name, rows in found.items():
             results[name] = {"date": datetime.date.today().isoformat(), "cpus": os.cpu_count(), "load": load_before,
                              "status": ran.returncode,
