@@ -79,9 +79,11 @@ static uint32_t compute(void)
 		SIZE(struct sb__holds_shm),
 		AT(struct sb__holds_shm, top),
 		AT(struct sb__holds_shm, entries),
-		SIZE(struct sb__ref_row_shm),
-		AT(struct sb__ref_row_shm, type_name),
+		SIZE(struct sb__ref_page_shm),
+		AT(struct sb__ref_page_shm, types),
 		AT(struct sb__ref_row_shm, pins),
+		AT(struct sb__ref_row_shm, type),
+		AT(struct sb__ref_type_shm, module_len),
 	};
 
 	return mix(2166136261u, numbers, sizeof(numbers) / sizeof(numbers[0]));

@@ -332,21 +332,36 @@ _Static_assert(offsetof(struct sb__bell_shm, summary) == SB__PAGE + 128, "layout
 
 /*
  * ── Ref rows ──────────────────────────────────────────────────────────────────────────────────────
- * File "mailbox/<incarnation>.refs": what people may know of each ref; no nonces. Only the owner writes.
- * generation is odd-even guarded: a reader copies the row, rereads generation, and drops a row that
- * changed. generation 0: no ref here.
+ * File "mailbox/<incarnation>.refs": what people may know of each ref; no nonces. Only the owner writes. Whole pages, each with
+ * the rows of so many slots and places for a few names of types; a row says by number which name, wherever it stands.
+ * generation is odd-even guarded: a reader copies the row and its name, rereads generation, and drops a row that
+ * changed. generation 0: no ref here. A name stays while a live row has it.
  */
 struct sb__ref_row_shm {
 	sb__word32 generation; /* 0 while being written or empty; else the slot's generation */
 	int32_t creator_pid;
 	uint64_t created_ms; /* sb__now_ms() */
 	sb__word used_ms;
-	char type_name[96];  /* NUL-terminated */
-	uint32_t module_len; /* how much of it is the module */
-	sb__word32 pins;     /* sb_ref_pin() */
+	sb__word32 pins; /* sb_ref_pin() */
+	uint32_t type;   /* number of its name: that of a place in page type / SB__TYPES_PER_PAGE */
 };
-_Static_assert(sizeof(struct sb__ref_row_shm) == 128, "layout");
-_Static_assert(offsetof(struct sb__ref_row_shm, pins) == 124, "layout");
+_Static_assert(sizeof(struct sb__ref_row_shm) == 32, "layout");
+
+struct sb__ref_type_shm {
+	char name[96];       /* NUL-terminated */
+	uint32_t module_len; /* how much of it is the module */
+	uint8_t pad[28];
+};
+_Static_assert(sizeof(struct sb__ref_type_shm) == 128, "layout");
+
+#define SB__ROWS_PER_PAGE  96u
+#define SB__TYPES_PER_PAGE 8u
+
+struct sb__ref_page_shm {
+	struct sb__ref_row_shm rows[SB__ROWS_PER_PAGE];
+	struct sb__ref_type_shm types[SB__TYPES_PER_PAGE];
+};
+_Static_assert(sizeof(struct sb__ref_page_shm) == SB__PAGE, "layout");
 
 /* Differs whenever a struct above or the message format does. */
 uint32_t sb__layout_fingerprint(void);

@@ -35,7 +35,7 @@ STEPS = {'caller': (('sb__request_check', 'check the request'), ('sb__resolve', 
          'owner': (('sb__mailbox_accept', 'find the request, copy it'), ('sb__request_decode', 'read its head'),
                    ('sb__running_add', 'note that it runs'), ('sb__gil_enter', 'have the GIL'),
                    ('sb__table_find', 'find the target'), ('sb__arguments_decode', 'make the arguments'),
-                   ('sb__resolve_attr', 'find the method'), ('PyObject_VectorcallDict', 'run it'),
+                   ('sb__resolve_method', 'find the method'), ('sb__frame_call', 'run it, in a frame of the session'),
                    ('sb__encode', 'write the result'), ('sb__call_end', 'end'),
                    ('sb__accepted_complete', 'hand the reply over'))}
 

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -148,14 +149,61 @@ static void impossible_slots_are_dropped(void **state)
 static void garbage_rows_are_only_shown(void **state)
 {
 	struct rows_test *t = *state;
-	uint8_t garbage[1000];
+	uint8_t garbage[SB__PAGE + 1000];
 	int fd = openat(t->world.mailbox_dir, "000000000000002a.refs", O_RDWR | O_CREAT, 0600);
 
-	memset(garbage, 0xff, sizeof(garbage)); /* no NUL anywhere, and half a row at the end */
+	memset(garbage, 0xff, sizeof(garbage)); /* no NUL anywhere, and a part of a page at the end */
 	assert_int_equal(write(fd, garbage, sizeof(garbage)), sizeof(garbage));
+	assert_int_equal(visit(t).count, SB__ROWS_PER_PAGE);
+	assert_string_equal(visit(t).last.type_name, "?"); /* there is no such name */
+	for (uint32_t i = 0; i < SB__ROWS_PER_PAGE; i++)
+		((struct sb__ref_page_shm *)garbage)->rows[i].type = 3;
+	assert_int_equal(pwrite(fd, garbage, sizeof(garbage), 0), sizeof(garbage));
 	close(fd);
-	assert_int_equal(visit(t).count, 7);
 	assert_int_equal(strlen(visit(t).last.type_name), 95);
+	sb__refrows_set(t->rows, 2, 1, "t", 1, 1);
+	sb__refrows_clear(t->rows, 3);
+	assert_int_equal(visit(t).count, SB__ROWS_PER_PAGE - 1);
+}
+
+static void assert_named(struct rows_test *t, uint32_t slot, const char *name)
+{
+	struct sb__ref_view view;
+
+	assert_int_equal(sb__refrows_read(t->world.mailbox_dir, WORLD_INCARNATION, slot, &view), 1);
+	assert_string_equal(view.type_name, name);
+}
+
+static void name_of(char name[32], uint32_t i)
+{
+	snprintf(name, 32, "module.Type%u", i);
+}
+
+/* Each row with a name of its own; then others in their places, and the same ones for many. */
+static void names_are_kept_while_rows_have_them(void **state)
+{
+	struct rows_test *t = *state;
+	char name[32];
+
+	for (uint32_t round = 0; round < 2; round++) {
+		for (uint32_t i = 0; i < 1000; i++) {
+			name_of(name, round * 1000 + i);
+			sb__refrows_set(t->rows, i, round + 1, name, 6, 1);
+		}
+		for (uint32_t i = 0; i < 1000; i++) {
+			name_of(name, round * 1000 + i);
+			assert_named(t, i, name);
+		}
+	}
+	for (uint32_t i = 0; i < 500; i++) /* half of them: the other names stay */
+		sb__refrows_set(t->rows, i, 3, i % 2 ? "odd" : "even", 0, 1);
+	for (uint32_t i = 0; i < 1000; i++) {
+		name_of(name, 1000 + i);
+		assert_named(t, i, i >= 500 ? name : i % 2 ? "odd" : "even");
+	}
+	for (uint32_t i = 0; i < 1000; i++)
+		sb__refrows_clear(t->rows, i);
+	assert_int_equal(visit(t).count, 0);
 }
 
 struct flipper {
@@ -209,10 +257,15 @@ static void readers_see_whole_rows_while_they_change(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(no_file_means_no_rows),       TEST(a_row_is_seen_until_it_is_cleared),
-		TEST(one_row_is_read_alone),       TEST(rows_grow_to_many),
-		TEST(long_names_are_cut),          TEST(impossible_slots_are_dropped),
-		TEST(garbage_rows_are_only_shown), TEST(readers_see_whole_rows_while_they_change),
+		TEST(no_file_means_no_rows),
+		TEST(a_row_is_seen_until_it_is_cleared),
+		TEST(one_row_is_read_alone),
+		TEST(rows_grow_to_many),
+		TEST(long_names_are_cut),
+		TEST(impossible_slots_are_dropped),
+		TEST(garbage_rows_are_only_shown),
+		TEST(readers_see_whole_rows_while_they_change),
+		TEST(names_are_kept_while_rows_have_them),
 	};
 
 	return cmocka_run_group_tests_name("shm_refrows", tests, NULL, NULL);

@@ -182,8 +182,9 @@ void row_batch(struct bench *b)
 	f = figure_new("batch_1000", "calls of no-ops in batches of 1,000", "/s");
 	figure_floor_label(f, "the method called in a Python loop");
 	figure_target(f, TARGET_AT_LEAST, 0, 3e6);
-	figure_tried(f, "one request, one GIL, names kept, an item's reply built on the stack; each item is "
-	                "still a whole request with a reply of its own");
+	figure_tried(
+		f, "one request, one GIL, one Python frame; a request's head that is the one before's is not "
+		   "read again, methods are called unbound, a caller's items are encoded where they travel");
 	r.verb = SB_VERB_METHOD;
 	r.target = &b->nothing;
 	r.name = "noop";

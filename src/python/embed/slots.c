@@ -257,7 +257,7 @@ int sb__slots_add(struct sb__slots *slots, PyObject *object, const struct sb__ca
 	e = &slots->entries[slot];
 	slots->index[index_seek(slots, object)] = slot + 1; /* before the entry has it: seek looks for it */
 	e->object = Py_NewRef(object);
-	e->maker_slot = maker->slot;
+	e->maker_slot = (uint16_t)maker->slot; /* less than SB__SLOTS_MAX */
 	e->maker_generation = maker->generation;
 	made->refs++;
 	list_append(slots, slot);

@@ -24,18 +24,20 @@ enum sb__ending {
 struct sb__entry {
 	PyObject *object; /* strong; NULL: free */
 	uint64_t used_ms;
+	uint64_t endings; /* of the generations before; the last one in the lowest two bits */
+	/* Number of the call that made it, while no other call used it or was told of it; else 0. */
+	uint64_t made_by;
+	uint8_t nonce[16];
 	uint32_t generation;
-	uint64_t endings;      /* of the generations before; the last one in the lowest two bits */
-	uint32_t older, newer; /* by last use; of a free entry, newer is the next free one */
-	uint32_t pins;         /* by calls that run */
-	uint32_t held;         /* by users: sb_ref_pin() */
-	uint32_t maker_slot, maker_generation; /* the process whose call made it */
-	uint64_t
-		made_by; /* number of the call that made it, while no other call used it or was told of it; else 0 */
+	uint32_t older, newer;     /* by last use; of a free entry, newer is the next free one */
+	uint32_t pins;             /* by calls that run */
+	uint32_t held;             /* by users: sb_ref_pin() */
+	uint32_t maker_generation; /* the process whose call made it */
+	uint16_t maker_slot;
 	bool delivered; /* some caller was told of it */
 	bool lent;      /* only as an argument of a callback: it goes when the last such ends */
-	uint8_t nonce[16];
 };
+_Static_assert(sizeof(struct sb__entry) == 80, "one for each ref: what is added here is paid for by all");
 
 struct sb__list {
 	uint32_t oldest, newest;
