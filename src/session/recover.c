@@ -90,8 +90,10 @@ static int move_to(sb_session *s, const struct sb__session_rec *rec)
 static int move_on(sb_session *s, const struct sb__session_rec *rec)
 {
 	struct sb__session_rec now;
-	int err = move_to(s, rec), found;
+	int err, found;
 
+	SB_POINT("recover.looked");
+	err = move_to(s, rec);
 	if (err != SB_ERELEASED)
 		return err;
 	found = sb__store_session_get(s->core->store, s->id, &now);

@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "core.h"
 #include "fixture.h"
+#include "point.h"
 
 /* An owner in a process of its own: serves until it is told to close its bridge, then says that it has. */
 struct owner {
@@ -167,6 +168,63 @@ static void test_13_18_a_stop_tells_what_ended_the_session(void **state)
 	owner_end(&o);
 }
 
+#ifdef SNAKEBRIDGE_POINTS
+
+/* Used the session before, and goes on when told; is stopped between the look at the store and the move. */
+static int call_again(void *arg)
+{
+	struct owner *o = arg; /* whose pipes are ours */
+	sb_session_options options = SB_SESSION_OPTIONS_INIT;
+	sb_bridge *bridge = NULL;
+	sb_session *s = NULL;
+
+	options.session_id = "stopped";
+	options.designated = SB_DESIGNATED_ATTACH_ONLY;
+	if (sb_bridge_open(o->f->dir, NULL, &bridge) || sb_session_open(bridge, &options, &s) ||
+	    sb_call(s, "math:sqrt", sb_args("i", 16), NULL) || say(o->said[1], 'r'))
+		return 1;
+	hear(o->go[0]);
+	for (size_t i = 0; i < sb__point_count(); i++)
+		if (strcmp(sb__point_name(i), "recover.looked") == 0)
+			sb__point_arm(i, 1, SB__POINT_STOP);
+	return sb_call(s, "math:sqrt", sb_args("i", 16), NULL) == SB_EEXPIRED ? 0 : 2;
+}
+
+/* A handle moves on to a new incarnation, which expires at that moment: that is what its call is told. */
+static void test_14_18_moving_on_to_one_that_just_expired(void **state)
+{
+	struct fixture *f = *state;
+	struct sb__core *core = f->bridge->core;
+	struct owner o, caller = { .f = f };
+	struct sb__session_rec rec;
+	sb_session *s;
+	int status;
+
+	owner_start(&o, f, 5000);
+	assert_int_equal(pipe(caller.go) | pipe(caller.said), 0);
+	caller.pid = fixture_fork(call_again, &caller);
+	assert_int_equal(hear(caller.said[0]), 'r');
+	assert_int_equal(say(o.go[1], 'g'), 0);
+	assert_int_equal(fixture_wait(o.pid), 0);
+	s = fixture_session(f->bridge, "stopped", SB_DESIGNATED_SELF);
+	assert_ok(sb_call(s, "math:sqrt", sb_args("i", 16), NULL)); /* elects this process */
+	assert_int_equal(say(caller.go[1], 'g'), 0);
+	assert_int_equal(waitpid(caller.pid, &status, WUNTRACED), caller.pid);
+	assert_true(WIFSTOPPED(status));
+	assert_int_equal(sb__store_session_get(core->store, "stopped", &rec), 1);
+	assert_int_equal(sb__store_session_expire(core->store, "stopped", rec.uid, sb__now_ms(),
+	                                          sb__now_ms() + 2 * rec.ttl_ms, NULL),
+	                 1);
+	sb__mailbox_unlink(core->dir.mailbox, rec.incarnation);
+	assert_int_equal(kill(caller.pid, SIGCONT), 0);
+	assert_int_equal(fixture_wait(caller.pid), 0);
+	sb_session_close(s);
+	owner_end(&o);
+	owner_end(&caller);
+}
+
+#endif
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -175,6 +233,9 @@ int main(void)
 		TEST(test_11_30_callers_are_told_of_a_clean_stop),
 		TEST(test_30_close_is_bounded),
 		TEST(test_13_18_a_stop_tells_what_ended_the_session),
+#ifdef SNAKEBRIDGE_POINTS
+		TEST(test_14_18_moving_on_to_one_that_just_expired),
+#endif
 	};
 
 	return cmocka_run_group_tests_name("stop", tests, NULL, NULL);
