@@ -358,6 +358,7 @@ static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
 			return true;
 		if (now >= until_ns)
 			return false;
+		SB_POINT("lane.looked");
 		sleep_slice(f, seen, now, until_ns);
 		SB_POINT("lane.woken");
 		/* The kernel wakes one waiter for the owner's death, perhaps us though our reply was published just

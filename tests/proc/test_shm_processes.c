@@ -23,6 +23,7 @@
 #include "clock.h"
 #include "mailbox_impl.h"
 #include "os_linux.h"
+#include "point.h"
 #include "shm_world.h"
 #include "snakebridge/error.h"
 
@@ -324,6 +325,56 @@ static void parked_callers_learn_of_their_owners_death(void **state)
 	assert_in_range(ready, 1, UINT64_C(2000000000));
 }
 
+#ifdef SNAKEBRIDGE_POINTS
+
+/* Is stopped when it has looked, found its owner alive, and is about to sleep. Did it sleep a slice nevertheless? */
+static int look_and_be_stopped(struct shm_world *world)
+{
+	struct sb__lane_post post = { .deadline_ns = FOREVER_NS };
+	struct shm_world mine;
+	struct sb__flight f;
+	struct sb__buf buf;
+	uint32_t lane;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (world_join(world, 30, &mine) || sb__lane_claim(mine.mailbox, 30, 1, &lane))
+		return 1;
+	sb__lane_request(mine.mailbox, lane, &buf);
+	message_write(&buf, 1, 16);
+	for (size_t i = 0; i < sb__point_count(); i++)
+		if (strcmp(sb__point_name(i), "lane.looked") == 0)
+			sb__point_arm(i, 1, SB__POINT_STOP);
+	if (sb__flight_post(&f, mine.mailbox, &mine.bell, lane, &buf, &post, NULL, NULL) ||
+	    !sb__flight_wait(&f, FOREVER_NS))
+		return 2;
+	if (f.result != SB__LANE_DIED_NOT_STARTED)
+		return 3;
+	return f.slices == 0 ? 0 : 4;
+}
+
+static void a_death_between_look_and_sleep_is_seen_at_once(void **state)
+{
+	struct shm_world world;
+	pid_t owner, caller;
+	int status;
+
+	(void)state;
+	assert_int_equal(world_open(&world, NULL), 0);
+	owner = fork_mute_owner(&world, false, NULL);
+	caller = fork();
+	if (caller == 0)
+		_exit(look_and_be_stopped(&world));
+	assert_int_equal(waitpid(caller, &status, WUNTRACED), caller);
+	assert_true(WIFSTOPPED(status));
+	assert_int_equal(kill(owner, SIGKILL), 0);
+	assert_int_equal(waitpid(owner, &status, 0), owner);
+	assert_int_equal(kill(caller, SIGCONT), 0);
+	assert_int_equal(wait_status(caller), 0);
+	world_close(&world);
+}
+
+#endif
+
 /* A process that is not given futex_waitv, as in some containers. */
 static int deny_futex_waitv(void)
 {
@@ -465,6 +516,9 @@ int main(void)
 		SERVED(five_mebibytes_go_both_ways),
 		SERVED(killed_callers_leak_nothing_and_disturb_nobody),
 		cmocka_unit_test(parked_callers_learn_of_their_owners_death),
+#ifdef SNAKEBRIDGE_POINTS
+		cmocka_unit_test(a_death_between_look_and_sleep_is_seen_at_once),
+#endif
 		cmocka_unit_test(they_learn_it_without_futex_waitv_too),
 		cmocka_unit_test(an_owner_that_exits_without_closing_counts_as_dead),
 		cmocka_unit_test(a_standby_thread_answers_when_the_leader_hangs),
