@@ -82,11 +82,14 @@ typedef struct sb_session_options {
 	                                 refs. 0 (the default, see config.h): all but an eighth of max_refs, so that
 	                                 there is room for others; where on_full = evict, a process that has so many
 	                                 pushes out its own refs. For one process alone: the same as max_refs */
+	int64_t max_session_arena_bytes; /* bytes of the session's arrays that one process keeps in shared memory: those it
+	                                    makes as arguments, or as results; 0 = the process's limit only. An array more
+	                                    fails with SB_ENOSPACE. Default: see config.h */
 } sb_session_options;
 #define SB_SESSION_OPTIONS_INIT                                                                              \
 	{                                                                                                    \
 		sizeof(sb_session_options), NULL, SB_UNSET, SB_UNSET, SB_DESIGNATED_UNSET, SB_ON_FULL_UNSET, \
-			SB_UNSET, 0, NULL, 0, 0, NULL, 0, NULL, 0, SB_UNSET                                  \
+			SB_UNSET, 0, NULL, 0, 0, NULL, 0, NULL, 0, SB_UNSET, SB_UNSET                        \
 	}
 
 /*
@@ -148,6 +151,7 @@ typedef struct sb_session_info {
 	uint64_t created_refs;
 	uint64_t pinned_refs;          /* live refs with pins */
 	uint64_t max_refs_per_process; /* 0 = all but an eighth of max_refs */
+	uint64_t max_session_arena_bytes; /* 0 = none of its own */
 } sb_session_info;
 
 typedef enum sb_session_state {

@@ -48,11 +48,12 @@ static int make_private(struct sb__array_item *item, const void *data, sb_array 
 static int make_shared(sb_session *session, struct sb__array_item *item, sb_array **ret)
 {
 	const struct sb__blocks *blocks;
+	struct sb__share share;
 	void *addr, *kept;
-	int err = sb__session_blocks(session, &blocks);
+	int err = sb__session_blocks(session, &blocks, &share);
 
 	if (!err)
-		err = blocks->make(blocks->arg, item->nbytes, &item->block, &addr, &kept);
+		err = blocks->make(blocks->arg, &share, item->nbytes, &item->block, &addr, &kept);
 	if (err)
 		return err;
 	err = sb__array_make(item, addr, blocks->release, kept, ret);

@@ -46,6 +46,10 @@
 	  274877906944, "", "bytes of one array that this process shares")                                   \
 	X(MAX_ARENA_BYTES, "max_arena_bytes", "SNAKEBRIDGE_MAX_ARENA_BYTES", 274877906944, 1048576,          \
 	  274877906944, "", "bytes of shared memory in which this process keeps arrays and long messages")   \
+	X(MAX_SESSION_ARENA_BYTES, "max_session_arena_bytes", "SNAKEBRIDGE_MAX_SESSION_ARENA_BYTES", 0, 0,   \
+	  274877906944, "sb_session_options.max_session_arena_bytes",                                        \
+	  "bytes of a new session's arrays that one process keeps in shared memory: its arguments, or the "  \
+	  "results that it made; 0 = max_arena_bytes only")                                                  \
 	X(ARENA_WARM_BYTES, "arena_warm_bytes", "SNAKEBRIDGE_ARENA_WARM_BYTES", 268435456, 0, 274877906944,  \
 	  "",                                                                                                \
 	  "bytes of free shared memory for arrays that a process keeps for the next ones, because fresh "    \

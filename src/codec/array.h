@@ -29,6 +29,13 @@ struct sb__block {
 	uint64_t offset, len;
 };
 
+/* Of what this process shares, that which is for one session. */
+struct sb__share {
+	uint64_t session;   /* its uid */
+	uint64_t max_bytes; /* 0: nobody counts */
+	const char *session_id;
+};
+
 /* How this process gives and takes shared blocks. All functions may be called from any thread; release also after the bridge
  * was closed. */
 struct sb__blocks {
@@ -38,7 +45,8 @@ struct sb__blocks {
 	int (*keep)(void *arg, const struct sb__block *block, bool writable, void **ret_addr,
 	            void **ret_kept);
 	/* A new block of this process's, kept. */
-	int (*make)(void *arg, size_t len, struct sb__block *ret, void **ret_addr, void **ret_kept);
+	int (*make)(void *arg, const struct sb__share *share, size_t len, struct sb__block *ret,
+	            void **ret_addr, void **ret_kept);
 	/* The shared block that [addr, addr + len) lies in, kept once more: true. *ret_writable: may others write into it? */
 	bool (*find)(void *arg, const void *addr, size_t len, struct sb__block *ret, bool *ret_writable,
 	             void **ret_kept);

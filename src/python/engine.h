@@ -55,7 +55,8 @@ struct sb__table_options {
 	size_t policy_len; /* 0: everything is allowed */
 	const struct sb__blocks *
 		blocks; /* how arrays in shared memory are had; NULL: not at all. Borrowed; pinned if for longer */
-	uint64_t heap_bytes; /* NumPy arrays of at least so many are made in them; 0: none */
+	struct sb__share share; /* of them, for results; its text is borrowed for as long */
+	uint64_t heap_bytes;    /* NumPy arrays of at least so many are made in them; 0: none */
 };
 
 struct sb__table_counts {

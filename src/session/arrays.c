@@ -9,15 +9,17 @@
 #include "fail.h"
 #include "value_impl.h"
 
-int sb__session_blocks(sb_session *session, const struct sb__blocks **ret)
+int sb__session_blocks(sb_session *session, const struct sb__blocks **ret, struct sb__share *ret_share)
 {
 	int err = sb__resolve(session, NULL, &session);
 
 	if (!err)
 		err = sb__core_enter(session->core);
-	if (!err)
-		*ret = sb__space_blocks(session->core->space);
-	return err;
+	if (err)
+		return err;
+	*ret = sb__space_blocks(session->core->space);
+	*ret_share = (struct sb__share){ session->uid, session->max_session_arena_bytes, session->id };
+	return 0;
 }
 
 int sb__arrays_check(const struct sb__core *core, const struct sb_args *args)

@@ -104,6 +104,7 @@ struct sb_session {
 	unsigned retired_count;
 	struct sb_future *futures; /* calls in flight by this handle; under core->lock */
 	uint64_t uid;
+	uint64_t max_session_arena_bytes;
 	uint64_t last_incarnation; /* seen last, to tell what became of it */
 	uint32_t handle;
 	sb_designated designated;
@@ -215,8 +216,8 @@ void sb__session_refresh(struct sb__core *core, const struct sb__session_rec *re
 /* A validated wish: rec holds it, with defaults where unset. given: which were set, for joins. */
 struct sb__wish {
 	struct sb__session_rec rec;
-	bool max_refs_given, quota_given, ttl_given, designated_given, on_full_given, persistent_given,
-		tags_given, policy_given;
+	bool max_refs_given, quota_given, share_given, ttl_given, designated_given, on_full_given,
+		persistent_given, tags_given, policy_given;
 	sb_designated designated;
 	uint32_t timeout_ms;
 	bool generated;

@@ -79,7 +79,7 @@ static int find_program(char *path, size_t size)
 struct arguments {
 	const char *argv[ARGS_MAX];
 	unsigned count;
-	char max_refs[32], quota[32], ttl[32];
+	char max_refs[32], quota[32], share[32], ttl[32];
 	char tags[2 * SB_TAGS_BYTES_MAX]; /* "key=value" strings */
 };
 
@@ -127,6 +127,8 @@ static void make_arguments(struct arguments *a, const char *program, const struc
 	add_option(a, "--max-refs", a->max_refs);
 	snprintf(a->quota, sizeof(a->quota), "%u", rec->max_refs_per_process);
 	add_option(a, "--max-refs-per-process", a->quota);
+	snprintf(a->share, sizeof(a->share), "%llu", (unsigned long long)rec->max_session_arena_bytes);
+	add_option(a, "--max-session-arena-bytes", a->share);
 	snprintf(a->ttl, sizeof(a->ttl), "%llu", (unsigned long long)(rec->ttl_ms / 1000));
 	add_option(a, "--ttl", a->ttl);
 	add_option(a, "--on-full", rec->on_full == SB_ON_FULL_ERROR ? "error" : "evict");

@@ -289,6 +289,7 @@ static int make_table(struct sb__core *core, struct sb__hosted *h)
 		.policy = h->rec.policy,
 		.policy_len = h->rec.policy_len,
 		.blocks = sb__space_blocks(core->space),
+		.share = { h->rec.uid, h->rec.max_session_arena_bytes, h->rec.session_id },
 		.heap_bytes = sb__core_number(core, SB__CONFIG_NUMPY_ARENA_BYTES),
 		.rows = { h->rows, sb__refrows_set, sb__refrows_touch, sb__refrows_pins, sb__refrows_clear }
 	};

@@ -41,9 +41,10 @@ int sb__invoke(sb_session *session, const sb_request *request, sb_value **ret_va
 int sb__invoke_where(sb_session *session, const sb_request *request, sb_value **ret_value,
                      char ret_session_id[SB_SESSION_ID_MAX + 1]);
 
-/* arrays.c: the shared blocks of a session's bridge; session NULL: the thread's current one. */
+/* arrays.c: the shared blocks of a session's bridge, and its share of them; session NULL: the thread's current one. */
 struct sb__blocks;
-int sb__session_blocks(sb_session *session, const struct sb__blocks **ret);
+struct sb__share;
+int sb__session_blocks(sb_session *session, const struct sb__blocks **ret, struct sb__share *ret_share);
 
 /* future.c: a call in flight. sb__call_start() does not consume request->args. Wait: 1 not yet; 0 and a value; or an error. */
 int sb__call_start(sb_session *session, const sb_request *request, sb_future **ret);

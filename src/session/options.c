@@ -10,6 +10,7 @@
 
 #define MAX_REFS_LIMIT    100000000
 #define TTL_LIMIT_SECONDS (INT64_C(100) * 365 * 86400)
+#define ARENA_LIMIT_BYTES INT64_C(274877906944)
 
 /* A caller built against an older or newer header: what it does not know is 0, what we do not know must be 0. */
 static int copy_options(const sb_session_options *from, sb_session_options *to)
@@ -65,6 +66,18 @@ static int check_numbers(const struct sb__core *core, const sb_session_options *
 	wish->rec.max_refs_per_process = wish->quota_given ? (uint32_t)o->max_refs_per_process
 	                                                   : (uint32_t)sb__core_number(
 								     core, SB__CONFIG_MAX_PROCESS_REFS);
+	wish->share_given = o->max_session_arena_bytes != SB_UNSET;
+	if (wish->share_given &&
+	    (o->max_session_arena_bytes < 0 || o->max_session_arena_bytes > ARENA_LIMIT_BYTES))
+		return sb__fail(
+			SB_EINVAL,
+			"max_session_arena_bytes is %lld; it must be 0 (no limit of its own) or up to "
+			"%lld",
+			(long long)o->max_session_arena_bytes, (long long)ARENA_LIMIT_BYTES);
+	wish->rec.max_session_arena_bytes = wish->share_given
+	                                            ? (uint64_t)o->max_session_arena_bytes
+	                                            : sb__core_number(core,
+	                                                              SB__CONFIG_MAX_SESSION_ARENA_BYTES);
 
 	wish->ttl_given = o->ttl_seconds != SB_UNSET;
 	if (wish->ttl_given && (o->ttl_seconds < 0 || o->ttl_seconds > TTL_LIMIT_SECONDS))
@@ -223,6 +236,9 @@ int sb__wish_check_join(const struct sb__wish *wish, const struct sb__session_re
 	if (wish->quota_given && w->max_refs_per_process != rec->max_refs_per_process)
 		return contradicts(rec, "max_refs_per_process", rec->max_refs_per_process,
 		                   w->max_refs_per_process);
+	if (wish->share_given && w->max_session_arena_bytes != rec->max_session_arena_bytes)
+		return contradicts(rec, "max_session_arena_bytes", rec->max_session_arena_bytes,
+		                   w->max_session_arena_bytes);
 	if (wish->ttl_given && w->ttl_ms != rec->ttl_ms)
 		return contradicts(rec, "ttl_seconds", rec->ttl_ms / 1000, w->ttl_ms / 1000);
 	if (wish->designated_given && w->designated_mode != rec->designated_mode)

@@ -271,6 +271,7 @@ static int join_locked(sb_session *s, const struct sb__session_rec *rec)
 	else
 		sb__session_refresh(core, rec);
 	s->uid = rec->uid;
+	s->max_session_arena_bytes = rec->max_session_arena_bytes;
 	s->last_incarnation = rec->incarnation;
 	s->handle = owner.handle;
 	atomic_store(&s->attached, a);
@@ -309,6 +310,7 @@ static int attach_served(sb_session *s, const struct sb__session_rec *rec, uint3
 	err = sb__attach_locked(core, rec, &a);
 	if (!err) {
 		s->uid = rec->uid;
+		s->max_session_arena_bytes = rec->max_session_arena_bytes;
 		s->last_incarnation = rec->incarnation;
 		s->handle = handle;
 		atomic_store(&s->attached, a);
@@ -564,6 +566,7 @@ int sb__session_info(sb_session *s, sb_session_info *ret)
 		info.owner_count = rec.owner_count;
 		info.max_refs = rec.max_refs;
 		info.max_refs_per_process = rec.max_refs_per_process;
+		info.max_session_arena_bytes = rec.max_session_arena_bytes;
 		info.ttl_seconds = (int64_t)(rec.ttl_ms / 1000);
 		info_counters(s, &info);
 	}

@@ -25,11 +25,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "clock.h"
 #include "extents.h"
 #include "fail.h"
 #include "file.h"
 #include "holds.h"
+#include "index.h"
 #include "os_linux.h"
 #include "point.h"
 
@@ -52,6 +54,12 @@ struct chunk {
 	enum sb__pool pool;
 };
 
+/* What one session's arrays take; there while they take something. */
+struct share {
+	struct sb__index_node by_session;
+	uint64_t session, bytes;
+};
+
 struct sb__arena {
 	int dir, fd;
 	uint32_t slot, generation;
@@ -64,6 +72,7 @@ struct sb__arena {
 	struct sb__extents pools[SB__POOLS];
 	uint64_t pool_size[SB__POOLS];
 	uint64_t file_size, in_use, max_bytes, warm_bytes;
+	struct sb__index shares; /* by session */
 	struct sb__holds_shm *holds;
 	struct sb__extent *waiting; /* blocks that only others keep, or forked children */
 	size_t blocks, waiting_count;
@@ -122,9 +131,33 @@ static void unmap_chunks(struct sb__arena *arena, bool messages_only)
 			(void)sb__os_unmap(arena->chunks[i].map, arena->chunks[i].len);
 }
 
+static void share_free_locked(struct sb__arena *arena, struct share *s)
+{
+	sb__index_remove(&arena->shares, &s->by_session);
+	free(s);
+}
+
+/* The block takes nothing of its session's share any more. */
+static void share_give_locked(struct sb__arena *arena, struct sb__extent *e)
+{
+	struct share *s = e->share;
+
+	e->share = NULL;
+	if (!s)
+		return;
+	s->bytes -= e->len;
+	if (s->bytes == 0)
+		share_free_locked(arena, s);
+}
+
 /* Everything goes, but for what a pin needs. The lock is not looked at. */
 static void arena_free(struct sb__arena *arena)
 {
+	struct sb__index_node *n;
+
+	while ((n = sb__index_next(&arena->shares, NULL)) != NULL) /* in a forked child there may be some */
+		share_free_locked(arena, SB__INDEX_OF(n, struct share, by_session));
+	sb__index_free(&arena->shares);
 	unmap_chunks(arena, false);
 	sb__holds_detach(arena->holds);
 	if (arena->fd >= 0)
@@ -154,6 +187,7 @@ static void drop_waiting_locked(struct sb__arena *arena)
 		arena->waiting = e->next;
 		arena->blocks--;
 		e->next = e->prev = NULL;
+		share_give_locked(arena, e);
 		sb__extents_give(&arena->pools[e->pool], e);
 	}
 	arena->waiting_count = 0;
@@ -508,6 +542,7 @@ static void retire_locked(struct sb__arena *arena, struct sb__extent *e)
 {
 	arena->blocks--;
 	arena->block_bytes -= e->len;
+	share_give_locked(arena, e);
 	give_locked(arena, e);
 	SB_POINT("arena.block_retired");
 }
@@ -563,7 +598,68 @@ static void glance_locked(struct sb__arena *arena)
 		settle_locked(arena);
 }
 
-static int make_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t len, struct sb__extent **ret)
+/* ── sessions' shares ── */
+
+static struct share *share_find_locked(struct sb__arena *arena, uint64_t session)
+{
+	struct sb__index_node *n = sb__index_find(&arena->shares, sb__index_number(session));
+
+	while (n && SB__INDEX_OF(n, struct share, by_session)->session != session)
+		n = sb__index_find_next(&arena->shares, n);
+	return n ? SB__INDEX_OF(n, struct share, by_session) : NULL;
+}
+
+static bool share_is_used_up_locked(struct sb__arena *arena, const struct sb__share *share, uint64_t len,
+                                    uint64_t *ret_bytes)
+{
+	const struct share *s = share_find_locked(arena, share->session);
+
+	*ret_bytes = s ? s->bytes : 0;
+	return len > share->max_bytes || *ret_bytes > share->max_bytes - len;
+}
+
+/* Is there room for one more? What others have given back without our looking is free again first. */
+static int share_check_locked(struct sb__arena *arena, const struct sb__share *share, uint64_t len)
+{
+	uint64_t bytes;
+	int err;
+
+	if (!share || !share->max_bytes || !share_is_used_up_locked(arena, share, len, &bytes))
+		return 0;
+	settle_locked(arena);
+	if (!share_is_used_up_locked(arena, share, len, &bytes))
+		return 0;
+	err = sb__fail(
+		SB_ENOSPACE,
+		"the arrays of session \"%s\" take %" PRIu64 " of the %" PRIu64
+		" bytes that one process keeps for it (max_session_arena_bytes), and this one needs %" PRIu64
+		": free arrays and results, or make the session with a higher limit",
+		share->session_id, bytes, share->max_bytes, len);
+	sb__fail_set_sessions(share->session_id, NULL);
+	return err;
+}
+
+static int share_take_locked(struct sb__arena *arena, const struct sb__share *share, struct sb__extent *e)
+{
+	struct share *s;
+
+	if (!share || !share->max_bytes)
+		return 0;
+	s = share_find_locked(arena, share->session);
+	if (!s) {
+		s = calloc(1, sizeof(*s));
+		if (!s)
+			return sb__fail_memory("a session's share of the arena");
+		s->session = share->session;
+		sb__index_add(&arena->shares, &s->by_session, sb__index_number(s->session));
+	}
+	s->bytes += e->len;
+	e->share = s;
+	return 0;
+}
+
+static int make_locked(struct sb__arena *arena, enum sb__pool pool, const struct sb__share *share,
+                       uint64_t len, struct sb__extent **ret)
 {
 	int err = 0;
 
@@ -574,9 +670,16 @@ static int make_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t len
 	if (err)
 		return err;
 	glance_locked(arena);
-	err = take_locked(arena, pool, len, ret);
+	err = share_check_locked(arena, share, len);
+	if (!err)
+		err = take_locked(arena, pool, len, ret);
 	if (err)
 		return err;
+	err = share_take_locked(arena, share, *ret);
+	if (err) {
+		give_locked(arena, *ret);
+		return err;
+	}
 	(*ret)->refs = 1;
 	(*ret)->birth = arena->forks;
 	arena->blocks++;
@@ -586,8 +689,8 @@ static int make_locked(struct sb__arena *arena, enum sb__pool pool, uint64_t len
 	return 0;
 }
 
-int sb__arena_block_make(struct sb__arena *arena, enum sb__pool pool, size_t len, bool zero,
-                         struct sb__spill_shm *ret, void **ret_addr)
+static int block_make(struct sb__arena *arena, enum sb__pool pool, const struct sb__share *share, size_t len,
+                      bool zero, struct sb__spill_shm *ret, void **ret_addr)
 {
 	uint64_t rounded = (len + SB__EXTENT_ALIGN - 1) / SB__EXTENT_ALIGN * SB__EXTENT_ALIGN;
 	struct sb__extent *e = NULL;
@@ -599,7 +702,7 @@ int sb__arena_block_make(struct sb__arena *arena, enum sb__pool pool, size_t len
 	if (err)
 		return err;
 	pthread_mutex_lock(&arena->lock);
-	err = make_locked(arena, pool, rounded, &e);
+	err = make_locked(arena, pool, share, rounded, &e);
 	if (!err) {
 		fresh = e->fresh;
 		e->fresh = false;
@@ -610,6 +713,18 @@ int sb__arena_block_make(struct sb__arena *arena, enum sb__pool pool, size_t len
 	if (!err && zero && !fresh)
 		memset(*ret_addr, 0, len);
 	return err;
+}
+
+int sb__arena_block_make(struct sb__arena *arena, enum sb__pool pool, size_t len, bool zero,
+                         struct sb__spill_shm *ret, void **ret_addr)
+{
+	return block_make(arena, pool, NULL, len, zero, ret, ret_addr);
+}
+
+int sb__arena_block_make_for(struct sb__arena *arena, const struct sb__share *share, size_t len,
+                             struct sb__spill_shm *ret, void **ret_addr)
+{
+	return block_make(arena, SB__POOL_ARRAY, share, len, false, ret, ret_addr);
 }
 
 bool sb__arena_is_empty(const struct sb__arena *arena)

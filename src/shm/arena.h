@@ -45,6 +45,10 @@ enum sb__pool {
 /* A block with one reference. zero: filled with zeros. Errors as sb__arena_alloc(). */
 int sb__arena_block_make(struct sb__arena *arena, enum sb__pool pool, size_t len, bool zero,
                          struct sb__spill_shm *ret, void **ret_addr);
+/* The same for an array of a session's, which counts against its share until it is free. And SB_ENOSPACE where that is used up. */
+struct sb__share;
+int sb__arena_block_make_for(struct sb__arena *arena, const struct sb__share *share, size_t len,
+                             struct sb__spill_shm *ret, void **ret_addr);
 /* One more reference to the block that [addr, addr + len) lies in: true and what it is. */
 bool sb__arena_block_find(struct sb__arena *arena, const void *addr, size_t len, struct sb__spill_shm *ret,
                           void **ret_base);

@@ -26,6 +26,7 @@ struct sb__extent {
 	bool waiting, named; /* nobody here has it any more; named in the table of holds at the last look */
 	uint32_t refs;
 	uint64_t birth; /* forks before it was made */
+	void *share;    /* whose limit it counts against, or NULL */
 };
 
 struct sb__extents {

@@ -112,7 +112,8 @@ static int space_keep(void *arg, const struct sb__block *block, bool writable, v
 	return *ret_kept ? 0 : SB_ENOMEM;
 }
 
-static int space_make(void *arg, size_t len, struct sb__block *ret, void **ret_addr, void **ret_kept)
+static int space_make(void *arg, const struct sb__share *share, size_t len, struct sb__block *ret,
+                      void **ret_addr, void **ret_kept)
 {
 	struct sb__space *space = arg;
 	struct sb__spill_shm spill;
@@ -125,7 +126,7 @@ static int space_make(void *arg, size_t len, struct sb__block *ret, void **ret_a
 		               "raise the limit",
 		               len, (unsigned long long)space->max_array_bytes);
 	if (!err)
-		err = sb__arena_block_make(space->arena, SB__POOL_ARRAY, len, false, &spill, ret_addr);
+		err = sb__arena_block_make_for(space->arena, share, len, &spill, ret_addr);
 	if (err)
 		return err;
 	*ret = block_of(&spill);

@@ -52,6 +52,7 @@ struct session_disk {
 	uint64_t ttl_ms;
 	int64_t created_wall_ms;
 	uint64_t created_ms, expires_ms, live_refs;
+	uint64_t max_session_arena_bytes;
 	uint32_t tag_count, tags_len;
 	uint32_t policy_len, max_refs_per_process; /* followed by tags_len and policy_len bytes */
 };
@@ -75,7 +76,7 @@ struct grave_disk {
 _Static_assert(sizeof(struct head) == 8, "on disk");
 _Static_assert(sizeof(struct bridge_disk) == 64, "on disk");
 _Static_assert(sizeof(struct process_disk) == 112, "on disk");
-_Static_assert(sizeof(struct session_disk) == 200, "on disk");
+_Static_assert(sizeof(struct session_disk) == 208, "on disk");
 _Static_assert(sizeof(struct owner_disk) == 24, "on disk");
 _Static_assert(sizeof(struct grave_disk) == 56, "on disk");
 _Static_assert(sizeof(struct session_disk) + SB_TAGS_BYTES_MAX + SB_POLICY_BYTES_MAX <=
@@ -338,6 +339,7 @@ void sb__encode_session(const struct sb__session_rec *rec, struct sb__image *ret
 		.tags_len = rec->tags_len,
 		.policy_len = rec->policy_len,
 		.max_refs_per_process = rec->max_refs_per_process,
+		.max_session_arena_bytes = rec->max_session_arena_bytes,
 	};
 
 	make_image(ret, &disk, sizeof(disk), rec->tags, rec->tags_len);
@@ -525,6 +527,7 @@ const char *sb__decode_session(MDB_val key, MDB_val val, struct sb__session_rec 
 	ret->designated = disk.designated;
 	ret->max_refs = disk.max_refs;
 	ret->max_refs_per_process = disk.max_refs_per_process;
+	ret->max_session_arena_bytes = disk.max_session_arena_bytes;
 	ret->designated_mode = disk.designated_mode;
 	ret->on_full = disk.on_full;
 	ret->persistent = disk.persistent;

@@ -17,7 +17,7 @@
 
 struct sb__store;
 
-#define SB__SCHEMA_VERSION 2u
+#define SB__SCHEMA_VERSION 3u
 #define SB__GRAVEYARD_MAX  4096u /* ended incarnations that are remembered */
 
 /* Why a session or an incarnation of it ended. Numbers are stored: append only. */
@@ -38,9 +38,10 @@ struct sb__session_rec {
 	uint32_t owner_count;
 	struct sb__identity designated;
 	uint32_t max_refs;
-	uint32_t max_refs_per_process; /* 0 = no quota */
-	uint32_t designated_mode;      /* sb_designated as created */
-	uint32_t on_full;              /* sb_on_full */
+	uint32_t max_refs_per_process;    /* 0 = no quota */
+	uint64_t max_session_arena_bytes; /* 0 = none of its own */
+	uint32_t designated_mode;         /* sb_designated as created */
+	uint32_t on_full;                 /* sb_on_full */
 	uint32_t persistent;
 	uint64_t ttl_ms; /* 0 = never */
 	int64_t created_wall_ms;

@@ -469,6 +469,107 @@ static void test_quota_of_arrays_and_arenas(void **state)
 	assert_ok(sb_config_set("max_arena_bytes", UINT64_C(274877906944)));
 }
 
+/* An array of n doubles there, as a snapshot. */
+static int result(sb_session *s, int n, sb_value **ret)
+{
+	return sb_call(s, "numpy:zeros", sb_args("i", n), ret);
+}
+
+/* Refused, for this reason, with the session's name; nothing of it is left. */
+static void is_used_up(const sb_session *s, int err, int outcome)
+{
+	const sb_error *e = sb_last_error();
+
+	assert_int_equal(err, SB_ENOSPACE);
+	if (!strstr(e->message, "max_session_arena_bytes") || !strstr(e->message, sb_session_id(s)) ||
+	    !strstr(e->message, "1048576"))
+		fail_msg("%s", e->message);
+	assert_string_equal(e->session_id, sb_session_id(s));
+	assert_int_equal(e->outcome, outcome);
+}
+
+static void test_quota_of_a_session(void **state)
+{
+	struct place *p = *state;
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session_info info = { .size = sizeof(info) };
+	sb_session *s = NULL, *joined = NULL;
+	sb_value *held[3] = { NULL }, *v = NULL;
+	sb_array *a[3] = { NULL }, *b = NULL;
+	size_t n = 50000; /* 400,000 bytes: two of them fit */
+
+	o.session_id = "limited";
+	o.designated = SB_DESIGNATED_DEDICATED;
+	o.max_session_arena_bytes = 1 << 20;
+	assert_ok(sb_session_open(p->f->bridge, &o, &s));
+	assert_ok(sb_session_get_info(s, &info));
+	assert_int_equal(info.max_session_arena_bytes, 1 << 20);
+	for (int round = 0; round < 20; round++) {
+		/* Arguments are this process's. */
+		assert_ok(sb_array_new(s, "f8", 1, &n, &a[0]));
+		assert_ok(sb_array_new(s, "f8", 1, &n, &a[1]));
+		is_used_up(s, sb_array_new(s, "f8", 1, &n, &a[2]), SB_OUTCOME_NONE);
+		assert_ok(sb_array_new(p->s, "f8", 1, &n, &b)); /* other sessions have theirs */
+		sb_array_unref(b);
+		/* Results are the owner's. */
+		assert_ok(result(s, (int)n, &held[0]));
+		assert_ok(result(s, (int)n, &held[1]));
+		is_used_up(s, result(s, (int)n, &held[2]), SB_OUTCOME_EXCEPTION);
+		assert_ok(result(p->s, (int)n, &v));
+		sb_value_free(v);
+		assert_ok(result(s, 100, &v)); /* short ones are in the message */
+		sb_value_free(v);
+		/* What is given back can be used at once. */
+		sb_value_free(held[0]);
+		assert_ok(result(s, (int)n, &held[0]));
+		sb_array_unref(a[0]);
+		assert_ok(sb_array_new(s, "f8", 1, &n, &a[0]));
+		for (int i = 0; i < 2; i++) {
+			sb_value_free(held[i]);
+			sb_array_unref(a[i]);
+		}
+	}
+	/* It is the session's, for whoever joins it. */
+	o.max_session_arena_bytes = 2 << 20;
+	assert_int_equal(sb_session_open(p->f->bridge, &o, &joined), SB_EOPTION);
+	assert_non_null(strstr(sb_last_error()->message, "max_session_arena_bytes"));
+	o.max_session_arena_bytes = SB_UNSET;
+	assert_ok(sb_session_open(p->f->bridge, &o, &joined));
+	assert_ok(sb_array_new(s, "f8", 1, &n, &a[0]));
+	assert_ok(sb_array_new(joined, "f8", 1, &n, &a[1]));
+	is_used_up(s, sb_array_new(joined, "f8", 1, &n, &a[2]), SB_OUTCOME_NONE);
+	sb_array_unref(a[0]);
+	sb_array_unref(a[1]);
+	o.max_session_arena_bytes = -2;
+	assert_int_equal(sb_session_open(p->f->bridge, &o, &(sb_session *){ NULL }), SB_EINVAL);
+	sb_session_close(joined);
+	sb_session_close(s);
+	is_sound(p);
+}
+
+/* Arrays of one process's own session, which is the one that makes results, too: one share for both. */
+static void test_quota_of_a_session_here(void **state)
+{
+	struct place *p = *state;
+	sb_session_options o = SB_SESSION_OPTIONS_INIT;
+	sb_session *s = NULL;
+	sb_value *v = NULL;
+	sb_array *a[2] = { NULL };
+	size_t n = 50000;
+
+	o.designated = SB_DESIGNATED_SELF;
+	o.max_session_arena_bytes = 1 << 20;
+	assert_ok(sb_session_open(p->f->bridge, &o, &s));
+	assert_ok(sb_array_new(s, "f8", 1, &n, &a[0]));
+	assert_ok(result(s, (int)n, &v));
+	is_used_up(s, sb_array_new(s, "f8", 1, &n, &a[1]), SB_OUTCOME_NONE);
+	sb_value_free(v);
+	assert_ok(sb_array_new(s, "f8", 1, &n, &a[1]));
+	sb_session_close(s); /* arrays outlive it, and their bridge */
+	sb_array_unref(a[0]);
+	sb_array_unref(a[1]);
+}
+
 /* Docker's /dev/shm has 64 MB. */
 static void test_space_a_small_file_system_gives_an_error_and_goes_on(void **state)
 {
@@ -520,6 +621,8 @@ int main(void)
 		TEST(test_fork_children_read_the_arrays_they_inherited),
 		TEST(test_fork_a_child_of_the_owner_writes_into_its_own_copy),
 		cmocka_unit_test(test_quota_of_arrays_and_arenas),
+		TEST(test_quota_of_a_session),
+		TEST(test_quota_of_a_session_here),
 		cmocka_unit_test(test_space_a_small_file_system_gives_an_error_and_goes_on),
 	};
 

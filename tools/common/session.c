@@ -37,6 +37,7 @@ int tool_session_fill(const struct tool *tool, struct tool_session *s, sb_sessio
 	options->ttl_seconds = s->ttl;
 	options->max_refs = s->max_refs;
 	options->max_refs_per_process = s->max_refs_per_process;
+	options->max_session_arena_bytes = s->max_session_arena_bytes;
 	options->tags = s->tag_array;
 	options->tag_count = s->tags.count;
 	options->allow = (const char *const *)s->allow.items;

@@ -8,7 +8,7 @@
 
 struct tool_session {
 	const char *id, *python;
-	int64_t ttl, max_refs, max_refs_per_process;
+	int64_t ttl, max_refs, max_refs_per_process, max_session_arena_bytes;
 	struct tool_list tags, allow, deny;
 	sb_tag tag_array[SB_TAGS_MAX]; /* filled by tool_session_fill() */
 };
@@ -17,7 +17,9 @@ struct tool_session {
 
 /* Tables: a line is an entry. */
 /* clang-format off */
-#define TOOL_SESSION_INIT { .ttl = SB_UNSET, .max_refs = SB_UNSET, .max_refs_per_process = SB_UNSET }
+#define TOOL_SESSION_INIT                                                                                    \
+	{ .ttl = SB_UNSET, .max_refs = SB_UNSET, .max_refs_per_process = SB_UNSET,                           \
+	  .max_session_arena_bytes = SB_UNSET }
 
 #define TOOL_SESSION_OPTIONS(s)                                                                              \
 	{ .name = "ttl", .argument = "SECONDS", .type = TOOL_WHOLE, .target = &(s).ttl,                      \
@@ -28,6 +30,9 @@ struct tool_session {
 	{ .name = "max-refs-per-process", .argument = "N", .type = TOOL_WHOLE,                               \
 	  .target = &(s).max_refs_per_process, .max = 100000000,                                             \
 	  .help = "of them, those that one process's calls may have made; 0 for no quota (default)" },       \
+	{ .name = "max-session-arena-bytes", .argument = "N", .type = TOOL_WHOLE,                            \
+	  .target = &(s).max_session_arena_bytes, .max = INT64_C(274877906944),                              \
+	  .help = "bytes of its arrays that one process keeps in shared memory; 0 for no limit (default)" }, \
 	{ .name = "tag", .argument = "KEY=VALUE", .type = TOOL_LIST, .target = &(s).tags,                    \
 	  .help = "a tag of the session; may be given several times" },                                      \
 	{ .name = "allow", .argument = "PATTERN", .type = TOOL_LIST, .target = &(s).allow,                   \

@@ -93,6 +93,7 @@ json_t *view_session_json(const struct sb__session_view *v)
 	render_text(o, "on_full", sb__on_full_name(rec->on_full));
 	render_number(o, "max_refs", rec->max_refs);
 	render_number(o, "max_refs_per_process", rec->max_refs_per_process);
+	render_number(o, "max_session_arena_bytes", rec->max_session_arena_bytes);
 	render_number(o, "ttl_ms", rec->ttl_ms);
 	render_number(o, "age_ms", v->age_ms);
 	render_number(o, "idle_ms", v->idle_ms);
@@ -279,6 +280,9 @@ static void facts_text(const struct sb__session_view *v)
 	if (rec->max_refs_per_process)
 		printf("                  at most %" PRIu32 " made by one process's calls\n",
 		       rec->max_refs_per_process);
+	if (rec->max_session_arena_bytes)
+		printf("arrays            at most %" PRIu64 " bytes in each process\n",
+		       rec->max_session_arena_bytes);
 	printf("calls             %" PRIu64 " done, %" PRIu64 " raised, %" PRIu64 " refused, %" PRIu64
 	       " in flight\n",
 	       v->mailbox.calls, v->mailbox.exceptions, v->mailbox.refused,

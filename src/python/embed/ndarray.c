@@ -252,7 +252,7 @@ static int put_snapshot(struct sb__call *call, struct found *f, const struct sb_
 
 	if (f->item.nbytes <= SB__ARRAY_INLINE || !blocks)
 		return put_in_message(f, fortran, buf, why);
-	err = blocks->make(blocks->arg, f->item.nbytes, &f->item.block, &to, &kept);
+	err = blocks->make(blocks->arg, sb__call_share(call), f->item.nbytes, &f->item.block, &to, &kept);
 	if (err)
 		return sb__because(why, err, "the call ran, but its result cannot be shared: %s",
 		                   blocks->why());

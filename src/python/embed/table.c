@@ -244,6 +244,11 @@ bool sb__call_end(struct sb__call *call, bool delivered)
 	return created;
 }
 
+const struct sb__share *sb__call_share(const struct sb__call *call)
+{
+	return &call->table->options.share;
+}
+
 const struct sb__blocks *sb__call_blocks(const struct sb__call *call)
 {
 	return call->table->options.blocks;

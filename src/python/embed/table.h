@@ -65,6 +65,7 @@ bool sb__call_end(struct sb__call *call, bool delivered);
 const struct sb__policy *sb__call_policy(const struct sb__call *call);
 /* How its arrays in shared memory are had; NULL: not at all. */
 const struct sb__blocks *sb__call_blocks(const struct sb__call *call);
+const struct sb__share *sb__call_share(const struct sb__call *call); /* of them: the session's */
 /* The Python frame that the session's functions are called in; frame.h. */
 PyObject **sb__table_frame(struct sb__table *table);
 /* Takes those of its reply; NULL: it cannot have any. */
