@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,7 @@ static int hex_digit(char c)
 	return -1;
 }
 
-static int read_boot_id(uint8_t id[16])
+static int parse_boot_id(uint8_t id[16])
 {
 	char text[64];
 	unsigned digits = 0;
@@ -105,6 +106,30 @@ static int read_boot_id(uint8_t id[16])
 	return digits == 32 ? 0 : -EPROTO;
 }
 
+/* One that was read stays true for as long as the process lives. */
+static int read_boot_id(uint8_t id[16])
+{
+	static _Atomic uint64_t halves[2];
+	static atomic_bool known;
+	uint64_t both[2];
+	int rc;
+
+	if (!atomic_load_explicit(&known, memory_order_acquire)) {
+		rc = parse_boot_id(id);
+		if (rc != 0)
+			return rc;
+		memcpy(both, id, sizeof(both));
+		for (int i = 0; i < 2; i++)
+			atomic_store_explicit(&halves[i], both[i], memory_order_relaxed);
+		atomic_store_explicit(&known, true, memory_order_release);
+		return 0;
+	}
+	for (int i = 0; i < 2; i++)
+		both[i] = atomic_load_explicit(&halves[i], memory_order_relaxed);
+	memcpy(id, both, sizeof(both));
+	return 0;
+}
+
 static void read_program(char *program, size_t size)
 {
 	char path[4096];
@@ -118,23 +143,38 @@ static void read_program(char *program, size_t size)
 	(void)snprintf(program, size, "%.*s", (int)size - 1, base);
 }
 
+static int fail_proc(int rc)
+{
+	return sb__fail_errno(SB_ESYSTEM, -rc,
+	                      "cannot read this process's identity from /proc; mount /proc for it");
+}
+
+int sb__identity_place(uint8_t ret_boot_id[16], uint64_t *ret_pid_ns)
+{
+	struct stat ns;
+	int rc = ret_pid_ns ? sb__os_statat(AT_FDCWD, "/proc/thread-self/ns/pid", &ns) : 0;
+
+	if (rc == 0)
+		rc = read_boot_id(ret_boot_id);
+	if (rc != 0)
+		return fail_proc(rc);
+	if (ret_pid_ns)
+		*ret_pid_ns = (uint64_t)ns.st_ino;
+	return 0;
+}
+
 int sb__identity_self(struct sb__identity *ret)
 {
 	struct sb__identity self;
-	struct stat ns;
 	int rc;
 
 	memset(&self, 0, sizeof(self)); /* padding too: it is stored */
 	rc = sb__process_stat(0, NULL, &self.start_time);
-	if (rc == 0)
-		rc = sb__os_statat(AT_FDCWD, "/proc/thread-self/ns/pid", &ns);
-	if (rc == 0)
-		rc = read_boot_id(self.boot_id);
 	if (rc != 0)
-		return sb__fail_errno(SB_ESYSTEM, -rc,
-		                      "cannot read this process's identity from /proc; "
-		                      "mount /proc for it");
-	self.pid_ns = (uint64_t)ns.st_ino;
+		return fail_proc(rc);
+	rc = sb__identity_place(self.boot_id, &self.pid_ns);
+	if (rc != 0)
+		return rc;
 	self.pid = (int32_t)getpid();
 	self.uid = (uint32_t)geteuid();
 	self.joined_wall_ms = sb__wall_ms();

@@ -29,6 +29,8 @@ struct sb__identity {
 	char program[32]; /* for people: name of the executable, NUL-terminated */
 };
 
+/* Which boot this is, and in which pid namespace this process is (may be NULL). 0 or SB_ESYSTEM. */
+int sb__identity_place(uint8_t ret_boot_id[16], uint64_t *ret_pid_ns);
 /* This process: everything but slot and generation, which are left 0. */
 int sb__identity_self(struct sb__identity *ret);
 

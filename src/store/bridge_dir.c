@@ -192,7 +192,8 @@ static int open_checked(int parent, const char *path, const char *name, bool cre
 	bool top = name[0] == '\0';
 	int fd, r;
 
-	if (create) {
+	fd = top ? sb__os_open_dir(path) : sb__os_openat(parent, name, O_RDONLY | O_DIRECTORY, 0);
+	if (fd == -ENOENT && create) { /* seldom: it is there for all but the first */
 		r = sb__os_mkdirat(parent, top ? path : name, 0700);
 		if (r == -ENOENT)
 			return sb__fail(SB_EDIR,
@@ -201,8 +202,8 @@ static int open_checked(int parent, const char *path, const char *name, bool cre
 			                path);
 		if (r < 0 && r != -EEXIST)
 			return fail_open(path, name, -r);
+		fd = top ? sb__os_open_dir(path) : sb__os_openat(parent, name, O_RDONLY | O_DIRECTORY, 0);
 	}
-	fd = top ? sb__os_open_dir(path) : sb__os_openat(parent, name, O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0)
 		return fail_open_whose(parent, path, name, -fd);
 	r = check_private(fd, path, name, st);
@@ -263,13 +264,12 @@ static int open_life(int boot, const char *path, bool create)
 
 static int boot_name(char *name)
 {
-	struct sb__identity self;
-	int r = sb__identity_self(&self);
+	uint8_t id[16];
+	int r = sb__identity_place(id, NULL);
 
 	if (r < 0)
 		return r;
-	snprintf(name, SB__BOOT_NAME_SIZE, BOOT_PREFIX "%02x%02x%02x%02x", self.boot_id[0], self.boot_id[1],
-	         self.boot_id[2], self.boot_id[3]);
+	snprintf(name, SB__BOOT_NAME_SIZE, BOOT_PREFIX "%02x%02x%02x%02x", id[0], id[1], id[2], id[3]);
 	return 0;
 }
 
@@ -317,6 +317,14 @@ static void remove_old_boots_at_open(const struct sb__bridge_dir *dir)
 	}
 }
 
+/* Has the root no other folder than this boot's? Most file systems count them in its links; others are listed. */
+static bool is_only_boot(const struct sb__bridge_dir *dir)
+{
+	struct stat st;
+
+	return sb__os_fstat(dir->root, &st) == 0 && st.st_nlink == 3;
+}
+
 int sb__bridge_dir_open(const char *dir, bool create, struct sb__bridge_dir *ret)
 {
 	struct sb__bridge_dir d = {
@@ -340,7 +348,7 @@ int sb__bridge_dir_open(const char *dir, bool create, struct sb__bridge_dir *ret
 		sb__bridge_dir_close(&d);
 		return r;
 	}
-	if (create)
+	if (create && !is_only_boot(&d))
 		remove_old_boots_at_open(&d);
 	*ret = d;
 	return 0;

@@ -346,22 +346,23 @@ static int check_version(MDB_val val, uint32_t fingerprint)
 
 static int check_place(const struct sb__bridge_rec *rec)
 {
-	struct sb__identity self;
-	int rc = sb__identity_self(&self);
+	uint8_t boot_id[16];
+	uint64_t pid_ns;
+	int rc = sb__identity_place(boot_id, &pid_ns);
 
 	if (rc < 0)
 		return rc;
-	if (memcmp(rec->boot_id, self.boot_id, sizeof(rec->boot_id)) != 0)
+	if (memcmp(rec->boot_id, boot_id, sizeof(boot_id)) != 0)
 		return sb__fail(SB_ENAMESPACE,
 		                "the bridge was made by pid %d in another boot or on another machine; "
 		                "remove the directory, or give each machine its own",
 		                rec->creator_pid);
-	if (rec->pid_ns != self.pid_ns)
+	if (rec->pid_ns != pid_ns)
 		return sb__fail(SB_ENAMESPACE,
 		                "the bridge belongs to pid namespace %" PRIu64 ", this process is in "
 		                "%" PRIu64 "; give each container its own bridge directory, or let "
 		                "them share the pid namespace",
-		                rec->pid_ns, self.pid_ns);
+		                rec->pid_ns, pid_ns);
 	return 0;
 }
 

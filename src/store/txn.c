@@ -236,6 +236,15 @@ static bool recover(const struct sb__txn *txn, unsigned attempt, size_t seen, en
 
 /* ── running ── */
 
+/* Has the file as many blocks as bytes, and enough of them? Then another process reserved them. */
+static bool reserved_by_others(mdb_filehandle_t fd, uint64_t wanted)
+{
+	struct stat st;
+
+	return sb__os_fstat(fd, &st) == 0 && (uint64_t)st.st_size >= wanted &&
+	       st.st_blocks * 512 >= st.st_size;
+}
+
 /* Real blocks behind the last page. 0 or LMDB's way of saying errno. */
 static int keep_reserve(struct sb__store *store)
 {
@@ -251,6 +260,10 @@ static int keep_reserve(struct sb__store *store)
 	end = (info.me_last_pgno + 1) * (uint64_t)stat.ms_psize;
 	if (end + RESERVE / 2 <= atomic_load(&store->reserved_to))
 		return 0;
+	if (reserved_by_others(fd, end + RESERVE / 2)) {
+		atomic_store(&store->reserved_to, end + RESERVE / 2);
+		return 0;
+	}
 	rc = sb__os_reserve(fd, (off_t)end, (off_t)RESERVE);
 	if (rc == 0)
 		atomic_store(&store->reserved_to, end + RESERVE);
