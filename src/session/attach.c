@@ -357,6 +357,11 @@ static void index_give_back(uint32_t index)
 	atomic_fetch_and(&index_bits[index / 64], ~(UINT64_C(1) << (index % 64)));
 }
 
+static bool is_self(const struct sb__core *core, const struct sb__identity *identity)
+{
+	return identity->slot == core->self.slot && identity->generation == core->self.generation;
+}
+
 static int open_locked(struct sb__core *core, const struct sb__session_rec *rec, struct sb__attachment *a)
 {
 	int err;
@@ -366,6 +371,8 @@ static int open_locked(struct sb__core *core, const struct sb__session_rec *rec,
 		a->mailbox = sb__hosted_mailbox(a->hosted);
 		return 0;
 	}
+	if (is_self(core, &rec->designated)) /* another thread is about to serve it, or has just ended it */
+		return sb__fail(SB_ERELEASED, "session \"%s\" is not served (any more)", rec->session_id);
 	err = sb__mailbox_attach(core->dir.mailbox, rec->incarnation, &a->mailbox);
 	if (err)
 		return err;
@@ -382,6 +389,14 @@ static struct sb__attachment *find_locked(struct sb__core *core, uint64_t incarn
 	while (n && SB__INDEX_OF(n, struct sb__attachment, by_incarnation)->incarnation != incarnation)
 		n = sb__index_find_next(&core->attachments, n);
 	return n ? SB__INDEX_OF(n, struct sb__attachment, by_incarnation) : NULL;
+}
+
+void sb__attachment_over_locked(struct sb__core *core, uint64_t incarnation)
+{
+	struct sb__attachment *a = find_locked(core, incarnation);
+
+	if (a)
+		a->over = true;
 }
 
 int sb__attach_locked(struct sb__core *core, const struct sb__session_rec *rec, struct sb__attachment **ret)

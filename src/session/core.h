@@ -49,6 +49,7 @@ struct sb__attachment {
 	uint64_t serial; /* process-unique, never reused: what a thread's lane cache goes by */
 	uint32_t index;  /* in the thread's lane cache: small, reused */
 	unsigned refs;   /* handles */
+	bool over;       /* this process ended the session: no record of it is left, nor of its owners */
 	uint64_t incarnation;
 	struct sb__mailbox *mailbox;
 	struct sb__peer *peer;                      /* NULL where hosted */
@@ -137,6 +138,8 @@ bool sb__core_lock_if_open(struct sb__core *core);
  * SB_EPROTOCOL, … core->lock held. */
 int sb__attach_locked(struct sb__core *core, const struct sb__session_rec *rec, struct sb__attachment **ret);
 void sb__attachment_put_locked(struct sb__attachment *attachment);
+/* This process's transaction ended the session of that incarnation. core->lock held. */
+void sb__attachment_over_locked(struct sb__core *core, uint64_t incarnation);
 /* In a forked child: unmaps what the parent had, without touching shared words. core->lock held. */
 void sb__attachments_forget_locked(struct sb__core *core);
 bool sb__attachment_owner_alive(struct sb__attachment *attachment); /* slow question: life token */

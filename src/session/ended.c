@@ -119,6 +119,7 @@ void sb__session_finish_locked(struct sb__core *core, const struct sb__session_r
 {
 	struct sb__hosted *hosted = sb__host_find(core, rec->incarnation);
 
+	sb__attachment_over_locked(core, rec->incarnation);
 	if (hosted) {
 		sb__mailbox_end(sb__hosted_mailbox(hosted), state);
 		sb__hosted_end(hosted);

@@ -2,13 +2,14 @@
 /*
  * Session handles: open, join, close, release, and finding out what became of a session.
  *
- * The store decides: a session exists exactly while its record does. Creating one takes two
- * transactions, STARTING (record, first owner) and ACTIVE (its designated owner serves); whoever finds
- * a STARTING session waits for it while its designated owner lives.
+ * The store decides: a session exists exactly while its record does. Where its first owner serves it itself, one transaction
+ * creates it ACTIVE, and its mailbox follows within microseconds; else there are two, STARTING (record) and ACTIVE (its
+ * designated owner serves). Whoever finds a STARTING session, or an ACTIVE one without a mailbox, waits for it while its
+ * designated owner lives.
  *
  * Lock order: core->lock, then the store's. Python is started and waited for with no lock held.
  *
- * Crash: killed after STARTING: a session whose designated owner is dead; it is orphaned by the next who
+ * Crash: killed before the mailbox is there: a session whose designated owner is dead; it is orphaned by the next who
  * looks, or by the reaper. Killed after the transaction that ends one: files without a record, removed
  * by the reaper; callers in flight see the end at their next look at the store (bounded waits).
  */
@@ -74,13 +75,15 @@ sb_session *sb__session_find(struct sb__core *core, const char *id, bool kept)
 
 /* ── closing ── */
 
-static void disown_locked(sb_session *session)
+/* over: its session is known to have ended, with all its owner records. */
+static void disown_locked(sb_session *session, bool over)
 {
 	struct sb__core *core = session->core;
 	struct sb__session_rec rec;
 	int err;
 
-	if (!session->handle || atomic_load(&session->epoch) != sb__fork_epoch() || !sb__core_is_ours(core))
+	if (over || !session->handle || atomic_load(&session->epoch) != sb__fork_epoch() ||
+	    !sb__core_is_ours(core))
 		return; /* no owner by it (sb-owner), or inherited and never used here: this process is no owner by it */
 	err = sb__store_owner_remove(core->store, session->uid, core->self.slot, core->self.generation,
 	                             session->handle, &rec);
@@ -107,11 +110,14 @@ static void drop_attachments_locked(sb_session *session)
 
 void sb__session_close_locked(sb_session *session)
 {
+	const struct sb__attachment *a = atomic_load(&session->attached);
+	bool over = a && a->over && sb__core_is_ours(session->core);
+
 	unregister_locked(session);
 	sb__futures_drop_locked(session);
 	drop_attachments_locked(session); /* first: the reaper looks for the lanes of owners only */
 	SB_POINT("leave.lanes_given");
-	disown_locked(session);
+	disown_locked(session, over);
 	free(session);
 }
 
@@ -164,6 +170,8 @@ static int serve_here(struct sb__core *core, const struct sb__session_rec *rec, 
 		return sb__fail(err, "%s", reason);
 	}
 	SB_POINT("open.hosted");
+	if (rec->state == SB_SESSION_ACTIVE) /* it was created so */
+		return 0;
 	err = sb__store_session_activate(core->store, rec->session_id, rec->incarnation);
 	SB_POINT("open.active");
 	if (err == 1)
@@ -292,9 +300,11 @@ int sb__join(sb_session *s, const struct sb__session_rec *rec, uint64_t until_ms
 	pthread_mutex_lock(&core->lock);
 	err = join_locked(s, rec);
 	pthread_mutex_unlock(&core->lock);
+	/* It ended between our look and the attempt, so that the record is gone, or a new one comes; or its mailbox is not made
+	 * yet, and never will be if its maker died. */
 	if (err == SB_ERELEASED && sb__now_ms() < until_ms) {
-		nap(1); /* it ended between our look and the attempt: the record is gone, or a new one comes */
-		return 1;
+		err = sb__wait_starting(core, rec, until_ms);
+		return err ? err : 1;
 	}
 	return err;
 }
@@ -342,6 +352,7 @@ static int create_here(sb_session *s, struct sb__wish *wish, bool as_owner)
 		                       .generation = core->self.generation,
 		                       .pid = core->self.pid,
 		                       .joined_wall_ms = sb__wall_ms() };
+	struct sb__session_rec rec;
 	int err = sb__host_python(core);
 
 	if (err)
@@ -349,11 +360,15 @@ static int create_here(sb_session *s, struct sb__wish *wish, bool as_owner)
 	pthread_mutex_lock(&core->lock);
 	owner.handle = ++core->next_handle;
 	pthread_mutex_unlock(&core->lock);
-	wish->rec.designated = core->self;
-	err = sb__store_session_create(core->store, &wish->rec, as_owner ? &owner : NULL);
+	rec = wish->rec;
+	rec.designated = core->self;
+	/* Python runs: all that is missing is the mailbox, for which whoever joins meanwhile waits. */
+	rec.state = as_owner ? SB_SESSION_ACTIVE : SB_SESSION_STARTING;
+	err = sb__store_session_create(core->store, &rec, as_owner ? &owner : NULL);
 	SB_POINT("open.starting");
 	if (err != 1)
 		return err < 0 ? err : 1;
+	wish->rec = rec;
 	err = serve_here(core, &wish->rec, false);
 	if (err)
 		return err;
@@ -371,10 +386,12 @@ static int open_by_store(sb_session *s, struct sb__wish *wish)
 	struct sb__core *core = s->core;
 	uint64_t until_ms = sb__start_until(s->core);
 	struct sb__session_rec rec;
+	bool fresh = wish->generated; /* nothing has its id */
 	int err;
 
 	do {
-		err = sb__store_session_get(core->store, wish->rec.session_id, &rec);
+		err = fresh ? 0 : sb__store_session_get(core->store, wish->rec.session_id, &rec);
+		fresh = false;
 		if (err < 0)
 			return err;
 		if (err == 1 && sb__session_expire_idle(core, &rec) == 1)

@@ -3,7 +3,7 @@
  * Session records and their indexes: by uid, by designated owner, by expiry. Each function is one
  * transaction, in which record, indexes, owners and graveyard change together.
  *
- *             create            activate             orphan
+ *             create            activate             orphan          (a session may also be created ACTIVE)
  *   (none) ───────────▶ STARTING ────────▶ ACTIVE ───────────▶ ORPHANED
  *                        ▲    │                                 │
  *                        └────┴───────────── elect ─────────────┘        every state: end ──▶ (none)
@@ -340,7 +340,8 @@ static int create_session(struct sb__txn *txn, void *arg)
 		return rc;
 	rec->uid = number;
 	rec->incarnation = number + 1;
-	rec->state = SB_SESSION_STARTING;
+	if (rec->state != SB_SESSION_ACTIVE)
+		rec->state = SB_SESSION_STARTING;
 	rec->owner_count = create->owner ? 1 : 0;
 	rec->created_wall_ms = sb__wall_ms();
 	rec->created_ms = sb__now_ms();

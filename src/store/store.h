@@ -18,7 +18,7 @@
 struct sb__store;
 
 #define SB__SCHEMA_VERSION 3u
-#define SB__GRAVEYARD_MAX  4096u /* ended incarnations that are remembered */
+#define SB__GRAVEYARD_MAX  4096u /* ended incarnations that are remembered, or some 32 fewer */
 
 /* Why a session or an incarnation of it ended. Numbers are stored: append only. */
 enum sb__end_reason {
@@ -113,7 +113,7 @@ int sb__store_processes(struct sb__store *store, struct sb__identity **ret, size
 /* 1 and *ret, 0 if there is none, or an error. */
 int sb__store_session_get(struct sb__store *store, const char *session_id, struct sb__session_rec *ret);
 int sb__store_session_by_uid(struct sb__store *store, uint64_t uid, struct sb__session_rec *ret);
-/* Creates a session in state STARTING with a new uid and incarnation and owner as its first owner, unless the id
+/* Creates a session in state STARTING (or ACTIVE, where rec says so: its designated owner is ready to make the mailbox) with a new uid and incarnation and owner as its first owner, unless the id
  * exists: then *ret is what there is. Returns 1 created, 0 exists. rec: the wish; its uid, incarnation, state, counts and expiry are
  * filled in. owner NULL: no owner record (a dedicated owner serving for others). */
 int sb__store_session_create(struct sb__store *store, struct sb__session_rec *rec,
