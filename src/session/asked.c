@@ -217,7 +217,7 @@ static int ask_there(struct sb__way *c, struct sb__attachment *a, struct sb__ask
 		return SB__AGAIN;
 	err = sb__pool_lane_take(a, &lane);
 	if (err)
-		return sb__way_refused(c, err);
+		return sb__way_no_lane(c, err);
 	pthread_mutex_lock(&a->core->lock);
 	a->refs++;
 	pthread_mutex_unlock(&a->core->lock);

@@ -340,6 +340,13 @@ struct sb__lane_post sb__way_post(const struct sb__way *c)
 		                       .arena = c->session->core->arena };
 }
 
+int sb__way_no_lane(const struct sb__way *c, int code)
+{
+	if (code == SB_ERELEASED || code == SB_EEXPIRED || code == SB_EOWNERDIED)
+		return SB__AGAIN; /* the store knows why */
+	return sb__way_refused(c, code);
+}
+
 int sb__way_call(const struct sb__way *c, struct sb__attachment *a, uint32_t lane, struct sb__lane_post *post,
                  enum sb__lane_result *ret, bool *ret_late)
 {
@@ -390,7 +397,7 @@ static int call_there(const struct sb__way *c, struct sb__attachment *a, sb_valu
 		return SB__AGAIN;
 	err = sb__thread_lane(a, &lane);
 	if (err)
-		return sb__way_refused(c, err);
+		return sb__way_no_lane(c, err);
 	sb__mailbox_touch(a->mailbox);
 	err = sb__way_call(c, a, lane, &post, &result, NULL);
 	if (err)

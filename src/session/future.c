@@ -60,7 +60,7 @@ static int post(struct sb__way *c, struct sb__attachment *a, void *arg)
 		return SB__AGAIN;
 	err = sb__pool_lane_take(a, &f->lane);
 	if (err)
-		return sb__way_refused(c, err);
+		return sb__way_no_lane(c, err);
 	sb__mailbox_touch(a->mailbox);
 	err = sb__way_encode(c, a, f->lane, &buf);
 	if (!err)

@@ -105,7 +105,7 @@ static int post(struct sb__way *c, struct sb__attachment *a, void *arg)
 	err = sb__bell_owner_died(bell) || sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING ? SB__AGAIN
 	                                                                                        : 0;
 	if (!err && (err = sb__pool_lane_take(a, &lane)))
-		sb__way_refused(c, err);
+		err = sb__way_no_lane(c, err);
 	if (err) {
 		free(o);
 		return err;

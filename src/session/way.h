@@ -39,6 +39,8 @@ int sb__way_take(const struct sb__way *way, struct sb__attachment *a, uint32_t l
                  sb_value **ret_value);
 /* Marks the error just set as «nothing ran». Returns code. */
 int sb__way_refused(const struct sb__way *way, int code);
+/* No lane could be had: refused, or SB__AGAIN where that is because the incarnation has ended. */
+int sb__way_no_lane(const struct sb__way *way, int code);
 /* The life token of the attachment's owner (arg), for sb__alive_fn. */
 bool sb__way_alive(void *attachment);
 

@@ -48,7 +48,7 @@ int sb__file_extend(int fd, uint64_t offset, uint64_t len, const char *what)
 static void discard(struct sb__new_file *file)
 {
 	if (file->map)
-		(void)sb__os_unmap(file->map, file->size);
+		(void)sb__os_unmap(file->map, file->map_size);
 	(void)sb__os_close(file->fd);
 	(void)sb__os_unlinkat(file->dir, file->name, 0);
 	file->map = NULL;
@@ -58,7 +58,13 @@ static void discard(struct sb__new_file *file)
 int sb__file_make(int dir, uint32_t slot, uint32_t generation, size_t size, const char *what,
                   struct sb__new_file *ret)
 {
-	struct sb__new_file file = { .dir = dir, .size = size };
+	return sb__file_make_to_grow(dir, slot, generation, size, size, what, ret);
+}
+
+int sb__file_make_to_grow(int dir, uint32_t slot, uint32_t generation, size_t size, size_t map_size,
+                          const char *what, struct sb__new_file *ret)
+{
+	struct sb__new_file file = { .dir = dir, .map_size = map_size };
 	uint64_t number;
 	int err = sb__random(&number, sizeof(number));
 
@@ -72,8 +78,10 @@ int sb__file_make(int dir, uint32_t slot, uint32_t generation, size_t size, cons
 	SB_POINT("file.created");
 	err = sb__file_extend(file.fd, 0, size, what);
 	SB_POINT("file.extended");
-	if (!err)
-		err = sb__file_map(file.fd, 0, size, true, what, &file.map);
+	if (!err) {
+		err = sb__os_map(file.fd, 0, map_size, true, &file.map);
+		err = err < 0 ? sb__file_fail(err, "mapped", what) : 0;
+	}
 	if (err) {
 		discard(&file);
 		return err;
@@ -96,7 +104,7 @@ int sb__file_publish(struct sb__new_file *file, const char *name, const char *wh
 	return 0;
 }
 
-int sb__file_map(int fd, uint64_t offset, size_t len, bool writable, const char *what, void **ret)
+int sb__file_check(int fd, uint64_t size, const char *what)
 {
 	struct stat st;
 	int err = sb__os_fstat(fd, &st);
@@ -104,10 +112,18 @@ int sb__file_map(int fd, uint64_t offset, size_t len, bool writable, const char 
 	if (err < 0)
 		return sb__file_fail(err, "examined", what);
 	/* A touch beyond the end would raise SIGBUS, and files of ours only grow. */
-	if (!S_ISREG(st.st_mode) || st.st_size < 0 || (uint64_t)st.st_size < offset ||
-	    (uint64_t)st.st_size - offset < len)
+	if (!S_ISREG(st.st_mode) || st.st_size < 0 || (uint64_t)st.st_size < size)
 		return sb__fail(SB_EPROTOCOL, "%s is shorter than it says: %lld bytes, needed are %" PRIu64,
-		                what, (long long)st.st_size, offset + len);
+		                what, (long long)st.st_size, size);
+	return 0;
+}
+
+int sb__file_map(int fd, uint64_t offset, size_t len, bool writable, const char *what, void **ret)
+{
+	int err = sb__file_check(fd, offset + len, what);
+
+	if (err)
+		return err;
 	err = sb__os_map(fd, (off_t)offset, len, writable, ret);
 	return err < 0 ? sb__file_fail(err, "mapped", what) : 0;
 }

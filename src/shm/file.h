@@ -14,7 +14,7 @@ struct sb__new_file {
 	int dir, fd;
 	char name[SB__FILE_NAME_MAX];
 	void *map;
-	size_t size;
+	size_t map_size;
 };
 
 /*
@@ -23,11 +23,16 @@ struct sb__new_file {
  */
 int sb__file_make(int dir, uint32_t slot, uint32_t generation, size_t size, const char *what,
                   struct sb__new_file *ret);
+/* The same, mapped for map_size bytes: what lies behind size must not be touched before the file was extended. */
+int sb__file_make_to_grow(int dir, uint32_t slot, uint32_t generation, size_t size, size_t map_size,
+                          const char *what, struct sb__new_file *ret);
 /* Renames it; the map is now the caller's. On failure everything is undone. */
 int sb__file_publish(struct sb__new_file *file, const char *name, const char *what);
 
 /* Maps len bytes at offset of an open file that must be that long. SB_EPROTOCOL if it is shorter. */
 int sb__file_map(int fd, uint64_t offset, size_t len, bool writable, const char *what, void **ret);
+/* Is an open file that long? SB_EPROTOCOL if it is shorter. */
+int sb__file_check(int fd, uint64_t size, const char *what);
 /* Real blocks up to size. SB_ENOSPACE, SB_ESYSTEM. */
 int sb__file_extend(int fd, uint64_t offset, uint64_t len, const char *what);
 /* Code and message for a failed system call on what: SB_ENOSPACE, SB_ENOMEM or SB_ESYSTEM. err is -errno. */

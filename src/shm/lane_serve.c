@@ -56,7 +56,8 @@ static int bit_in_word(struct sb__mailbox *m, uint32_t word)
 /* The next lane with a bit, round robin from cursor. */
 static int next_ready(struct sb__mailbox *m, uint32_t cursor)
 {
-	uint32_t words = (sb__mailbox_lanes(m) + 63) / 64;
+	uint32_t lanes = sb__mailbox_lanes(m);
+	uint32_t words = lanes ? (lanes + 63) / 64 : 1; /* a count that a peer wrote over may be 0 by now */
 	uint32_t start = cursor / 64 % words;
 	uint64_t summary = sb__load_acquire(&m->control->ready_summary) | 1;
 	int lane = bit_at_or_after(m, start, cursor % 64);

@@ -169,7 +169,8 @@ _Static_assert(offsetof(struct sb__lane_shm, request) == 256, "layout");
 _Static_assert(sizeof(struct sb__lane_shm) == 256 + 2 * SB__INLINE_MAX, "layout");
 
 /* Blocks of lanes follow the control page one after the other, each rounded up to whole pages. After block
- * k the file has SB__LANES_FIRST << k lanes, so lane_count is always a power of two. */
+ * k the file has SB__LANES_FIRST << k lanes, so lane_count is always a power of two. A new mailbox has none: a session that
+ * nobody calls from another process needs none. */
 static inline uint32_t sb__block_of_lane(uint32_t lane)
 {
 	return lane < SB__LANES_FIRST ? 0 : 32u - (uint32_t)__builtin_clz(lane / SB__LANES_FIRST);

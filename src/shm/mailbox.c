@@ -29,8 +29,8 @@
 #include "point.h"
 
 #define WHAT       "the mailbox"
-#define LANES_AT   ((size_t)2 * SB__PAGE)         /* after header and control */
-#define FIRST_SIZE (LANES_AT + sb__block_size(0)) /* with block 0 */
+#define LANES_AT   ((size_t)2 * SB__PAGE)         /* after header and control: what a new file has */
+#define FIRST_SIZE (LANES_AT + sb__block_size(0)) /* with block 0: what is mapped at once */
 
 static const char magic[8] = { 'S', 'B', 'm', 'a', 'i', 'l', '0', '1' };
 
@@ -41,8 +41,8 @@ static void mailbox_name(char name[SB__FILE_NAME_MAX], uint64_t incarnation)
 
 /* ── making and mapping ── */
 
-/* Takes over map, also on failure. */
-static int mailbox_new(int dir, uint8_t *map, const struct sb__mailbox_header_shm *header,
+/* Takes over map, also on failure. lanes: block 0 is in the file. */
+static int mailbox_new(int dir, uint8_t *map, bool lanes, const struct sb__mailbox_header_shm *header,
                        struct sb__mailbox **ret)
 {
 	struct sb__mailbox *m = calloc(1, sizeof(*m));
@@ -61,7 +61,7 @@ static int mailbox_new(int dir, uint8_t *map, const struct sb__mailbox_header_sh
 	m->map = map;
 	m->control = (struct sb__mailbox_control_shm *)(map + SB__PAGE);
 	m->blocks[0].notes = notes;
-	atomic_init(&m->blocks[0].lanes, (struct sb__lane_shm *)(map + LANES_AT));
+	atomic_init(&m->blocks[0].lanes, lanes ? (struct sb__lane_shm *)(map + LANES_AT) : NULL);
 	pthread_mutex_init(&m->map_lock, NULL);
 	pthread_mutex_init(&m->replies_lock, NULL);
 	*ret = m;
@@ -105,14 +105,13 @@ int sb__mailbox_create(int mailbox_dir, const struct sb__mailbox_params *params,
 	int err = fill_header(params, &header);
 
 	if (!err)
-		err = sb__file_make(mailbox_dir, params->owner.slot, params->owner.generation, FIRST_SIZE,
-		                    WHAT, &file);
+		err = sb__file_make_to_grow(mailbox_dir, params->owner.slot, params->owner.generation,
+		                            LANES_AT, FIRST_SIZE, WHAT, &file);
 	if (err)
 		return err;
 	memcpy(file.map, &header, sizeof(header));
 	control = (struct sb__mailbox_control_shm *)((uint8_t *)file.map + SB__PAGE);
 	sb__store(&control->state, SB__MAILBOX_SERVING);
-	sb__store(&control->lane_count, SB__LANES_FIRST);
 	sb__store(&control->last_access_ms, sb__now_coarse_ms());
 	mailbox_name(name, params->incarnation);
 	SB_POINT("mailbox.made");
@@ -120,7 +119,7 @@ int sb__mailbox_create(int mailbox_dir, const struct sb__mailbox_params *params,
 	if (err)
 		return err;
 	SB_POINT("mailbox.published");
-	err = mailbox_new(mailbox_dir, file.map, &header, ret);
+	err = mailbox_new(mailbox_dir, file.map, false, &header, ret);
 	if (err)
 		(void)sb__os_unlinkat(mailbox_dir, name, 0);
 	return err;
@@ -161,15 +160,39 @@ int sb__mailbox_open_file(int dir, uint64_t incarnation, int flags, int *ret_fd)
 	return 0;
 }
 
+/* Lanes are counted after the file was extended, so it is asked for its size after the count was read. */
+static int map_first(int fd, void **ret_map, bool *ret_lanes)
+{
+	const struct sb__mailbox_control_shm *control;
+	int err = sb__file_check(fd, LANES_AT, WHAT);
+	void *map;
+
+	if (err)
+		return err;
+	err = sb__os_map(fd, 0, FIRST_SIZE, true, &map);
+	if (err < 0)
+		return sb__file_fail(err, "mapped", WHAT);
+	control = (const struct sb__mailbox_control_shm *)((uint8_t *)map + SB__PAGE);
+	*ret_lanes = sb__load_acquire(&control->lane_count) != 0;
+	err = *ret_lanes ? sb__file_check(fd, FIRST_SIZE, WHAT) : 0;
+	if (err) {
+		(void)sb__os_unmap(map, FIRST_SIZE);
+		return err;
+	}
+	*ret_map = map;
+	return 0;
+}
+
 int sb__mailbox_attach(int mailbox_dir, uint64_t incarnation, struct sb__mailbox **ret)
 {
 	struct sb__mailbox_header_shm header;
-	void *map;
+	void *map = NULL;
+	bool lanes = false;
 	int fd = -1, err = sb__mailbox_open_file(mailbox_dir, incarnation, O_RDWR, &fd);
 
 	if (err)
 		return err;
-	err = sb__file_map(fd, 0, FIRST_SIZE, true, WHAT, &map);
+	err = map_first(fd, &map, &lanes);
 	(void)sb__os_close(fd);
 	if (err)
 		return err;
@@ -180,7 +203,7 @@ int sb__mailbox_attach(int mailbox_dir, uint64_t incarnation, struct sb__mailbox
 		(void)sb__os_unmap(map, FIRST_SIZE);
 		return err;
 	}
-	return mailbox_new(mailbox_dir, map, &header, ret);
+	return mailbox_new(mailbox_dir, map, lanes, &header, ret);
 }
 
 void sb__mailbox_detach(struct sb__mailbox *mailbox)
@@ -230,9 +253,11 @@ struct sb__mailbox_control_shm *sb__mailbox_control(struct sb__mailbox *mailbox)
 
 /* ── lane blocks ── */
 
-/* Block 0 is always there; beyond it only whole blocks count. Whether the file has them, mapping checks. */
+/* Only whole blocks count. Whether the file has them, mapping checks. */
 uint32_t sb__lanes_said(uint64_t count, uint32_t lanes_max)
 {
+	if (count == 0)
+		return 0;
 	if (count <= SB__LANES_FIRST)
 		return SB__LANES_FIRST;
 	if (count > lanes_max)
@@ -245,6 +270,19 @@ uint32_t sb__mailbox_lanes(struct sb__mailbox *mailbox)
 	return sb__lanes_said(sb__load_acquire(&mailbox->control->lane_count), mailbox->header.lanes_max);
 }
 
+/* Block 0 lies in the first mapping; it only has to be in the file. */
+static struct sb__lane_shm *first_block_locked(struct sb__mailbox *m, int fd)
+{
+	struct sb__lane_shm *lanes = (struct sb__lane_shm *)(m->map + LANES_AT);
+	int err = sb__file_check(fd, FIRST_SIZE, WHAT);
+
+	(void)sb__os_close(fd);
+	if (err)
+		return NULL;
+	atomic_store_explicit(&m->blocks[0].lanes, lanes, memory_order_release);
+	return lanes;
+}
+
 static struct sb__lane_shm *map_block_locked(struct sb__mailbox *m, uint32_t k)
 {
 	struct sb__lane_notes *notes;
@@ -253,6 +291,8 @@ static struct sb__lane_shm *map_block_locked(struct sb__mailbox *m, uint32_t k)
 
 	if (sb__mailbox_open_file(m->dir, m->header.incarnation, O_RDWR, &fd) != 0)
 		return NULL;
+	if (k == 0)
+		return first_block_locked(m, fd);
 	notes = calloc(sb__block_lanes(k), sizeof(*notes));
 	if (!notes) {
 		(void)sb__os_close(fd);
@@ -287,7 +327,7 @@ int sb__mailbox_grow(struct sb__mailbox *mailbox, uint32_t lanes_now)
 {
 	uint32_t k = sb__block_of_lane(lanes_now);
 	uint64_t seen = sb__load_acquire(&mailbox->control->lane_count);
-	uint32_t lanes_then = lanes_now * 2;
+	uint32_t lanes_then = lanes_now ? lanes_now * 2 : SB__LANES_FIRST;
 	int fd = -1, err;
 
 	if (lanes_now >= mailbox->header.lanes_max)

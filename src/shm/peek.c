@@ -56,12 +56,14 @@ int sb__mailbox_peek(int mailbox_dir, uint64_t incarnation, void (*lane)(void *a
 
 	if (err)
 		return err;
-	(void)sb__os_fstat(fd, &st);
 	n = sb__os_pread(fd, &copy, sizeof(copy), 0);
+	(void)sb__os_fstat(
+		fd, &st); /* after the count of lanes was read: the file was extended before it was counted */
 	memcpy(&header, copy.header, sizeof(header));
 	if (n < 0)
 		err = sb__file_fail((int)n, "read", WHAT);
-	else if (n < (ssize_t)sizeof(copy) || st.st_size < (off_t)sb__block_offset(1))
+	else if (n < (ssize_t)sizeof(copy) ||
+	         st.st_size < (off_t)sb__block_offset(sb__load(&copy.control.lane_count) ? 1 : 0))
 		err = sb__fail(SB_EPROTOCOL, "%s is shorter than it says: %lld bytes", WHAT,
 		               (long long)st.st_size);
 	else

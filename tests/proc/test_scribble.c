@@ -160,7 +160,12 @@ static void own_lane(struct scene *scene, struct sb__mailbox *m, struct sb__bell
 
 static void whole_mailbox(struct scene *scene, struct sb__mailbox *m, struct sb__bell *bell, uint64_t *state)
 {
+	static bool grown;
+
 	(void)scene;
+	if (!grown && sb__mailbox_grow(m, 0) != 0)
+		return;
+	grown = true;
 	if (next_random(state) % 8 == 0) /* the header, too, and the state */
 		scribble(state, m->map, 2u * SB__PAGE);
 	else

@@ -22,8 +22,11 @@
 
 static struct sb__lane_shm *lane_of(struct shm_world *world, uint32_t lane)
 {
-	struct sb__lane_shm *l = sb__lane_at(world->mailbox, lane);
+	struct sb__lane_shm *l;
 
+	if (sb__mailbox_lanes(world->mailbox) == 0)
+		(void)sb__mailbox_grow(world->mailbox, 0);
+	l = sb__lane_at(world->mailbox, lane);
 	if (!l)
 		abort();
 	return l;
