@@ -149,8 +149,8 @@ typedef struct sb_session_info {
 	int64_t idle_ms;
 	uint64_t expired_refs; /* dropped because they were idle for the TTL */
 	uint64_t created_refs;
-	uint64_t pinned_refs;          /* live refs with pins */
-	uint64_t max_refs_per_process; /* 0 = all but an eighth of max_refs */
+	uint64_t pinned_refs;             /* live refs with pins */
+	uint64_t max_refs_per_process;    /* 0 = all but an eighth of max_refs */
 	uint64_t max_session_arena_bytes; /* 0 = none of its own */
 } sb_session_info;
 

@@ -13,6 +13,7 @@
 
 #include "fail.h"
 #include "os_linux.h"
+#include "point.h"
 #include "request.h"
 #include "snakebridge/snakebridge.h"
 #include "value_impl.h"
@@ -194,6 +195,7 @@ static int take(struct sb_iter *iter, sb_value *batch, size_t asked)
 		sb_value_free(batch);
 		return sb__fail(SB_EPROTOCOL, "the owner gave a batch that is none");
 	}
+	SB_POINT("iter.taken"); /* the owner has let go of these items */
 	iter->batch = batch;
 	iter->list = list;
 	iter->next = 0;
@@ -220,6 +222,7 @@ static void read_ahead(struct sb_iter *iter)
 	iter->ahead_asked = iter->ask;
 	if (sb_call_start(iter->session, &request, &iter->ahead))
 		iter->ahead = NULL;
+	SB_POINT("iter.asked_ahead");
 }
 
 /* What was asked for ahead: 1; 0 if nothing was, or it came back empty; or an error. */
@@ -361,6 +364,7 @@ void sb_iter_close(sb_iter *iter)
 		request.target = &iter->ref;
 		request.timeout_ms = CLOSE_TIMEOUT_MS;
 		(void)sb_invoke(iter->session, &request, NULL);
+		SB_POINT("iter.closed");
 	}
 	sb_iter_detach(iter);
 }

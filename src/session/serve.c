@@ -129,8 +129,10 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 	kind = sb__reply_kind(&reply);
 	delivered = sb__accepted_complete(h->mailbox, call, &reply, host->core->arena);
 	/* If not, its caller is gone: the refs in it are nobody's. */
-	if (made & SB__ENGINE_TELL || (made && !delivered))
+	if (made & SB__ENGINE_TELL || (made && !delivered)) {
 		host->engine->settle(h->table, made, delivered);
+		SB_POINT("serve.settled"); /* what a stream gave is gone from it, or there again */
+	}
 	sb__hosted_count(h, kind, began_ns);
 }
 

@@ -126,6 +126,27 @@ static void cancel_running(sb_session *s)
 	sb_future_free(f);
 }
 
+/* Batches of a stream, fetched ahead, and its end by closing. */
+static void read_stream(sb_session *s)
+{
+	sb_iter_options options = SB_ITER_OPTIONS_INIT;
+	sb_session_info info = { .size = sizeof(info) };
+	const sb_value *item = NULL;
+	sb_ref ref = { .slot = 1 };
+	sb_iter *it = NULL;
+
+	if (sb_session_get_info(s, &info))
+		return;
+	ref.incarnation = info.incarnation;
+	memcpy(ref.session_id, info.session_id, sizeof(ref.session_id));
+	options.flags = SB_ITER_READ_AHEAD;
+	if (sb_iter_attach(s, &ref, &options, &it))
+		return;
+	for (int i = 0; i < 7 && sb_iter_lend(it, &item) == 1; i++)
+		;
+	sb_iter_close(it);
+}
+
 /* Each kind of call once. */
 static void call_all(sb_session *s)
 {
@@ -139,6 +160,7 @@ static void call_all(sb_session *s)
 	(void)oneway(s, "nap", sb_args("i", 3));
 	(void)oneway(s, "echo", sb_args("y", big, sizeof(big))); /* waits for the first */
 	(void)call(s, "echo", sb_args("i", 8), 0);
+	read_stream(s);
 	(void)call(s, "nap", sb_args("i", 30), 5); /* abandoned */
 	cancel_running(s);
 	(void)call(s, "ask", sb_args("k", slow_answer, NULL), 0);

@@ -119,6 +119,17 @@ static void put_answer(struct sb__buf *reply, const struct sb__asker *asker, con
 	sb__buf_free(&given);
 }
 
+/* A stream without end, whichever ref it is of: its next items, all at hand. */
+static uint64_t put_next(struct sb__buf *reply)
+{
+	sb__put_array(reply, 2);
+	sb__put_bool(reply, false);
+	sb__put_array(reply, 3);
+	for (int i = 0; i < 3; i++)
+		sb__put_int(reply, i);
+	return SB__ENGINE_TELL;
+}
+
 static uint64_t execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
                         size_t request_len, struct sb__buf *reply)
 {
@@ -137,7 +148,11 @@ static uint64_t execute(struct sb__table *table, const struct sb__call_origin *o
 	has = first_argument(&cursor, &bytes, &len, &number);
 	sb__put_array(reply, 2);
 	sb__put_uint(reply, SB__REPLY_VALUE);
-	if (has && is_called(&head, "size")) {
+	if (head.verb == SB_VERB_NEXT)
+		return put_next(reply);
+	if (head.verb == SB_VERB_CLOSE) {
+		sb__put_bool(reply, true);
+	} else if (has && is_called(&head, "size")) {
 		put_size(reply, (size_t)number);
 	} else if (has && is_called(&head, "echo")) {
 		sb__buf_append(reply, bytes, len);

@@ -166,6 +166,127 @@ static void test_28_the_sessions_end_closes(void **state)
 	assert_int_equal(comes_to(p, "len(ended)", 2), 2);
 }
 
+/* A session whose objects live in this process, so that its names can be looked at when it is gone, and a stream in it, of which
+ * one item was read and another one is at hand. */
+static sb_session *with_stream(struct place *p, sb_session_options *options, sb_iter **ret)
+{
+	sb_iter_options two = batches(2, 0);
+	sb_request r = SB_REQUEST_INIT;
+	sb_session *s = NULL;
+
+	place_exec(p, streams_source);
+	place_exec(p, "import builtins\nbuiltins.sb_count = count");
+	options->session_id = "other";
+	options->designated = SB_DESIGNATED_SELF;
+	assert_ok(sb_session_open(p->f->bridge, options, &s));
+	r.name = "builtins:sb_count";
+	r.args = sb_args("i", 100);
+	assert_ok(sb_iter_call(s, &r, &two, ret));
+	assert_int_equal(next_int(*ret), 0);
+	return s;
+}
+
+/* A reader in another process: 0, or what it was not told. Uses no assertion. */
+struct other_reader {
+	sb_session *s;
+	sb_ref ref;
+	int code;
+};
+
+static int reads_elsewhere(void *arg)
+{
+	struct other_reader *o = arg;
+	const sb_value *item = NULL;
+	sb_iter *it = NULL;
+	int rc;
+
+	if (sb_iter_attach(o->s, &o->ref, NULL, &it))
+		return 1;
+	rc = sb_iter_lend(it, &item);
+	sb_iter_detach(it);
+	if (rc != o->code)
+		fprintf(stderr, "elsewhere: %d %s\n", rc, rc < 0 ? sb_last_error()->message : "");
+	return rc == o->code ? 0 : 2;
+}
+
+/* What has become of the stream is told to both readers, here and in another process; what was fetched before is still there. */
+static void gone(struct place *p, sb_session *s, sb_iter *it, int code)
+{
+	struct other_reader other = { .s = s, .ref = *sb_iter_ref(it), .code = code };
+	const sb_value *item = NULL;
+
+	assert_int_equal(comes_to(p, "len(ended)", 1), 1); /* its generator was closed */
+	assert_int_equal(fixture_wait(fixture_fork(reads_elsewhere, &other)), 0);
+	assert_int_equal(next_int(it), 1);
+	assert_int_equal(sb_iter_lend(it, &item), code);
+	assert_int_equal(sb_iter_lend(it, &item), code); /* for good */
+	sb_iter_close(it);
+	assert_int_equal(place_int(p, "len(ended)"), 1);
+}
+
+static void test_17_18_28_evicted(void **state)
+{
+	struct place *p = *state;
+	sb_session_options options = SB_SESSION_OPTIONS_INIT;
+	sb_request r = SB_REQUEST_INIT;
+	sb_session *s;
+	sb_iter *it = NULL;
+
+	options.max_refs = 3;
+	s = with_stream(p, &options, &it);
+	r.name = "builtins:object";
+	for (int i = 0; i < 3; i++)
+		assert_ok(sb_invoke(s, &r, NULL));
+	gone(p, s, it, SB_EREFEVICTED);
+	sb_session_close(s);
+}
+
+static void test_13_18_28_expired(void **state)
+{
+	struct place *p = *state;
+	sb_session_options options = SB_SESSION_OPTIONS_INIT;
+	sb_session *s;
+	sb_iter *it = NULL;
+
+	options.ttl_seconds = 2;
+	s = with_stream(p, &options, &it);
+	for (int i = 0; i < 200 && place_int(p, "len(ended)") == 0; i++) {
+		assert_ok(sb_call(s, "builtins:abs", sb_args("i", 1), NULL)); /* its session is in use */
+		nap(50);
+	}
+	gone(p, s, it, SB_EREFEXPIRED);
+	sb_session_close(s);
+}
+
+/* While a reader in another process waits for its items. */
+static void test_09_28_session_released(void **state)
+{
+	struct place *p = *state;
+	sb_session_options options = SB_SESSION_OPTIONS_INIT;
+	sb_iter_options one = batches(1, 0);
+	struct other_reader other = { .code = SB_ERELEASED };
+	const sb_value *item = NULL;
+	sb_request r = SB_REQUEST_INIT;
+	sb_iter *blocked = NULL, *it = NULL;
+	pid_t pid;
+
+	other.s = with_stream(p, &options, &it);
+	place_exec(p, "builtins.sb_never = never");
+	r.name = "builtins:sb_never";
+	assert_ok(sb_iter_call(other.s, &r, &one, &blocked));
+	other.ref = *sb_iter_ref(blocked);
+	pid = fixture_fork(reads_elsewhere, &other);
+	fixture_wait_running(p->f, "next ");
+	assert_ok(sb_session_release(p->f->bridge, "other", NULL));
+	assert_int_equal(fixture_wait(pid), 0);
+	assert_int_equal(comes_to(p, "len(ended)", 2), 2);
+	assert_int_equal(next_int(it), 1); /* it has that one */
+	assert_int_equal(sb_iter_lend(it, &item), SB_ERELEASED);
+	sb_iter_close(it);
+	sb_iter_close(blocked);
+	sb_session_close(other.s);
+}
+
 /* ── asynchronous ones ── */
 
 static const char async_helpers[] = "loops = []\n"
@@ -355,6 +476,9 @@ int main(void)
 		BOTH_PLACES(test_28_an_exception_in_finally_is_told),
 		BOTH_PLACES(test_28_letting_go_closes),
 		cmocka_unit_test_setup_teardown(test_28_the_sessions_end_closes, place_here, place_teardown),
+		cmocka_unit_test_setup_teardown(test_17_18_28_evicted, place_here, place_teardown),
+		cmocka_unit_test_setup_teardown(test_13_18_28_expired, place_here, place_teardown),
+		cmocka_unit_test_setup_teardown(test_09_28_session_released, place_here, place_teardown),
 		BOTH_PLACES(test_28_async_generators),
 		BOTH_PLACES(test_28_async_generators_are_closed),
 		cmocka_unit_test_setup_teardown(test_28_30_owner_killed, place_there, place_teardown),
