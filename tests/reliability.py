@@ -105,12 +105,18 @@ def tally_rows():
 
 
 def rows_of(output):
+    """Several programs that print of the same item make one row: what they tried, and the time that they took, added up."""
     rows = {}
     for line in output.splitlines():
         if match := LINE.search(line):
             _, suite, item, tried, failed, seconds, more = match.groups()
-            rows.setdefault(suite, []).append({"item": item, "tried": int(tried), "failed": int(failed),
-                                               "seconds": float(seconds), "more": more.strip()})
+            row = next((row for row in rows.setdefault(suite, []) if row["item"] == item and not more.strip()), None)
+            if row is None:
+                row = {"item": item, "tried": 0, "failed": 0, "seconds": 0.0, "more": more.strip()}
+                rows[suite].append(row)
+            row["tried"] += int(tried)
+            row["failed"] += int(failed)
+            row["seconds"] = round(row["seconds"] + float(seconds), 1)
     return rows
 
 
