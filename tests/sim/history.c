@@ -29,7 +29,9 @@ enum { SESSIONS = 2, HANDLES = 4, SHELF = 8, CALLS = 512, OPS_MAX = 16, APPS_MAX
 /* A number of its own for each call; what became of it. */
 struct made_call {
 	unsigned ran;
-	bool told_not;
+	bool told_not, oneway;
+	int k; /* one-way: its session, and how long it works */
+	uint64_t works_ms;
 	const struct sim_proc *ran_in;
 };
 
@@ -335,6 +337,8 @@ static void began(uint64_t number, uint64_t incarnation)
 	}
 	c->ran++;
 	c->ran_in = sim_self();
+	if (c->oneway && w.s[c->k].maybe_ms < now_ms() + c->works_ms)
+		w.s[c->k].maybe_ms = now_ms() + c->works_ms; /* a use that its sender knows nothing of */
 	if (c->ran > 1)
 		wrong("call %llu ran twice", (unsigned long long)number);
 	if (c->told_not)
@@ -462,6 +466,59 @@ static void used_by(const struct handle *h, uint64_t since_ms)
 		used(h->k, since_ms);
 }
 
+/* As a call that is waited for, or as one in flight that is waited for now and then. */
+static int invoke(const struct handle *h, const sb_request *request, sb_value **ret_value)
+{
+	sb_future *future;
+	int err;
+
+	if (sim_below(4))
+		return sb_invoke(h->s, request, ret_value);
+	w.h->tally.futures++;
+	err = sb_call_start(h->s, request, &future);
+	if (err)
+		return err;
+	do
+		err = sb_future_wait(future, sim_below(2) ? 1 + (uint32_t)sim_below(30) : SB_WAIT_FOREVER,
+		                     ret_value);
+	while (err == 1);
+	sb_future_free(future);
+	return err;
+}
+
+/* Sent, and no more is known of it but that it runs once at most. */
+static void make_oneway(struct handle *h, const char *name, int64_t k)
+{
+	static const uint32_t timeouts[] = { 50, 1000, 120000 };
+	struct one_call c = { .handle = h, .name = name, .number = w.next_call };
+	sb_request request = SB_REQUEST_INIT;
+	int err;
+
+	if (w.next_call == CALLS)
+		return;
+	w.next_call++;
+	request.timeout_ms = c.timeout_ms = timeouts[sim_below(3)];
+	request.name = name;
+	request.args = sb_args_pack("ii", (int)c.number, (int)k);
+	request.flags = SB_CALL_ONEWAY;
+	w.calls[c.number].oneway = true;
+	w.calls[c.number].k = h->k;
+	w.calls[c.number].works_ms = (uint64_t)k;
+	w.s[h->k].hosts |= UINT32_C(1) << sim_self()->index;
+	c.began_ms = now_ms();
+	w.h->tally.oneways++;
+	use_begin(h->k);
+	err = sb_invoke(h->s, &request, NULL);
+	use_end(h->k);
+	tell("one-way call %llu \"%s\" on session %d: %s", (unsigned long long)c.number, name, h->k,
+	     err ? sb_error_name(err) : "sent");
+	sim_note((uint64_t)(uint32_t)err);
+	if (err)
+		judge_error(&c, sb_last_error());
+	else
+		used_by(h, c.began_ms);
+}
+
 static void make_call(struct handle *h, const char *name, int shelf, int64_t k)
 {
 	static const uint32_t timeouts[] = { 5, 50, 1000, 120000 };
@@ -495,7 +552,7 @@ static void make_call(struct handle *h, const char *name, int shelf, int64_t k)
 	c.stopped_ns = sim_self()->stopped_until_ns;
 	w.h->tally.calls++;
 	use_begin(h->k);
-	err = sb_invoke(h->s, &request, &value);
+	err = invoke(h, &request, &value);
 	use_end(h->k);
 	tell("call %llu \"%s\" on session %d: %s", (unsigned long long)c.number, name, h->k,
 	     err ? sb_error_name(err) : "a value");
@@ -609,6 +666,10 @@ static void do_call(struct handle *h)
 			do_drop_ref(h, shelf);
 		else
 			make_call(h, "get", shelf, 0);
+		return;
+	}
+	if (sim_below(8) == 0) {
+		make_oneway(h, names[2 + sim_below(5)], (int64_t)sim_below(sim_below(4) ? 20 : 3000));
 		return;
 	}
 	make_call(h, names[sim_below(7)], -1, (int64_t)sim_below(sim_below(4) ? 20 : 3000));

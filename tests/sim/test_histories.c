@@ -71,12 +71,14 @@ static void every_history_is_allowed(void **state)
 	}
 	printf("%llu histories from seed %llu: %llu steps, %llu switches, %llu calls (%llu values, %llu "
 	       "exceptions, "
-	       "%llu refused, %llu unknown), %llu opens, %llu elections, %llu kills, %llu stops, %llu clocks "
+	       "%llu refused, %llu unknown; %llu of them in flight), %llu one-way calls, %llu opens, %llu "
+	       "elections, %llu kills, %llu stops, %llu clocks "
 	       "set, %llu sweeps\n",
 	       (unsigned long long)count, (unsigned long long)(only ? only : first),
 	       (unsigned long long)sum.steps, (unsigned long long)sum.switches, (unsigned long long)sum.calls,
 	       (unsigned long long)sum.values, (unsigned long long)sum.exceptions,
 	       (unsigned long long)sum.refused, (unsigned long long)sum.unknown,
+	       (unsigned long long)sum.futures, (unsigned long long)sum.oneways,
 	       (unsigned long long)sum.opens, (unsigned long long)sum.elections,
 	       (unsigned long long)sum.kills, (unsigned long long)sum.stops, (unsigned long long)sum.jumps,
 	       (unsigned long long)sum.sweeps);
