@@ -54,7 +54,7 @@ void row_sessions(struct bench *b)
 		rate,
 		"one transaction to open and one to end, the ring of events stays mapped, no lanes are made "
 		"before a caller comes; half of what is left is the store's pages, in a B-tree for each "
-	        "index, "
+		"index, "
 		"and a third the mailbox's file, made and unlinked each time");
 	join = figure_new("session_join", "a session joined by a second process", "µs");
 	figure_target(join, TARGET_AT_MOST, 0, 60);

@@ -82,6 +82,19 @@ static bool set_time_dtype(struct found *f, PyObject *object)
 	return ok;
 }
 
+/* Of a void dtype. HAS_DESCR does not tell: NumPy clears it, with all other flags, just where it should be set. */
+static bool has_fields(PyObject *object)
+{
+	PyObject *dtype = PyObject_GetAttrString(object, "dtype");
+	PyObject *names = dtype ? PyObject_GetAttrString(dtype, "names") : NULL;
+	bool none = names == Py_None;
+
+	PyErr_Clear();
+	Py_XDECREF(dtype);
+	Py_XDECREF(names);
+	return !none;
+}
+
 static bool describe_ndarray(PyObject *object, struct found *f)
 {
 	const struct array_struct *s;
@@ -90,7 +103,8 @@ static bool describe_ndarray(PyObject *object, struct found *f)
 
 	f->holder = PyObject_GetAttrString(object, "__array_struct__");
 	s = f->holder && PyCapsule_CheckExact(f->holder) ? PyCapsule_GetPointer(f->holder, NULL) : NULL;
-	if (!s || s->two != 2 || s->itemsize <= 0 || s->flags & HAS_DESCR) {
+	if (!s || s->two != 2 || s->itemsize <= 0 || s->flags & HAS_DESCR ||
+	    (s->typekind == 'V' && has_fields(object))) {
 		PyErr_Clear();
 		return false;
 	}
@@ -108,12 +122,14 @@ static bool describe_ndarray(PyObject *object, struct found *f)
 static bool set_letter(struct found *f, const char *format, Py_ssize_t itemsize)
 {
 	static const char signed_ones[] = "bhilqn", unsigned_ones[] = "BHILQN", floats[] = "efd";
-	char dtype[8], kind;
+	char dtype[8], kind, order = '=';
 
 	if (!format)
 		format = "B";
 	if (*format == '@')
 		format++;
+	else if (f->item.made_as == SB__MADE_NDARRAY && (*format == '<' || *format == '>'))
+		order = *format++; /* as ctypes has it; a memoryview of such a format cannot be made again */
 	if (!*format || format[1] || itemsize < 1 || itemsize > 8)
 		return false;
 	kind = strchr(signed_ones, *format)     ? 'i'
@@ -124,7 +140,7 @@ static bool set_letter(struct found *f, const char *format, Py_ssize_t itemsize)
 	                                        : '\0';
 	if (!kind)
 		return false;
-	snprintf(dtype, sizeof(dtype), "=%c%d", kind, (int)itemsize);
+	snprintf(dtype, sizeof(dtype), "%c%c%d", order, kind, (int)itemsize);
 	f->item.made_as |= (unsigned char)*format;
 	return set_dtype(f, dtype);
 }
