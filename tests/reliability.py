@@ -80,7 +80,7 @@ sources after `./dev build dev`. Nothing in it is copied by hand.
   on, and what was full works again when there is room.
 - One process cannot take all lanes, threads or bytes from the others (`docs/configuration.md`: `max_lanes_per_process`,
   `max_service_threads`, `max_refs_per_process`, `max_arena_bytes`), and a session whose Python code hangs leaves threads for others.
-  Where nobody says how many refs a process may have, it may have all but an eighth, and a greedy one pushes out its own.
+  Where nobody says how many refs a process may have, one that has seven eighths of them pushes out its own (`on_full = evict`).
 - Bytes that a peer wrote by accident crash nobody.
 
 Not promised: processes of one user are one trust domain, so one that means harm can do it. A writer of the session store that is

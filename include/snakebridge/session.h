@@ -79,9 +79,8 @@ typedef struct sb_session_options {
 	size_t deny_count;
 	int64_t max_refs_per_process; /* quota: live refs that one process's calls may have made. A call that would make
 	                                 one more fails, also where on_full = evict: nobody can push out the others'
-	                                 refs. 0 (the default, see config.h): all but an eighth of max_refs, so that
-	                                 there is room for others; where on_full = evict, a process that has so many
-	                                 pushes out its own refs. For one process alone: the same as max_refs */
+	                                 refs. 0 (the default, see config.h): max_refs only; where on_full = evict, a
+	                                 process that has seven eighths of them pushes out its own refs, not others' */
 	int64_t max_session_arena_bytes; /* bytes of the session's arrays that one process keeps in shared memory: those it
 	                                    makes as arguments, or as results; 0 = the process's limit only. An array more
 	                                    fails with SB_ENOSPACE. Default: see config.h */
@@ -150,7 +149,7 @@ typedef struct sb_session_info {
 	uint64_t expired_refs; /* dropped because they were idle for the TTL */
 	uint64_t created_refs;
 	uint64_t pinned_refs;             /* live refs with pins */
-	uint64_t max_refs_per_process;    /* 0 = all but an eighth of max_refs */
+	uint64_t max_refs_per_process;    /* 0 = no quota */
 	uint64_t max_session_arena_bytes; /* 0 = none of its own */
 } sb_session_info;
 

@@ -37,8 +37,8 @@
 	  "holds")                                                                                           \
 	X(MAX_PROCESS_REFS, "max_refs_per_process", "SNAKEBRIDGE_MAX_REFS_PER_PROCESS", 0, 0, 100000000,     \
 	  "sb_session_options.max_refs_per_process",                                                         \
-	  "live refs of a new session that one process's calls may have made; 0 = all but an eighth of "     \
-	  "max_refs, and where refs are evicted one that has so many pushes out its own")                    \
+	  "live refs of a new session that one process's calls may have made; 0 = max_refs only; where "     \
+	  "refs are evicted, one that has seven eighths of them pushes out its own")                         \
 	X(MAX_REQUEST_BYTES, "max_request_bytes", "SNAKEBRIDGE_MAX_REQUEST_BYTES", 1073741824, 4096,         \
 	  1073741824, "sb_bridge_options.max_request_bytes",                                                 \
 	  "bytes of one request; the lower of the caller's and the designated owner's value holds")          \

@@ -60,7 +60,7 @@ static int check_numbers(const struct sb__core *core, const sb_session_options *
 	wish->quota_given = o->max_refs_per_process != SB_UNSET;
 	if (wish->quota_given && (o->max_refs_per_process < 0 || o->max_refs_per_process > MAX_REFS_LIMIT))
 		return sb__fail(SB_EINVAL,
-		                "max_refs_per_process is %lld; it must be 0 (all but an eighth of max_refs) "
+		                "max_refs_per_process is %lld; it must be 0 (no quota) "
 		                "or up to %d",
 		                (long long)o->max_refs_per_process, MAX_REFS_LIMIT);
 	wish->rec.max_refs_per_process = wish->quota_given ? (uint32_t)o->max_refs_per_process

@@ -191,7 +191,7 @@ static void test_refs_quota_is_an_option(void **state)
 	assert_ok(sb_session_get_info(s, &info));
 	assert_int_equal(info.max_refs_per_process, 2);
 	sb_session_close(s);
-	o.max_refs_per_process = 0; /* the usual share, whatever the knob says */
+	o.max_refs_per_process = 0; /* no quota, whatever the knob says */
 	assert_ok(sb_session_open(bridge, &o, &s));
 	assert_ok(sb_session_get_info(s, &info));
 	assert_int_equal(info.max_refs_per_process, 0);
@@ -200,17 +200,15 @@ static void test_refs_quota_is_an_option(void **state)
 
 /* ── without a quota: what is left to the others ── */
 
-#define ALL  16
-#define MINE (ALL - ALL / 8) /* what one process may have */
+#define ALL 16
 
-static sb_session *open_full(struct fixture *f, sb_on_full on_full, int64_t quota)
+static sb_session *open_full(struct fixture *f, sb_on_full on_full)
 {
 	sb_session_options o = SB_SESSION_OPTIONS_INIT;
 	sb_session *s = NULL;
 
 	o.session_id = "share";
 	o.max_refs = ALL;
-	o.max_refs_per_process = quota;
 	o.on_full = on_full;
 	assert_ok(sb_session_open(f->bridge, &o, &s));
 	return s;
@@ -230,7 +228,7 @@ static int be_greedy(void *arg)
 
 static void test_17_a_greedy_process_evicts_its_own_refs(void **state)
 {
-	sb_session *s = open_full(*state, SB_ON_FULL_EVICT, SB_UNSET);
+	sb_session *s = open_full(*state, SB_ON_FULL_EVICT);
 	sb_ref mine[2], more;
 
 	assert_ok(make(s, &mine[0]));
@@ -244,41 +242,17 @@ static void test_17_a_greedy_process_evicts_its_own_refs(void **state)
 	sb_session_close(s);
 }
 
-static int take_a_share(void *arg)
-{
-	sb_session *s = arg;
-	sb_ref ref;
-
-	for (int i = 0; i < MINE; i++)
-		if (make(s, &ref))
-			return 1;
-	return make(s, &ref) == SB_EREFSFULL && strstr(sb_last_error()->message, "max_refs_per_process") ? 0
-	                                                                                                 : 2;
-}
-
-static void test_17_an_eighth_of_the_refs_is_left_to_others(void **state)
-{
-	sb_session *s = open_full(*state, SB_ON_FULL_ERROR, SB_UNSET);
-	sb_ref ref;
-
-	assert_int_equal(fixture_wait(fixture_fork(take_a_share, s)), 0);
-	for (int i = 0; i < ALL - MINE; i++)
-		assert_ok(make(s, &ref));
-	assert_int_equal(make(s, &ref), SB_EREFSFULL);
-	sb_session_close(s);
-}
-
-/* Alone, and by order: all of them. */
+/* Alone: all of them, on_full = error or not. */
 static void test_17_one_process_may_have_all(void **state)
 {
-	sb_session *s = open_full(*state, SB_ON_FULL_ERROR, ALL);
+	sb_session *s = open_full(*state, SB_ON_FULL_ERROR);
 	sb_ref refs[ALL + 1];
 
 	for (int i = 0; i < ALL; i++)
 		assert_ok(make(s, &refs[i]));
 	assert_int_equal(make(s, &refs[ALL]), SB_EREFSFULL);
 	sb_session_close(s);
-	s = open_full(*state, SB_ON_FULL_EVICT, SB_UNSET);
+	s = open_full(*state, SB_ON_FULL_EVICT);
 	for (int i = 0; i <= ALL; i++)
 		assert_ok(make(s, &refs[i]));
 	assert_int_equal(sb_method(s, &refs[0], "__repr__", NULL, NULL), SB_EREFEVICTED);
@@ -294,8 +268,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_request_bytes, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_17_a_greedy_process_evicts_its_own_refs, fixture_setup,
 		                                fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_17_an_eighth_of_the_refs_is_left_to_others,
-		                                fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_17_one_process_may_have_all, fixture_setup,
 		                                fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_refs_per_process_here, fixture_setup, fixture_teardown),

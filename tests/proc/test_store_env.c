@@ -274,7 +274,8 @@ static void test_another_version_is_refused(void **state)
 {
 	struct store_fixture *f = *state;
 	uint8_t record[64], changed[64];
-	uint32_t schema = 7;
+	uint32_t schema = SB__SCHEMA_VERSION + 4;
+	char theirs[32], ours[32];
 
 	assert_ok(sb__store_open(f->root, true, STORE_FIXTURE_LAYOUT, &f->store));
 	expect_in_child(f, STORE_FIXTURE_LAYOUT, 0, "", "");
@@ -286,7 +287,9 @@ static void test_another_version_is_refused(void **state)
 	memcpy(changed, record, sizeof(changed));
 	memcpy(changed + 8, &schema, sizeof(schema));
 	assert_int_equal(sb__store_test_put(f->store, "bridge", "bridge", 6, changed, 40), 0);
-	expect_in_child(f, STORE_FIXTURE_LAYOUT, SB_EVERSION, "schema 7", "has 2");
+	snprintf(theirs, sizeof(theirs), "schema %u", schema);
+	snprintf(ours, sizeof(ours), "has %u", SB__SCHEMA_VERSION);
+	expect_in_child(f, STORE_FIXTURE_LAYOUT, SB_EVERSION, theirs, ours);
 
 	assert_int_equal(sb__store_test_put(f->store, "bridge", "bridge", 6, record, 5), 0);
 	expect_in_child(f, STORE_FIXTURE_LAYOUT, SB_ECORRUPT, "bridge", "too short");

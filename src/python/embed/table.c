@@ -430,7 +430,7 @@ int sb__table_pin(struct sb__call *call, const sb_ref *ref, int by, uint32_t *re
 	return 0;
 }
 
-/* What one process may have made: where nobody says how much that is, an eighth is left to the others. */
+/* What one process may have made before its own refs make room for more: where nobody says how much that is, all but an eighth. */
 static uint32_t share(const struct sb__table *table)
 {
 	uint32_t all = table->options.max_refs, quota = table->options.max_refs_per_process;
@@ -443,11 +443,9 @@ static uint32_t share(const struct sb__table *table)
 static int check_quota(struct sb__call *call, uint64_t now_ms)
 {
 	const struct sb__table *table = call->table;
-	bool has_quota = table->options.max_refs_per_process || table->options.error_on_full;
-	uint32_t most = share(table);
+	uint32_t most = table->options.max_refs_per_process;
 
-	if (!has_quota || most >= table->options.max_refs ||
-	    sb__slots_made_by(&table->slots, &call->origin) < most)
+	if (!most || sb__slots_made_by(&table->slots, &call->origin) < most)
 		return 0;
 	if (expire(call, now_ms) > 0 && sb__slots_made_by(&table->slots, &call->origin) < most)
 		return 0;
