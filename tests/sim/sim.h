@@ -23,6 +23,8 @@
 enum {
 	SIM_PROCS_MAX = 24,
 	SIM_THREADS_MAX = 96,
+	SIM_THREADS_KEPT =
+		8, /* of them, for sim_call(): a history that starts threads without end is ended all the same */
 	SIM_KEYS_MAX = 8,
 	SIM_TLS_MAX = 2048,
 	SIM_STATE_MAX = 16384,

@@ -471,11 +471,11 @@ static __attribute__((noinline)) void a_context(ucontext_t *c)
 	getcontext(c);
 }
 
-struct sim_thread *sim_thread_new(struct sim_proc *proc, void *(*fn)(void *arg), void *arg)
+static struct sim_thread *thread_new(struct sim_proc *proc, void *(*fn)(void *arg), void *arg, unsigned most)
 {
 	struct sim_thread *t;
 
-	if (sim.thread_count == SIM_THREADS_MAX)
+	if (sim.thread_count >= most)
 		return NULL;
 	t = &sim.threads[sim.thread_count];
 	memset(t, 0, offsetof(struct sim_thread, tls));
@@ -491,6 +491,11 @@ struct sim_thread *sim_thread_new(struct sim_proc *proc, void *(*fn)(void *arg),
 	t->start.uc_link = NULL;
 	makecontext(&t->start, thread_main, 0);
 	return t;
+}
+
+struct sim_thread *sim_thread_new(struct sim_proc *proc, void *(*fn)(void *arg), void *arg)
+{
+	return thread_new(proc, fn, arg, SIM_THREADS_MAX - SIM_THREADS_KEPT);
 }
 
 void sim_must_finish(struct sim_thread *t)
@@ -627,7 +632,7 @@ unsigned sim_ready(struct sim_thread **ret)
 
 void *sim_call(struct sim_proc *proc, void *(*fn)(void *arg), void *arg)
 {
-	struct sim_thread *t = sim_thread_new(proc, fn, arg);
+	struct sim_thread *t = thread_new(proc, fn, arg, SIM_THREADS_MAX);
 
 	if (!t) {
 		fprintf(stderr, "simulation: more than %d threads\n", SIM_THREADS_MAX);
