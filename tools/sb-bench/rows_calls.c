@@ -124,8 +124,14 @@ void row_idle(struct bench *b)
 	bench_owner(b, source, SB_UNSET);
 	owner = figure_new("idle_owner", "CPU time of an owner that nobody calls", "µs/s");
 	figure_target(owner, TARGET_AT_MOST, 0, 500);
+	figure_tried(
+		owner,
+		"nothing spins; its threads wake to look after the dead and after time, about twenty times a "
+		"second in all; fewer was not tried");
 	caller = figure_new("idle_caller", "CPU time of a caller that waits for a reply", "µs/s");
 	figure_target(caller, TARGET_AT_MOST, 0, 500);
+	figure_tried(caller, "nothing spins; it wakes to look whether its owner lives and waits for it; "
+	                     "fewer was not tried");
 	bench_noops(b->session, &b->nothing, 100);
 	for (unsigned i = 0; i < (b->rounds + 3) / 4; i++) {
 		double before, begun;

@@ -189,8 +189,8 @@ static void many_sessions(struct bench *b, struct figure *f)
 		series_add(&f->floor, rate_of(b, to_few, &few.nothing, 1));
 		series_add(&f->ours, rate_of(b, to_many, &many.nothing, 1));
 	}
-	host_stop(&few);
 	host_kill(&many); /* ending 10,000 sessions one by one is not what is measured */
+	host_stop(&few);  /* second: the other one has the end of its pipe, too */
 }
 
 #define MANY_REFS 100000
