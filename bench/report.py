@@ -50,6 +50,9 @@ def figures(found):
             yield row, figure
 
 
+SAME_CALL = 'it is the call of the no-op rows above, and what was tried is the same'
+
+
 def verdicts_beside_peers(found):
     """Targets that are told in peers' figures."""
     by_name = {system['name']: system for system in found['side_by_side']}
@@ -86,6 +89,8 @@ def show(found):
             print(f'    tried: {figure["tried"]}')
     for what, value, target, verdict in verdicts_beside_peers(found):
         print(f'{what:62}{value:>14} {"":8}{target:22}{"":20}  {verdict}')
+        if verdict == 'falls short':
+            print(f'    tried: {SAME_CALL}')
     for row in found['ours'].get('rows', []):
         if row.get('error'):
             print(f'row {row["row"]} failed: {row["error"]}')
@@ -144,6 +149,8 @@ def reach_lines(found):
             tried.append(f'- {figure["label"].strip()}: {figure["tried"]}.')
     for what, value, target, verdict in verdicts_beside_peers(found):
         rows.append([what, value, '', target, '', '', verdict])
+        if verdict == 'falls short':
+            tried.append(f'- {what}: {SAME_CALL}.')
     lines = table(rows)
     failed = [f'- row `{row["row"]}` failed: {row["error"]}' for row in found['ours'].get('rows', []) if row.get('error')]
     if tried:
