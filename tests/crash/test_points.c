@@ -931,7 +931,7 @@ static void test_30_31_kills_at_named_points(void **state)
 	(void)state;
 	assert_int_equal(crash_world_open(&world), 0);
 	/* Whether a point is passed may be a matter of time: what was not is tried again. */
-	for (int round = 0; round < 10 && (round == 0 || (!role && dead_names(false))); round++)
+	for (int round = 0; round < 40 && (round == 0 || (!role && dead_names(false))); round++)
 		for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
 			if (!role || strcmp(role, roles[i].name) == 0)
 				run_role(&roles[i], round > 0);
