@@ -95,30 +95,6 @@ static int round_trip(sb_session *s, const sb_ref *names, uint32_t flags, unsign
 	return err;
 }
 
-static json_int_t number(struct place *p, const char *name)
-{
-	json_t *root = fixture_tool_json(p->f->dir, "sb-inspect", "--json", NULL);
-	json_int_t n = -1;
-
-	assert_non_null(root);
-	n = json_integer_value(json_object_get(root, name));
-	json_decref(root);
-	return n;
-}
-
-/* Waits until it is so, for owners look around once a second. */
-static void becomes(struct place *p, const char *name, json_int_t wanted)
-{
-	const struct timespec moment = { 0, 50000000 };
-	json_int_t n = -1;
-
-	for (int i = 0; i < 400 && (n = number(p, name)) != wanted; i++)
-		nanosleep(&moment, NULL);
-	if (n != wanted)
-		print_error("%s\n", name);
-	assert_int_equal(n, wanted);
-}
-
 static void is_sound(struct place *p)
 {
 	char *output = NULL;
@@ -187,9 +163,9 @@ static void test_31_killed_processes_keep_nothing(void **state)
 	for (unsigned i = 0; i < 6; i++)
 		kill_one(p, &seed);
 	is_sound(p);
-	becomes(p, "array_holds_of_dead", 0);
-	becomes(p, "arrays", 0);
-	becomes(p, "array_holds", 0);
+	place_becomes(p, "array_holds_of_dead", 0);
+	place_becomes(p, "arrays", 0);
+	place_becomes(p, "array_holds", 0);
 	is_sound(p);
 }
 
@@ -251,7 +227,7 @@ static struct memory memory_now(struct place *p, pid_t owner)
 {
 	return (struct memory){ .own_kb = status_kb(getpid(), "VmRSS"),
 		                .owner_kb = status_kb(owner, "VmRSS"),
-		                .arena_bytes = number(p, "array_arena_bytes"),
+		                .arena_bytes = place_number(p, "array_arena_bytes"),
 		                .file_bytes = file_bytes(p) };
 }
 
@@ -267,9 +243,9 @@ static void run_rounds(struct place *p, long rounds, unsigned *seed)
 			assert_int_equal(fixture_tool(p->f->dir, NULL, "sb-reaper", "--once", NULL), 0);
 	}
 	assert_int_equal(fixture_tool(p->f->dir, NULL, "sb-reaper", "--once", NULL), 0);
-	becomes(p, "array_holds_of_dead", 0);
-	becomes(p, "arrays", 0);
-	becomes(p, "array_holds", 0);
+	place_becomes(p, "array_holds_of_dead", 0);
+	place_becomes(p, "arrays", 0);
+	place_becomes(p, "array_holds", 0);
 	is_sound(p);
 }
 
@@ -403,7 +379,7 @@ static void test_fork_children_read_the_arrays_they_inherited(void **state)
 	close(fds[0]);
 	close(fds[1]);
 	assert_ok(round_trip(p->s, &p->names, 0, 1));
-	becomes(p, "array_holds", 0);
+	place_becomes(p, "array_holds", 0);
 	is_sound(p);
 }
 

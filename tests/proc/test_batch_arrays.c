@@ -296,30 +296,6 @@ static void test_24_an_item_fails_and_others_arrays_stay(void **state)
 
 /* ── memory ── */
 
-static json_int_t number(struct place *p, const char *name)
-{
-	json_t *root = fixture_tool_json(p->f->dir, "sb-inspect", "--json", NULL);
-	json_int_t n;
-
-	assert_non_null(root);
-	n = json_integer_value(json_object_get(root, name));
-	json_decref(root);
-	return n;
-}
-
-/* Waits until it is so, for owners look around once a second. */
-static void becomes(struct place *p, const char *name, json_int_t wanted)
-{
-	const struct timespec moment = { 0, 50000000 };
-	json_int_t n = -1;
-
-	for (int i = 0; i < 400 && (n = number(p, name)) != wanted; i++)
-		nanosleep(&moment, NULL);
-	if (n != wanted)
-		print_error("%s\n", name);
-	assert_int_equal(n, wanted);
-}
-
 /* A batch with three arrays there and three back. Uses no assertion: for children, too. */
 static int round_trip(struct place *p, uint32_t flags, unsigned number_of_round)
 {
@@ -398,18 +374,18 @@ static void test_31_batches_leave_no_arrays(void **state)
 
 	for (unsigned i = 0; i < 20; i++)
 		assert_ok(round_trip(p, i % 2 ? SB_CALL_AS_VIEW : 0, i));
-	becomes(p, "arrays", 0);
-	begun = number(p, "array_arena_bytes");
+	place_becomes(p, "arrays", 0);
+	begun = place_number(p, "array_arena_bytes");
 	for (unsigned i = 0; i < 200; i++) {
 		assert_ok(round_trip(p, i % 2 ? SB_CALL_AS_VIEW : 0, i));
 		if (i % 50 == 49)
 			kill_one(p, &seed);
 	}
 	assert_int_equal(fixture_tool(p->f->dir, NULL, "sb-reaper", "--once", NULL), 0);
-	becomes(p, "array_holds_of_dead", 0);
-	becomes(p, "arrays", 0);
-	becomes(p, "array_holds", 0);
-	ended = number(p, "array_arena_bytes");
+	place_becomes(p, "array_holds_of_dead", 0);
+	place_becomes(p, "arrays", 0);
+	place_becomes(p, "array_holds", 0);
+	ended = place_number(p, "array_arena_bytes");
 	assert_in_range(ended, 1, begun + (8 << 20)); /* what was lost in each round would be 180 MB */
 	if (fixture_tool(p->f->dir, &output, "sb-inspect", "--check", NULL) != 0)
 		fail_msg("%s", output);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -88,4 +89,27 @@ int64_t place_int(struct place *p, const char *source)
 	assert_ok(sb_value_int(value, &n));
 	sb_value_free(value);
 	return n;
+}
+
+json_int_t place_number(struct place *p, const char *name)
+{
+	json_t *root = fixture_tool_json(p->f->dir, "sb-inspect", "--json", NULL);
+	json_int_t n = -1;
+
+	assert_non_null(root);
+	n = json_integer_value(json_object_get(root, name));
+	json_decref(root);
+	return n;
+}
+
+void place_becomes(struct place *p, const char *name, json_int_t wanted)
+{
+	const struct timespec moment = { 0, 50000000 };
+	json_int_t n = -1;
+
+	for (int i = 0; i < 400 && (n = place_number(p, name)) != wanted; i++)
+		nanosleep(&moment, NULL);
+	if (n != wanted)
+		print_error("%s\n", name);
+	assert_int_equal(n, wanted);
 }

@@ -25,6 +25,11 @@ sb_ref place_ref(struct place *p, const char *source);
 /* Its value as an int; asserts. */
 int64_t place_int(struct place *p, const char *source);
 
+/* What sb-inspect --json says of the bridge by that name; asserts. */
+json_int_t place_number(struct place *p, const char *name);
+/* Waits until it is so, for owners look around once a second; asserts. */
+void place_becomes(struct place *p, const char *name, json_int_t wanted);
+
 /* Both places for a test. */
 #define BOTH_PLACES(name)                                               \
 	{ #name "_here", name, place_here, place_teardown, NULL },      \
