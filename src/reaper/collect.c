@@ -343,9 +343,9 @@ static int count_lane(struct collecting *c, uint64_t uid, size_t first, const st
 /* An abandoned lane has lost its claimer already: the designated owner frees it. */
 static int look_at_lanes(struct collecting *c, uint64_t uid, struct sb__mailbox *mailbox, struct views *views)
 {
-	uint32_t count = sb__mailbox_view(mailbox, views->items, views->max);
+	int r = sb__mailbox_map_lanes(mailbox);
+	uint32_t count = r == 0 ? sb__mailbox_view(mailbox, views->items, views->max) : 0;
 	size_t first = c->lanes.count;
-	int r = 0;
 
 	for (uint32_t i = 0; i < count && i < views->max && r == 0; i++) {
 		const struct sb__lane_view *view = &views->items[i];
@@ -354,6 +354,14 @@ static int look_at_lanes(struct collecting *c, uint64_t uid, struct sb__mailbox 
 			r = count_lane(c, uid, first, view);
 	}
 	return r;
+}
+
+/* What is damaged stays so, and is no reason to keep what is left of the dead; anything else may be better the next time. */
+static int unread(struct collecting *c, struct sb__seen_session *session, int code)
+{
+	session->unread = code != SB_EPROTOCOL;
+	session->due = false; /* when it was used last cannot be told */
+	return trouble(c, code, "a mailbox cannot be read");
 }
 
 static int look_into_mailboxes(struct collecting *c)
@@ -377,14 +385,15 @@ static int look_into_mailboxes(struct collecting *c)
 			continue;
 		}
 		if (r < 0) {
-			session->due = false; /* when it was used last cannot be told */
-			r = trouble(c, r, "a mailbox cannot be read");
+			r = unread(c, session, r);
 			continue;
 		}
 		session->has_mailbox = true;
 		session->last_access_ms = sb__load(&sb__mailbox_control(mailbox)->last_access_ms);
 		if (!is_dead(c, session->designated.slot, session->designated.generation))
 			r = look_at_lanes(c, session->uid, mailbox, &views);
+		if (r < 0)
+			r = r == SB_ERELEASED ? 0 : unread(c, session, r);
 		sb__mailbox_detach(mailbox);
 	}
 	free(views.items);

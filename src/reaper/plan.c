@@ -3,7 +3,8 @@
  * Snapshot in, verdicts out. Decides, does not do: no I/O, no clock, no store.
  *
  * The order is what makes a sweep that is killed resumable: whatever hangs on a dead process goes before its
- * record, because the next sweep finds it only through that record.
+ * record, because the next sweep finds it only through that record. In the same way its lanes are found only through its owner
+ * records. So where lanes could not be looked at, both stay; and with them its holds, which keep what its requests name.
  *
  * Locks: none. Crash: leaves nothing.
  */
@@ -46,6 +47,7 @@ struct planning {
 	struct sb__plan *plan;
 	struct fate *fates; /* one per seen session */
 	const struct sb__seen_process *slots[SB__SLOTS_MAX];
+	bool stays[SB__SLOTS_MAX]; /* a dead process's record is still needed */
 	int error;
 };
 
@@ -168,6 +170,14 @@ static void plan_after_owner(struct planning *p, const struct sb__seen_session *
 	}
 }
 
+/* May it have lanes there that nobody has seen? Those of a dead designated owner's mailbox go with it. */
+static bool may_have_lanes(const struct planning *p, const struct sb__seen_process *dead,
+                           const struct sb__seen_session *session)
+{
+	return dead && session && session->unread &&
+	       !is_dead(process_of(p, session->designated.slot, session->designated.generation));
+}
+
 static void plan_owners(struct planning *p)
 {
 	for (size_t i = 0; i < p->s->owner_count; i++) {
@@ -178,6 +188,10 @@ static void plan_owners(struct planning *p)
 
 		if (process && !is_dead(process))
 			continue;
+		if (may_have_lanes(p, process, session)) {
+			p->stays[owner->slot] = true;
+			continue;
+		}
 		v = add(p, SB__VERDICT_OWNER_REMOVED, "its process is dead: %s", p->s->owners[i].how);
 		if (!v)
 			return;
@@ -248,7 +262,7 @@ static void plan_dead(struct planning *p)
 		const struct sb__seen_process *process = &p->s->processes[i];
 		struct sb__verdict *v;
 
-		if (!is_dead(process) || !process->gathered)
+		if (!is_dead(process) || !process->gathered || p->stays[process->identity.slot])
 			continue;
 		v = add(p, SB__VERDICT_PROCESS_DEAD, "%s", process->evidence.how);
 		if (!v)

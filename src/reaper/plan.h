@@ -52,6 +52,7 @@ struct sb__seen_session {
 	bool persistent;
 	bool due;      /* the store says that its TTL may be over */
 	bool unjoined; /* old enough that somebody should have joined it */
+	bool unread;   /* its lanes could not be looked at this time: the dead may have some */
 	struct sb__identity designated;
 	uint64_t ttl_ms;
 	bool has_mailbox;
@@ -101,6 +102,7 @@ struct sb__reaper_snapshot {
 struct sb__verdict {
 	enum sb__verdict_kind kind;
 	bool consequence;          /* comes with an earlier verdict: told in a dry run, not executed */
+	bool held_back;            /* what comes first has failed: the next sweep's */
 	uint32_t slot, generation; /* of the dead process (process, owner, lanes), or of the file's maker */
 	int32_t pid;               /* of the same process */
 	uint32_t handle;           /* owner */
@@ -123,7 +125,8 @@ struct sb__plan {
 /*
  * Fills plan (zeroed by the caller) in the order of execution: of dead processes the lanes, the owner
  * records, the sessions that they served; due sessions; files; then the records of the dead, boots, troubles.
- * Nothing about a process that is alive or unsure. 0 or SB_ENOMEM.
+ * Nothing about a process that is alive or unsure, and of one that is dead neither the owner record nor its own where its lanes
+ * could not be looked at. 0 or SB_ENOMEM.
  */
 int sb__reaper_plan(const struct sb__reaper_snapshot *snapshot, struct sb__plan *plan);
 void sb__plan_free(struct sb__plan *plan);

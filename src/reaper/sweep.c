@@ -132,6 +132,8 @@ static int reclaim_lanes(struct sweep *s, struct sb__verdict *v)
 {
 	int r = enter_mailbox(s, v->incarnation);
 
+	if (r == 0)
+		r = sb__mailbox_map_lanes(s->mailbox);
 	if (r == SB_ERELEASED)
 		return 0;
 	if (r < 0)
@@ -363,7 +365,7 @@ static bool lanes_were_reclaimed(void *arg, uint32_t slot, uint32_t generation)
 
 		if (v->kind == SB__VERDICT_PROCESS_DEAD && v->slot == slot &&
 		    (v->generation & 0xffffu) == generation)
-			return true;
+			return !v->held_back;
 	}
 	return false;
 }
@@ -383,6 +385,21 @@ static void drop_holds(struct sweep *s, struct sb__plan *plan)
 		report(s, &v);
 }
 
+/* Lanes of a dead process were not taken back: its owner record, by which they are found, its holds, which keep what requests in
+ * them name, and its own record, which keeps the holds, wait for the next sweep. In a mailbox that is damaged for good they would wait
+ * for ever. */
+static void hold_back(struct sb__plan *plan, const struct sb__verdict *lanes)
+{
+	for (size_t i = 0; lanes->code != SB_EPROTOCOL && i < plan->count; i++) {
+		struct sb__verdict *v = &plan->verdicts[i];
+
+		if (v->slot == lanes->slot && v->generation == lanes->generation &&
+		    (v->kind == SB__VERDICT_PROCESS_DEAD ||
+		     (v->kind == SB__VERDICT_OWNER_REMOVED && v->uid == lanes->uid)))
+			v->held_back = true;
+	}
+}
+
 static void execute_plan(struct sweep *s, struct sb__plan *plan)
 {
 	bool dropped = false;
@@ -391,7 +408,7 @@ static void execute_plan(struct sweep *s, struct sb__plan *plan)
 		struct sb__verdict *v = &plan->verdicts[i];
 		int r;
 
-		if (v->consequence)
+		if (v->consequence || v->held_back)
 			continue;
 		/* At least one, however small the budget: every sweep gets further. */
 		if (i > 0 && s->deadline_ms != 0 && sb__now_ms() >= s->deadline_ms) {
@@ -407,6 +424,8 @@ static void execute_plan(struct sweep *s, struct sb__plan *plan)
 		SB_POINT("sweep.executed");
 		if (r < 0)
 			v->code = r;
+		if (r < 0 && v->kind == SB__VERDICT_LANES_RECLAIMED)
+			hold_back(plan, v);
 		if (r != 0)
 			report(s, v);
 		else if (is_of_session(v->kind))

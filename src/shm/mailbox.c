@@ -323,6 +323,16 @@ struct sb__lane_shm *sb__lane_map(struct sb__mailbox *mailbox, uint32_t lane)
 	return lanes ? &lanes[lane - sb__block_first(k)] : NULL;
 }
 
+int sb__mailbox_map_lanes(struct sb__mailbox *mailbox)
+{
+	uint32_t count = sb__mailbox_lanes(mailbox);
+
+	for (uint32_t k = 0; sb__block_first(k) < count; k++)
+		if (!sb__lane_at(mailbox, sb__block_first(k)))
+			return sb_last_error()->code;
+	return 0;
+}
+
 int sb__mailbox_grow(struct sb__mailbox *mailbox, uint32_t lanes_now)
 {
 	uint32_t k = sb__block_of_lane(lanes_now);

@@ -266,6 +266,9 @@ void sb__mailbox_sweep_replies(struct sb__mailbox *mailbox, struct sb__arena *ar
 
 /* ── owner, reaper ── */
 
+/* Maps all lanes that there are, so that none is passed over in what follows. 0, SB_ERELEASED (its file is gone),
+ * SB_EPROTOCOL, SB_ESYSTEM, SB_ENOMEM. */
+int sb__mailbox_map_lanes(struct sb__mailbox *mailbox);
 /* Takes back every lane claimed by (slot, generation), known to be dead: frees or abandons by CAS on the
  * exact word seen. Returns how many. owner_dead: the mailbox's owner is known to be dead, so BUSY may be
  * freed. */

@@ -491,6 +491,114 @@ static void test_33_lanes_are_taken_back_before_holds(void **state)
 	sb__mailbox_detach(mailbox);
 }
 
+/* ── lanes that cannot be taken back this time ── */
+
+struct obstructed {
+	struct sb__mailbox *mailbox;
+	struct sb__holds_shm *holds;
+	char name[32];
+};
+
+/* A directory has its name: it cannot be opened, and is not gone. */
+static void obstruct(struct bench *b, const struct obstructed *o)
+{
+	assert_int_equal(renameat(b->hand.dir.mailbox, o->name, b->hand.dir.root, "aside"), 0);
+	assert_int_equal(mkdirat(b->hand.dir.mailbox, o->name, 0700), 0);
+}
+
+static void clear_the_way(struct bench *b, const struct obstructed *o)
+{
+	assert_int_equal(unlinkat(b->hand.dir.mailbox, o->name, AT_REMOVEDIR), 0);
+	assert_int_equal(renameat(b->hand.dir.root, "aside", b->hand.dir.mailbox, o->name), 0);
+}
+
+/* The caller of a request that names an array has died. */
+static void post_and_die(struct bench *b, struct obstructed *o)
+{
+	struct sb__session_rec rec = serve_here(b, "a", &o->mailbox);
+	struct child child;
+
+	snprintf(o->name, sizeof(o->name), "%016llx", (unsigned long long)rec.incarnation);
+	assert_ok(sb__holds_create(b->hand.dir.arena, b->hand.self.slot, b->hand.self.generation, &o->holds));
+	assert_ok(child_start(&child, b->path, act_post_with_hold, &b->hand.self));
+	child_kill(&child, true);
+	assert_ok(sb__mailbox_map_lanes(o->mailbox)); /* as whoever serves it has */
+}
+
+/* As long as the request may be run, what it names is kept, and what leads to it is there. */
+static void assert_waits(struct bench *b, const struct obstructed *o)
+{
+	assert_int_equal(SB__WORD_STATE(sb__load_acquire(&sb__lane_at(o->mailbox, 0)->word)), SB__LANE_READY);
+	assert_int_not_equal(sb__load_acquire(&o->holds->entries[0]), 0);
+	assert_int_equal(get_session(b, "a").owner_count, 2);
+}
+
+static void finish_obstructed(struct bench *b, struct obstructed *o)
+{
+	clear_the_way(b, o);
+	assert_waits(b, o);
+	assert_swept(b, "lanes-reclaimed owner-removed holds-dropped process-dead");
+	assert_int_equal(sb__load_acquire(&o->holds->entries[0]), 0);
+	assert_int_equal(SB__WORD_STATE(sb__load_acquire(&sb__lane_at(o->mailbox, 0)->word)), SB__LANE_FREE);
+	assert_clean(b);
+	sb__holds_detach(o->holds);
+	sb__mailbox_detach(o->mailbox);
+}
+
+static void test_31_lanes_that_cannot_be_seen_keep_what_they_name(void **state)
+{
+	struct bench *b = *state;
+	struct sb__sweep_result result;
+	struct obstructed o;
+	struct story story;
+
+	post_and_die(b, &o);
+	obstruct(b, &o);
+	for (int i = 0; i < 2; i++) {
+		result = sweep_with(&b->hand, false, 0, &story);
+		assert_string_equal(story.text, "record-unreadable");
+		assert_true(result.damaged);
+		assert_waits(b, &o);
+	}
+	finish_obstructed(b, &o);
+}
+
+/* Sweeps, and is stopped when it knows what to do: the way is barred then. How many verdicts failed. */
+static int sweep_into_an_obstacle(void *arg)
+{
+	struct sb__sweep_options options = { .files = true };
+	struct sb__sweep_result result;
+	struct bench *b = arg;
+	struct hand hand;
+
+	if (hand_open(&hand, b->path))
+		return 100;
+	for (size_t i = 0; i < sb__point_count(); i++)
+		if (strcmp(sb__point_name(i), "sweep.planned") == 0)
+			sb__point_arm(i, 1, SB__POINT_STOP);
+	if (sb__reaper_sweep(hand.store, &hand.dir, &options, &result))
+		return 101;
+	return sb__sweep_actions(&result) ? 102 : (int)result.failed;
+}
+
+static void test_31_lanes_that_cannot_be_taken_back_keep_what_they_name(void **state)
+{
+	struct bench *b = *state;
+	struct obstructed o;
+	int status;
+	pid_t pid;
+
+	post_and_die(b, &o);
+	pid = fixture_fork(sweep_into_an_obstacle, b);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	assert_true(WIFSTOPPED(status));
+	obstruct(b, &o);
+	assert_int_equal(kill(pid, SIGCONT), 0);
+	assert_int_equal(fixture_wait(pid), 1);
+	assert_waits(b, &o);
+	finish_obstructed(b, &o);
+}
+
 #endif
 
 static void test_sole_owner_killed(void **state)
@@ -934,6 +1042,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_exec_is_death, setup, teardown),
 #ifdef SNAKEBRIDGE_POINTS
 		cmocka_unit_test_setup_teardown(test_33_lanes_are_taken_back_before_holds, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_31_lanes_that_cannot_be_seen_keep_what_they_name, setup,
+		                                teardown),
+		cmocka_unit_test_setup_teardown(test_31_lanes_that_cannot_be_taken_back_keep_what_they_name,
+		                                setup, teardown),
 #endif
 		cmocka_unit_test_setup_teardown(test_sole_owner_killed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_caller_killed, setup, teardown),

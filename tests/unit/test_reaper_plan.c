@@ -290,6 +290,26 @@ static void dead_claimer(struct world *w)
 	owner(w, 1, 3, 1);
 }
 
+/* Its lanes there could not be looked at; those of another session could. */
+static void unread_lanes(struct world *w)
+{
+	dead(w, 3);
+	alive(w, 4);
+	session(w, 1, 2, 4)->unread = true;
+	session(w, 2, 2, 4);
+	owner(w, 1, 3, 1);
+	owner(w, 2, 3, 1);
+	lanes(w, 2, 3, 1);
+}
+
+static void unread_lanes_of_dead(struct world *w)
+{
+	dead(w, 3);
+	dead(w, 4);
+	session(w, 1, 2, 4)->unread = true;
+	owner(w, 1, 3, 1);
+}
+
 static void dead_claimer_of_dead(struct world *w)
 {
 	dead(w, 3);
@@ -458,6 +478,10 @@ static const struct row {
 	{ "designated owner without record", designated_without_record, "" },
 	{ "lanes of a dead caller", dead_claimer,
 	  "lanes-reclaimed s1 3.1 x2; owner-removed 1 3.1/1; process-dead 3.1" },
+	{ "lanes that could not be looked at", unread_lanes,
+	  "lanes-reclaimed s2 3.1 x1; owner-removed 2 3.1/1" },
+	{ "lanes in a dead owner's mailbox, that could not be looked at", unread_lanes_of_dead,
+	  "owner-removed 1 3.1/1; session-orphaned s1; process-dead 3.1; process-dead 4.1" },
 	{ "lanes in a dead owner's mailbox", dead_claimer_of_dead,
 	  "session-orphaned s1; process-dead 3.1; process-dead 4.1" },
 	{ "lanes of another generation", claimer_of_other_generation, "process-dead 3.2" },
