@@ -19,9 +19,10 @@ typedef int (*sb_owner_ready_fn)(sb_session *session, void *arg);
 
 /*
  * Makes this process the designated owner of a new (or orphaned) session and serves it until the session
- * ends, *stop becomes non-zero (may be NULL; looked at ten times a second), or ready returns non-zero. The
- * process does not count as an owner: the session ends with its last one, or after ten seconds without
- * any, unless it is persistent. If it stops while the session goes on, the session is orphaned.
+ * ends, *stop becomes non-zero (may be NULL), or ready returns non-zero. A signal handler that sets *stop is
+ * noticed at once where it runs in the calling thread, any other writer within a second. The process does
+ * not count as an owner: the session ends with its last one, or after ten seconds without any, unless it is
+ * persistent. If it stops while the session goes on, the session is orphaned.
  *
  * Errors: as sb_session_open(); SB_EOPTION (the session has a living designated owner); else what ready
  * returned.  Threads: one; calls are served by threads that it starts.  Fork: do not fork inside.

@@ -15,6 +15,9 @@
 			return sb__fail(SB_EINVAL, "%s: " #argument " is NULL", __func__); \
 	} while (0)
 
+#define OWNER_LOOK_MS \
+	1000 /* a dedicated owner: has its session become nobody's? has another thread set stop? */
+
 const char *sb_version(void)
 {
 	return SB_VERSION_STRING;
@@ -181,7 +184,7 @@ int sb_owner_run(sb_bridge *bridge, const sb_session_options *options, sb_owner_
 		return err;
 	err = ready ? ready(session, arg) : 0;
 	while (!err && !(stop && *stop))
-		if (sb__session_host_wait(session, 100))
+		if (sb__session_host_wait(session, stop, OWNER_LOOK_MS))
 			break;
 	sb__session_close(session);
 	return err;

@@ -262,8 +262,9 @@ struct sb__bell *sb__host_bell(struct sb__core *core);
 bool sb__host_stop(struct sb__core *core);
 /* In a forked child: leaves the parent's host alone for ever. core->lock held. */
 void sb__host_forget_locked(struct sb__core *core);
-/* Blocks until the hosted incarnation ended (true), or timeout_ms passed. */
-bool sb__host_wait(struct sb__core *core, uint64_t incarnation, uint32_t timeout_ms);
+/* Blocks until the hosted incarnation ended (true), a signal handler has set *stop (may be NULL), or timeout_ms passed. */
+bool sb__host_wait(struct sb__core *core, uint64_t incarnation, const volatile int *stop,
+                   uint32_t timeout_ms);
 
 /* ── serve.c ── */
 

@@ -10,6 +10,7 @@
  * reaper, and callers see the alive mutex.
  */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,9 @@
 #include "note.h"
 #include "os_linux.h"
 #include "point.h"
+
+#define WAIT_POLL_NS \
+	UINT64_C(100000000) /* between looks at stop, where the kernel cannot wait for several words */
 
 /* ── hosted sessions ── */
 
@@ -109,8 +113,12 @@ void sb__hosted_end(struct sb__hosted *h)
 		bury_if_idle_locked(h);
 		put_locked(h, &dead); /* the slot's reference; never the last, somebody called us with one */
 		pthread_cond_broadcast(&host->changed);
+		__atomic_add_fetch(&host->ends, 1,
+		                   __ATOMIC_SEQ_CST); /* whoever waits counts itself, then reads it */
 	}
 	pthread_mutex_unlock(&host->lock);
+	if (__atomic_load_n(&host->end_waiters, __ATOMIC_SEQ_CST))
+		(void)sb__os_futex_wake(&host->ends, INT_MAX);
 }
 
 void sb__hosted_overheard(struct sb__hosted *h)
@@ -472,22 +480,47 @@ int sb__host_python(struct sb__core *core)
 	return err;
 }
 
-bool sb__host_wait(struct sb__core *core, uint64_t incarnation, uint32_t timeout_ms)
+static bool hosted_ended(struct sb__hosted *h)
 {
-	uint64_t ns = sb__now_ns() + timeout_ms * UINT64_C(1000000);
-	struct timespec until = { (time_t)(ns / 1000000000), (long)(ns % 1000000000) };
-	struct sb__hosted *h = sb__host_find(core, incarnation);
 	bool ended;
 
-	if (!h)
-		return true;
 	pthread_mutex_lock(&h->host->lock);
-	while (!h->ended && sb__now_ns() < ns)
-		if (pthread_cond_timedwait(&h->host->changed, &h->host->lock, &until) == ETIMEDOUT)
-			break;
 	ended = h->ended;
 	pthread_mutex_unlock(&h->host->lock);
-	sb__hosted_put(h);
+	return ended;
+}
+
+/* Until a session of the host ends, stop is set by a signal handler, or ns passed. The kernel compares *stop as it goes to
+ * sleep, and a handler interrupts the sleep: so none comes unnoticed between the caller's look and here. */
+static void wait_for_end(struct sb__host *host, unsigned int seen, const volatile int *stop, uint64_t ns)
+{
+	struct sb__os_wait waits[2] = { { &host->ends, seen }, { (unsigned int *)(uintptr_t)stop, 0 } };
+	int err = sb__os_futex_waitv(waits, stop ? 2 : 1, ns);
+
+	if (err == 0 || err == -EAGAIN || err == -EINTR || err == -ETIMEDOUT)
+		return;
+	(void)sb__os_futex_wait(&host->ends, seen, ns < WAIT_POLL_NS ? ns : WAIT_POLL_NS);
+}
+
+bool sb__host_wait(struct sb__core *core, uint64_t incarnation, const volatile int *stop, uint32_t timeout_ms)
+{
+	uint64_t now = sb__now_ns(), until = now + timeout_ms * UINT64_C(1000000);
+	struct sb__hosted *h = sb__host_find(core, incarnation);
+	bool ended = !h;
+
+	if (h)
+		__atomic_add_fetch(&h->host->end_waiters, 1, __ATOMIC_SEQ_CST);
+	for (; !ended && now < until && !(stop && *stop); now = sb__now_ns()) {
+		unsigned int seen = __atomic_load_n(&h->host->ends, __ATOMIC_SEQ_CST);
+
+		ended = hosted_ended(h);
+		if (!ended)
+			wait_for_end(h->host, seen, stop, until - now);
+	}
+	if (h) {
+		__atomic_sub_fetch(&h->host->end_waiters, 1, __ATOMIC_SEQ_CST);
+		sb__hosted_put(h);
+	}
 	return ended;
 }
 

@@ -43,10 +43,11 @@ struct sb__host {
 	struct sb__hosted *slots[SB__BELL_SESSIONS];
 	uint64_t slots_taken[SB__BELL_SESSIONS / 64];
 	struct sb__index incarnations;
-	uint32_t top, count;                       /* slots ever used; sessions now */
-	struct sb__hosted *dead;                   /* ended, idle: the keeper drops their objects */
-	struct sb__hosted *ending;                 /* ended while calls run: the keeper interrupts these */
-	struct sb__hosted *dirty_list;             /* had calls since the keeper looked */
+	uint32_t top, count;            /* slots ever used; sessions now */
+	unsigned int ends, end_waiters; /* grows with each that ends: a futex; threads in sb__host_wait() */
+	struct sb__hosted *dead;        /* ended, idle: the keeper drops their objects */
+	struct sb__hosted *ending;      /* ended while calls run: the keeper interrupts these */
+	struct sb__hosted *dirty_list;  /* had calls since the keeper looked */
 	struct sb__hosted *due[SB__BELL_SESSIONS]; /* those with a TTL: a heap, the earliest first */
 	uint32_t due_count;
 	uint32_t glance; /* keeper only: where it goes on looking around */

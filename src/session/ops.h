@@ -20,8 +20,9 @@ const char *sb__core_path(const sb_bridge *bridge);
 int sb__session_open(sb_bridge *bridge, const sb_session_options *options, sb_session **ret);
 /* Makes this process the designated owner of a dedicated session without being an owner: what sb-owner does. */
 int sb__session_host(sb_bridge *bridge, const sb_session_options *options, sb_session **ret);
-/* Blocks until a session opened by sb__session_host() ended or lost this process (1), or timeout_ms passed (0). */
-int sb__session_host_wait(sb_session *session, uint32_t timeout_ms);
+/* Blocks until a session opened by sb__session_host() ended or lost this process (1), or (0) a signal handler has set *stop
+ * (may be NULL) or timeout_ms passed. */
+int sb__session_host_wait(sb_session *session, const volatile int *stop, uint32_t timeout_ms);
 void sb__session_close(sb_session *session);
 int sb__session_release(sb_bridge *bridge, const char *id, int *ret_released);
 int sb__session_info(sb_session *session, sb_session_info *ret);

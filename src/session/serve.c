@@ -30,7 +30,7 @@
 #define BATCH   32    /* calls of one session before the next session's turn */
 #define SPIN_NS 20000 /* before the leader parks; not on one CPU */
 #define IDLE_NS \
-	1000000000ull   /* a parked leader's sleep: nothing depends on it but lost bits of killed callers */
+	10000000000ull  /* a parked thread's sleep: nothing depends on it but lost bits of killed callers */
 #define STANDBY_SPARE 2 /* more than this many standing by end themselves */
 
 struct sb__worker {

@@ -529,11 +529,11 @@ static void end_if_unwanted(sb_session *s, const struct sb__session_rec *rec)
 	pthread_mutex_unlock(&core->lock);
 }
 
-int sb__session_host_wait(sb_session *s, uint32_t timeout_ms)
+int sb__session_host_wait(sb_session *s, const volatile int *stop, uint32_t timeout_ms)
 {
 	struct sb__session_rec rec;
 
-	if (sb__host_wait(s->core, s->last_incarnation, timeout_ms))
+	if (sb__host_wait(s->core, s->last_incarnation, stop, timeout_ms))
 		return 1;
 	if (sb__store_session_get(s->core->store, s->id, &rec) == 1 && rec.uid == s->uid)
 		end_if_unwanted(s, &rec);

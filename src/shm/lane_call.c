@@ -24,11 +24,12 @@
 #include "point.h"
 
 #define MS             UINT64_C(1000000)
-#define FIRST_SLICE_NS (2 * MS) /* then the owner is asked whether its leader hangs */
-#define SLICE_MAX_NS   (100 * MS)
-#define POLL_MAX_NS    (20 * MS) /* where the kernel cannot wait for reply and death at once */
-#define ALIVE_EVERY_NS (100 * MS)
-#define CLOCK_EVERY    64u /* spins between looks at the clock */
+#define FIRST_SLICE_NS (2 * MS)    /* then the owner is asked whether its leader hangs */
+#define SLICE_MAX_NS   (100 * MS)  /* while it is not taken up */
+#define SLICE_RUNS_NS  (1000 * MS) /* while it runs, and the kernel tells of its end as of its owner's */
+#define POLL_MAX_NS    (20 * MS)   /* where the kernel cannot wait for reply and death at once */
+#define ALIVE_EVERY_NS (100 * MS)  /* the slow question, where slices are as short */
+#define CLOCK_EVERY    64u         /* spins between looks at the clock */
 
 /* ── publishing ── */
 
@@ -272,17 +273,21 @@ static bool given_up(struct sb__flight *f, uint64_t now, enum why *ret_why)
 }
 
 /* A slice passed without an answer: the leader may hang in another call, or a bit may have got lost with a
- * thread. */
+ * thread. One that runs needs nothing more of us. */
 static void slice_passed(struct sb__flight *f, bool polling)
 {
+	bool waits = sb__load_acquire(&f->l->word) == f->ready;
+
 	f->slices++;
-	if (sb__load_acquire(&f->l->word) == f->ready) {
+	if (waits) {
 		sb__barrier();
 		announce(f);
 		sb__bell_nudge(f->bell);
 	}
 	if (polling)
 		f->slice_ns += f->slice_ns < POLL_MAX_NS ? FIRST_SLICE_NS : 0;
+	else if (!waits)
+		f->slice_ns = SLICE_RUNS_NS;
 	else if (f->slices == 1)
 		f->slice_ns = POLL_MAX_NS;
 	else

@@ -133,7 +133,7 @@ static void *owner_main(void *arg)
 	if (err)
 		snprintf(s->why, sizeof(s->why), "%s", sb_last_error()->message);
 	sim_wake_object(s, UINT32_MAX);
-	while (!err && sb__session_host_wait(session, 1000) == 0)
+	while (!err && sb__session_host_wait(session, NULL, 1000) == 0)
 		;
 	if (!err)
 		sb_session_close(session);

@@ -108,7 +108,8 @@ double run_ms(char *const argv[], char *ret_output, size_t size);
 /* ── floors ── */
 
 struct pingpong;
-/* Two words between two processes on these CPUs. */
+/* Two words between two processes on these CPUs. Without spin the peer sleeps by futex between two rounds, for as long as
+ * nobody asks for one. */
 struct pingpong *pingpong_start(const struct bench *bench, int cpu, bool spin);
 double pingpong_ns(struct pingpong *pp, unsigned n); /* of one round trip */
 void pingpong_stop(struct pingpong *pp);

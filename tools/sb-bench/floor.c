@@ -67,7 +67,8 @@ struct pingpong *pingpong_start(const struct bench *bench, int cpu, bool spin)
 		}
 	}
 	pp->peer = peer;
-	kill(peer, SIGSTOP); /* it runs while it is measured, and not beside us */
+	if (spin)
+		kill(peer, SIGSTOP); /* it runs while it is measured, and not beside us */
 	return pp;
 }
 
@@ -75,16 +76,19 @@ double pingpong_ns(struct pingpong *pp, unsigned n)
 {
 	double begun, took;
 
-	kill(pp->peer, SIGCONT);
-	put(&pp->ping, pp->ping + 1, pp->spin); /* it is there */
-	await(&pp->pong, pp->ping, pp->spin);
+	if (pp->spin) {
+		kill(pp->peer, SIGCONT);
+		put(&pp->ping, pp->ping + 1, true); /* it is there */
+		await(&pp->pong, pp->ping, true);
+	}
 	begun = now_ns();
 	for (unsigned i = 0; i < n; i++) {
 		put(&pp->ping, pp->ping + 1, pp->spin);
 		await(&pp->pong, pp->ping, pp->spin);
 	}
 	took = now_ns() - begun;
-	kill(pp->peer, SIGSTOP);
+	if (pp->spin)
+		kill(pp->peer, SIGSTOP);
 	return took / n;
 }
 

@@ -64,7 +64,8 @@ void row_noop(struct bench *b)
 
 #define PARKED_CALLS 40
 
-/* The owner has gone to sleep before each call, as the raw peer always does. */
+/* Owner, or raw peer, have gone to sleep before each call, and the caller slept for as long: waking a CPU that rests is part of
+ * both. */
 static double parked_us(struct bench *b, struct pingpong *raw)
 {
 	double took[PARKED_CALLS];
@@ -93,10 +94,14 @@ static void parked(struct bench *b, const char *id, const char *label, int cpu)
 	place(b, b->owner, cpu);
 	place(b, getpid(), b->cpu[0]);
 	raw = pingpong_start(b, cpu, false);
-	figure_floor_label(f, "futex ping-pong under the same placement");
+	figure_floor_label(f, "futex ping-pong, as placed and as rested");
 	figure_target(f, TARGET_AT_MOST, 1.3, 0);
-	figure_tried(f, "spinning longer for an owner that had to be woken, yielding where both are on one "
-	                "CPU; what is over the floor is the call itself and a wait on two words at once");
+	figure_tried(f, "one wake-up and one wait on each side, two switches, as in the floor; a caller on "
+	                "another CPU "
+	                "spins for the reply. What is over the floor is the call itself, and that nothing it "
+	                "needs is in the "
+	                "caches of a CPU that rested");
+	parked_us(b, raw);
 	parked_us(b, NULL);
 	for (unsigned i = 0; i < b->rounds; i++) {
 		series_add(&f->floor, parked_us(b, raw));
@@ -116,6 +121,15 @@ void row_parked(struct bench *b)
 
 /* ── idle ── */
 
+/* Of this process: one system call, while a look into /proc would take as much time as what is measured. */
+static double own_cpu_time_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
 void row_idle(struct bench *b)
 {
 	static const char source[] = "def rest(s): time.sleep(s)\n";
@@ -124,14 +138,13 @@ void row_idle(struct bench *b)
 	bench_owner(b, source, SB_UNSET);
 	owner = figure_new("idle_owner", "CPU time of an owner that nobody calls", "µs/s");
 	figure_target(owner, TARGET_AT_MOST, 0, 500);
-	figure_tried(
-		owner,
-		"nothing spins; its threads wake to look after the dead and after time, about twenty times a "
-		"second in all; fewer was not tried");
+	figure_tried(owner, "nothing spins, and what can be told is waited for; the keeper looks after time "
+	                    "and the dead once a "
+	                    "second, as does the thread that waits for the session's end");
 	caller = figure_new("idle_caller", "CPU time of a caller that waits for a reply", "µs/s");
 	figure_target(caller, TARGET_AT_MOST, 0, 500);
-	figure_tried(caller, "nothing spins; it wakes to look whether its owner lives and waits for it; "
-	                     "fewer was not tried");
+	figure_tried(caller, "nothing spins; it waits for the reply and the owner's death, and looks around "
+	                     "once a second");
 	bench_noops(b->session, &b->nothing, 100);
 	for (unsigned i = 0; i < (b->rounds + 3) / 4; i++) {
 		double before, begun;
@@ -141,10 +154,10 @@ void row_idle(struct bench *b)
 		begun = now_ns();
 		nap_us(1000000);
 		series_add(&owner->ours, (cpu_time_us(b->owner) - before) / ((now_ns() - begun) / 1e9));
-		before = cpu_time_us(getpid());
+		before = own_cpu_time_us();
 		begun = now_ns();
 		sb_value_free(bench_ask(b, "rest", sb_args("d", 1.0), 0));
-		series_add(&caller->ours, (cpu_time_us(getpid()) - before) / ((now_ns() - begun) / 1e9));
+		series_add(&caller->ours, (own_cpu_time_us() - before) / ((now_ns() - begun) / 1e9));
 	}
 }
 
