@@ -28,7 +28,7 @@
 #include "spin.h"
 
 #define BATCH   32    /* calls of one session before the next session's turn */
-#define SPIN_NS 20000 /* before the leader parks; not on one CPU */
+#define SPIN_NS 20000 /* before the leader parks; not on the CPU of whoever calls */
 #define IDLE_NS \
 	10000000000ull  /* a parked thread's sleep: nothing depends on it but lost bits of killed callers */
 #define STANDBY_SPARE 2 /* more than this many standing by end themselves */
@@ -39,7 +39,6 @@ struct sb__worker {
 	pthread_t thread;
 	bool done; /* left worker_main; under host->lock */
 	uint32_t cursor;
-	bool lingers; /* waits a moment for the next call: not where there is one CPU */
 	struct sb__spin linger;
 	uint8_t scratch[SB__INLINE_MAX];
 };
@@ -151,7 +150,7 @@ static bool next_call(struct sb__worker *w, struct sb__hosted *h, struct sb__acc
 	for (;;) {
 		if (sb__mailbox_accept(h->mailbox, host->core->arenas, &w->cursor, w->scratch, ret) == 1)
 			return true;
-		if (!w->lingers || !sb__mailbox_linger(h->mailbox, &host->bell, &w->linger) || !leads(w))
+		if (!sb__mailbox_linger(h->mailbox, &host->bell, &w->linger) || !leads(w))
 			return false;
 	}
 }
@@ -246,10 +245,8 @@ static void serve_session(struct sb__worker *w, uint32_t index)
 static void lead(struct sb__worker *w)
 {
 	struct sb__host *host = w->host;
-	uint64_t spin = sb__os_cpu_count() > 1 ? SPIN_NS : 0;
 	uint32_t cursor = 0;
 
-	w->lingers = spin > 0;
 	host->engine->batch_begin();
 	while (leads(w)) {
 		int index = sb__bell_take(&host->bell, &cursor);
@@ -259,7 +256,7 @@ static void lead(struct sb__worker *w)
 			continue;
 		}
 		host->engine->batch_end();
-		sb__bell_sleep(&host->bell, IDLE_NS, spin);
+		sb__bell_sleep(&host->bell, IDLE_NS, SPIN_NS);
 		host->engine->batch_begin();
 	}
 	host->engine->batch_end();
