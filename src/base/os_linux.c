@@ -637,7 +637,7 @@ uint64_t sb__fork_epoch_by_pid(void)
 static _Atomic(void *) page;
 
 /* NULL where there is no such thing. */
-static atomic_uint_least64_t *wipe_page(void)
+static _Atomic uint64_t *wipe_page(void)
 {
 	void *have = atomic_load_explicit(&page, memory_order_acquire);
 	void *mine;
@@ -659,25 +659,17 @@ static atomic_uint_least64_t *wipe_page(void)
 	return mine == MAP_FAILED ? NULL : mine;
 }
 
-static __attribute__((noinline)) uint64_t first_look(void)
+_Atomic(_Atomic uint64_t *) sb__fork_word;
+
+uint64_t sb__fork_epoch_first(void)
 {
-	atomic_uint_least64_t *word = wipe_page();
+	_Atomic uint64_t *word = wipe_page();
 	uint64_t epoch = 0, next;
 
 	if (!word)
 		return sb__fork_epoch_by_pid();
+	atomic_store_explicit(&sb__fork_word, word, memory_order_release);
 	/* First look in this process. Of several threads one sets it; all return what it set. */
 	next = atomic_fetch_add(&epochs, 1) + 1;
 	return atomic_compare_exchange_strong(word, &epoch, next) ? next : epoch;
-}
-
-uint64_t sb__fork_epoch(void)
-{
-	void *have = atomic_load_explicit(&page, memory_order_acquire);
-	uint64_t epoch = 0;
-
-	/* Asked several times a call. */
-	if (have && have != MAP_FAILED)
-		epoch = atomic_load_explicit((atomic_uint_least64_t *)have, memory_order_acquire);
-	return epoch ? epoch : first_look();
 }

@@ -7,6 +7,7 @@
 #ifndef SB_BASE_OS_LINUX_H
 #define SB_BASE_OS_LINUX_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -115,7 +116,15 @@ void sb__os_yield(void);    /* lets others on this CPU run */
 
 /* Fork detection. The epoch grows in every forked child, also after a raw clone(): a page with
  * MADV_WIPEONFORK tells. Costs one load where nothing changed. Never 0. */
-uint64_t sb__fork_epoch(void);
+extern _Atomic(_Atomic uint64_t *) sb__fork_word; /* NULL: not tried yet, or the kernel cannot */
+uint64_t sb__fork_epoch_first(void);
+static inline uint64_t sb__fork_epoch(void)
+{
+	_Atomic uint64_t *word = atomic_load_explicit(&sb__fork_word, memory_order_acquire);
+	uint64_t epoch = word ? atomic_load_explicit(word, memory_order_acquire) : 0;
+
+	return epoch ? epoch : sb__fork_epoch_first();
+}
 /* What it falls back to where the kernel has no MADV_WIPEONFORK: compares getpid(). */
 uint64_t sb__fork_epoch_by_pid(void);
 

@@ -17,7 +17,7 @@
 /* ── requests ── */
 
 /* What was packed goes in as it is; a failed packing spoils the request. */
-static void put_arguments(struct sb__buf *buf, const sb_args *args)
+void sb__arguments_encode(struct sb__buf *buf, const sb_args *args)
 {
 	if (!args) {
 		sb__put_array(buf, 0);
@@ -45,7 +45,7 @@ static void encode_in_parts(struct sb__buf *buf, const sb_request *request)
 		sb__put_str(buf, request->name, strlen(request->name));
 	else
 		sb__put_null(buf);
-	put_arguments(buf, request->args);
+	sb__arguments_encode(buf, request->args);
 }
 
 static uint8_t *write_bytes(uint8_t *to, const void *bytes, size_t len)
@@ -304,6 +304,10 @@ int sb__reply_decode_shared(const uint8_t *data, size_t len, const char *session
 {
 	struct sb__cursor cursor = { .data = data, .len = len, .blocks = blocks };
 
+	/* A value, as nearly always. */
+	if (sb__take_byte(&cursor, SB__MAJOR_ARRAY | 2) && sb__take_byte(&cursor, SB__REPLY_VALUE))
+		return decode_value(&cursor, session_id, ret_value);
+	cursor.pos = 0;
 	return decode_reply(&cursor, session_id, ret_value);
 }
 

@@ -57,6 +57,8 @@ struct sb__request_head {
 
 /* Writes the whole request; arguments that carry an error make it buf's. Frees nothing. */
 void sb__request_encode(struct sb__buf *buf, const sb_request *request);
+/* The same of its last two items, the argument containers; NULL: empty ones. */
+void sb__arguments_encode(struct sb__buf *buf, const sb_args *args);
 int sb__request_decode(struct sb__cursor *cursor, struct sb__request_head *ret); /* 0 or SB_EPROTOCOL */
 
 /* The beginning of a reply that holds a value or an exception. */
@@ -84,6 +86,12 @@ void sb__put_item_reply(struct sb__buf *buf, const struct sb__buf *reply, bool s
 /* exception.c: reads the exception of a reply into the error record. Returns its code, or SB_EPROTOCOL. */
 int sb__exception_decode(struct sb__cursor *cursor);
 
+/* Is it None? It takes no reading. */
+static inline bool sb__reply_is_none(const struct sb__buf *reply)
+{
+	return reply->len == 3 && !reply->error && reply->data[0] == (SB__MAJOR_ARRAY | 2) &&
+	       reply->data[1] == SB__REPLY_VALUE && reply->data[2] == SB__NULL_BYTE;
+}
 /* SB__REPLY_… of a whole reply, from its second byte: the first is the array's head. SB__REPLY_FAILED for anything else. */
 unsigned sb__reply_kind(const struct sb__buf *reply);
 

@@ -494,6 +494,8 @@ static const sb_value *next_constant(struct sb__cursor *cursor)
 	const sb_value *constant = NULL;
 	struct sb__item item;
 
+	if (sb__take_byte(cursor, SB__NULL_BYTE))
+		return &none;
 	if (sb__next(&after, &item))
 		return NULL;
 	if (item.type == SB__ITEM_NULL)
@@ -515,17 +517,11 @@ static int decode(struct sb__cursor *cursor, const char *session_id, void *memor
 	struct sb__cursor first = *cursor;
 	struct measure m = { .nodes = 1 };
 	struct block block = { .session_id = session_id };
-	const sb_value *constant = memory ? NULL : next_constant(cursor);
 	sb_value *root = memory;
 	size_t need;
-	int err;
+	int err = measure(&first, &m, 0);
 
 	*ret_count = 0;
-	if (constant) {
-		*ret = (sb_value *)(uintptr_t)constant; /* values are only read */
-		return 0;
-	}
-	err = measure(&first, &m, 0);
 	if (err)
 		return err;
 	if (cursor->own && m.arrays != cursor->own_count)
@@ -555,6 +551,11 @@ static int decode(struct sb__cursor *cursor, const char *session_id, void *memor
 	return 0;
 }
 
+sb_value *sb__value_none(void)
+{
+	return (sb_value *)(uintptr_t)&none;
+}
+
 int sb__value_decode(struct sb__cursor *cursor, const char *session_id, sb_value **ret)
 {
 	return sb__value_decode_into(cursor, session_id, NULL, 0, ret);
@@ -563,18 +564,24 @@ int sb__value_decode(struct sb__cursor *cursor, const char *session_id, sb_value
 int sb__value_decode_into(struct sb__cursor *cursor, const char *session_id, void *memory, size_t size,
                           sb_value **ret)
 {
+	const sb_value *constant = memory ? NULL : next_constant(cursor);
 	sb_ref *refs;
 	size_t count;
 
+	if (constant) {
+		*ret = (sb_value *)(uintptr_t)constant; /* values are only read */
+		return 0;
+	}
 	return decode(cursor, session_id ? session_id : "", memory, size, ret, &refs, &count);
 }
 
 int sb__value_decode_own(struct sb__cursor *cursor, const sb_ref *refs, size_t count, sb_value **ret)
 {
-	sb_value *value;
-	sb_ref *to;
-	size_t found;
-	int err = decode(cursor, "", NULL, 0, &value, &to, &found);
+	const sb_value *constant = next_constant(cursor);
+	sb_value *value = (sb_value *)(uintptr_t)constant;
+	sb_ref *to = NULL;
+	size_t found = 0;
+	int err = constant ? 0 : decode(cursor, "", NULL, 0, &value, &to, &found);
 
 	if (err)
 		return err;

@@ -16,6 +16,8 @@
  * 0, SB_EPROTOCOL, SB_ETOODEEP, SB_ENOMEM. The bytes after the item are left to the cursor.
  */
 int sb__value_decode(struct sb__cursor *cursor, const char *session_id, sb_value **ret);
+/* None, which takes no memory. */
+sb_value *sb__value_none(void);
 /* The same into lent memory if it fits there; sb_value_free() then frees nothing. */
 int sb__value_decode_into(struct sb__cursor *cursor, const char *session_id, void *memory, size_t size,
                           sb_value **ret);

@@ -23,8 +23,9 @@
 
 #include "array.h"
 #include "buf.h"
+#include "snakebridge/ref.h"
 
-#define SB__ENGINE_ABI 6u
+#define SB__ENGINE_ABI 7u
 
 struct sb__table; /* opaque to everyone but the engine */
 
@@ -93,6 +94,7 @@ struct sb__call_origin {
 		key; /* names the call among those that run on its table, for cancel(); 0: it has no such name */
 	uint32_t slot, generation; /* of the process among the bridge's */
 	uint64_t deadline_ns;      /* sb__now_ns(): no further item of a batch begins after it; 0: none */
+	uint64_t began_ms; /* sb__now_coarse_ms(): refs that lived then live; 0: when it begins to run */
 	/* Does the caller still wait? Asked after the arrays among the arguments were kept: if not, their memory may be
 	 * another's by now, and nothing runs. And while a call waits for a stream's items, which are not for the dead. NULL: it
 	 * does. */
@@ -101,6 +103,17 @@ struct sb__call_origin {
 	struct sb__kept_list
 		*kept; /* takes the arrays in the reply; NULL: those in shared memory cannot be sent */
 	const struct sb__asker *asker; /* NULL: its caller cannot be asked */
+};
+
+/* A request of this process's own: its head as it is, and the two argument containers at a request's end in bytes. */
+struct sb__own_request {
+	uint32_t verb, flags;
+	const sb_ref *target; /* NULL: none; of a live session, not of a batch's item */
+	const char *name;     /* NULL: none; UTF-8, or it is refused */
+	const uint8_t *arguments;
+	size_t arguments_len;
+	uint64_t ended_ms; /* set: when it ended, sb__now_coarse_ms(); 0: nobody looked */
+	bool changed;      /* set: what counts() says may have changed */
 };
 
 struct sb__engine_options {
@@ -126,6 +139,9 @@ struct sb__engine {
 	 * number for settle(): the reply holds refs that were created for it, or (SB__ENGINE_TELL) items of a stream. */
 	uint64_t (*execute)(struct sb__table *table, const struct sb__call_origin *origin,
 	                    const uint8_t *request, size_t request_len, struct sb__buf *reply);
+	/* The same without reading the request's head, which was never written. */
+	uint64_t (*execute_own)(struct sb__table *table, const struct sb__call_origin *origin,
+	                        struct sb__own_request *request, struct sb__buf *reply);
 	/* What became of the reply of that number; if it reached its caller, that matters only where SB__ENGINE_TELL is in it.
 	 * It reached nobody: drops the refs that were created for it, but for those that another call has used or been told of
 	 * meanwhile; items go back to their stream. Until it is called the stream gives no others. */

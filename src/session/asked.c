@@ -31,7 +31,6 @@ struct sb__asked_call {
 	sb_args *answer; /* the last one, for what it names; the owner may not have it yet */
 };
 
-__thread struct sb__asked_call *sb__asked_now;
 static __thread unsigned depth; /* functions that run in this thread, in each other */
 
 /* ── a question ── */
@@ -87,7 +86,7 @@ static int put_result(struct sb__asked_call *call, const sb_value *value, struct
 static bool run(struct sb__asked_call *call, const struct sb__question *question, struct sb__buf *answer)
 {
 	const struct sb__callback *callback = find(call, question);
-	struct sb__asked_call *before = sb__asked_now;
+	struct sb__asked_call *before = sb__way_thread()->asked;
 	uint64_t epoch = sb__fork_epoch();
 	sb_value *result = NULL;
 	int err = callback ? 0 : SB_EPROTOCOL;
@@ -98,9 +97,9 @@ static bool run(struct sb__asked_call *call, const struct sb__question *question
 		               SB_CALLBACK_DEPTH_MAX);
 	if (!err) {
 		depth++;
-		sb__asked_now = call; /* on another thread than the call's own it was not */
+		sb__way_thread()->asked = call; /* on another thread than the call's own it was not */
 		err = callback->fn(callback->arg, question->args, question->kwargs, &result);
-		sb__asked_now = before;
+		sb__way_thread()->asked = before;
 		depth--;
 		if (epoch != sb__fork_epoch() && !call->a->hosted) {
 			sb_value_free(result);
@@ -155,7 +154,7 @@ static int forked(const struct sb__way *c)
 		SB_ECANCELLED,
 		"%s: this process was forked in a C function that the call had passed; the call goes on in "
 		"its parent",
-		c->label);
+		sb__way_label(c));
 
 	sb__fail_set_outcome(SB_OUTCOME_UNKNOWN);
 	sb__fail_set_trace(c->trace_id);
@@ -271,13 +270,13 @@ static int ask_self(struct sb__way *c, struct sb__attachment *a, struct sb__aske
 int sb__way_asked(struct sb__way *c, struct sb__attachment *a, sb_value **ret_value)
 {
 	struct sb__asked_call call = {
-		.outer = sb__asked_now, .way = c, .a = a, .incarnation = a->incarnation
+		.outer = sb__way_thread()->asked, .way = c, .a = a, .incarnation = a->incarnation
 	};
 	int err;
 
-	sb__asked_now = &call;
+	sb__way_thread()->asked = &call;
 	err = a->hosted ? ask_self(c, a, &call, ret_value) : ask_there(c, a, &call, ret_value);
-	sb__asked_now = call.outer;
+	sb__way_thread()->asked = call.outer;
 	sb_args_free(call.answer);
 	return err;
 }
@@ -290,5 +289,5 @@ int sb__way_no_callbacks(const struct sb__way *c, const char *kind)
 		c, sb__fail(SB_EINVAL,
 	                    "%s: a C function is among the arguments of %s: it runs while the call is waited "
 	                    "for, so make a call that is",
-	                    c->label, kind));
+	                    sb__way_label(c), kind));
 }

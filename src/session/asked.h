@@ -8,13 +8,10 @@
 #include "way.h"
 
 struct sb__asked_call;
-/* The call of this thread that waits and can be asked: Python that it runs may be where this thread is now. NULL: none. */
-extern __thread struct sb__asked_call *sb__asked_now;
-
 /* Must the way's caller be ready to be asked? It passes functions, or one of those is what calls. */
 static inline bool sb__way_is_asked(const struct sb__way *way)
 {
-	return sb__asked_now || (way->request->args && way->request->args->callback_count);
+	return way->thread->asked || (way->request->args && way->request->args->callback_count);
 }
 /* Delivers such a call and waits for it. */
 int sb__way_asked(struct sb__way *way, struct sb__attachment *a, sb_value **ret_value);

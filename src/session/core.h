@@ -29,8 +29,11 @@
 #include "space.h"
 #include "store.h"
 
+struct sb__asker;
 struct sb__host;
 struct sb__hosted;
+struct sb__own_request;
+struct sb__way;
 
 /* One bell file of another process, shared by all attachments to its sessions. */
 struct sb__peer {
@@ -57,6 +60,7 @@ struct sb__attachment {
 	uint64_t lanes_claimed[SB__LANES_MAX / 64]; /* by this process; under core->lock, as the next */
 	uint64_t lanes_idle[SB__LANES_MAX / 64]; /* of these: no thread's, for calls that nobody waits for */
 	unsigned idle_count;
+	_Atomic bool any_oneway;                  /* was ever sent, by any thread */
 	struct sb__oneway *oneways, **oneway_end; /* one-way calls whose lanes were not taken back yet */
 };
 
@@ -249,9 +253,12 @@ void sb__hosted_end(struct sb__hosted *hosted);
 /* The same where only its mailbox says that it ended. */
 void sb__hosted_overheard(struct sb__hosted *hosted);
 /* Runs one request here, without the mailbox. SB_ERELEASED where it ended. */
-struct sb__asker;
-int sb__hosted_execute(struct sb__hosted *hosted, uint64_t trace_id, uint64_t deadline_ns,
-                       const struct sb__buf *request, const struct sb__asker *asker, struct sb__buf *reply,
+struct sb__own_call {
+	const struct sb__way *way;
+	struct sb__own_request *request;
+	const struct sb__asker *asker;
+};
+int sb__hosted_execute(struct sb__hosted *hosted, const struct sb__own_call *call, struct sb__buf *reply,
                        struct sb__kept_list *kept);
 /* An attachment found by sb__host_find() goes. */
 void sb__hosted_put(struct sb__hosted *hosted);

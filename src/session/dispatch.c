@@ -40,11 +40,11 @@ static int mismatch(const struct sb__way *c, const char *ref_session, const char
 			c, sb__fail(SB_EINVAL,
 		                    "%s: the %s is the result of a batch's item (sb_batch_ref()): "
 		                    "that is known only to later items of the same batch",
-		                    c->label, role));
+		                    sb__way_label(c), role));
 	err = sb__fail(SB_EREFSESSION,
 	               "%s: the %s is a ref of session \"%s\", but the call goes to session \"%s\": use "
 	               "it in its own session",
-	               c->label, role, ref_session, c->id);
+	               sb__way_label(c), role, ref_session, c->id);
 
 	sb__fail_set_sessions(c->id, ref_session);
 	return sb__way_refused(c, err);
@@ -67,7 +67,7 @@ static int check_references(const struct sb__way *c)
  * and we have not noticed. */
 static int stale(const struct sb__way *c, uint64_t incarnation)
 {
-	int err = sb__incarnation_explain(c->session->core, c->id, incarnation, c->label);
+	int err = sb__incarnation_explain(c->session->core, c->id, incarnation, sb__way_label(c));
 
 	return err ? sb__way_refused(c, err) : SB__AGAIN;
 }
@@ -90,11 +90,11 @@ static int timed_out(const struct sb__way *c, int outcome)
 	int err = outcome == SB_OUTCOME_REFUSED ? sb__fail(SB_ETIMEOUT,
 	                                                   "%s: not started within %u ms, so nothing ran "
 	                                                   "(the designated owner of session \"%s\" is busy)",
-	                                                   c->label, c->timeout_ms, c->id)
+	                                                   sb__way_label(c), c->timeout_ms, c->id)
 	                                        : sb__fail(SB_ETIMEOUT,
 	                                                   "%s: no reply within %u ms; it was running in "
 	                                                   "session \"%s\" and may still finish",
-	                                                   c->label, c->timeout_ms, c->id);
+	                                                   sb__way_label(c), c->timeout_ms, c->id);
 
 	sb__fail_set_outcome(outcome);
 	sb__fail_set_sessions(c->id, NULL);
@@ -104,7 +104,7 @@ static int timed_out(const struct sb__way *c, int outcome)
 
 static int cancelled(const struct sb__way *c)
 {
-	int err = sb__fail(SB_ECANCELLED, "%s: cancelled before it began, so nothing ran", c->label);
+	int err = sb__fail(SB_ECANCELLED, "%s: cancelled before it began, so nothing ran", sb__way_label(c));
 
 	sb__fail_set_sessions(c->id, NULL);
 	return sb__way_refused(c, err);
@@ -114,7 +114,9 @@ static int cancelled(const struct sb__way *c)
  * happened. 0 if it is not over but for its owner. */
 static int ended_before(const struct sb__way *c, const struct sb__attachment *a)
 {
-	int why = c->session ? sb__incarnation_explain(c->session->core, c->id, a->incarnation, c->label) : 0;
+	int why = c->session
+	                  ? sb__incarnation_explain(c->session->core, c->id, a->incarnation, sb__way_label(c))
+	                  : 0;
 
 	return why == SB_ERELEASED || why == SB_EEXPIRED ? why : 0;
 }
@@ -134,7 +136,7 @@ static int died(const struct sb__way *c, struct sb__attachment *a, int outcome)
 	err = sb__fail(SB_EOWNERDIED,
 	               "%s: the designated owner (pid %d) of session \"%s\" died%s; its objects are gone: "
 	               "make them again",
-	               c->label, (int)sb__mailbox_header(a->mailbox)->owner.pid, c->id,
+	               sb__way_label(c), (int)sb__mailbox_header(a->mailbox)->owner.pid, c->id,
 	               outcome == SB_OUTCOME_UNKNOWN ? " while the call was running, so it may have run"
 	                                             : " before the call started");
 
@@ -153,8 +155,8 @@ static int ended(const struct sb__way *c, struct sb__attachment *a, int outcome)
 	if (state == SB__MAILBOX_ORPHANED) /* its owner stopped serving: the same as its death */
 		return died(c, a, outcome);
 	err = sb__fail(expired ? SB_EEXPIRED : SB_ERELEASED,
-	               "%s: session \"%s\" was %s%s; open it again, its old refs are gone", c->label, c->id,
-	               expired ? "idle for its TTL and expired" : "released",
+	               "%s: session \"%s\" was %s%s; open it again, its old refs are gone", sb__way_label(c),
+	               c->id, expired ? "idle for its TTL and expired" : "released",
 	               outcome == SB_OUTCOME_UNKNOWN ? " while the call was running" : "");
 	sb__fail_set_outcome(outcome);
 	sb__fail_set_sessions(c->id, NULL);
@@ -169,8 +171,13 @@ static int finish(const struct sb__way *c, struct sb__attachment *a, const struc
 {
 	int err;
 
+	if (sb__reply_is_none(reply)) {
+		if (ret_value)
+			*ret_value = sb__value_none();
+		return 0;
+	}
 	if (reply->error) {
-		err = sb__fail(reply->error, "%s: the reply could not be taken", c->label);
+		err = sb__fail(reply->error, "%s: the reply could not be taken", sb__way_label(c));
 		sb__fail_set_outcome(SB_OUTCOME_EXCEPTION);
 	} else {
 		err = sb__reply_decode_shared(reply->data, reply->len, c->id,
@@ -187,33 +194,65 @@ static int finish(const struct sb__way *c, struct sb__attachment *a, const struc
 	return err;
 }
 
+/* The two argument containers; without any they are what they always are. */
+static void own_arguments(struct sb__own_request *own, const sb_args *args, struct sb__buf *buf)
+{
+	static const uint8_t none[] = { SB__MAJOR_ARRAY | 0, SB__MAJOR_MAP | 0 };
+
+	own->arguments = none;
+	own->arguments_len = sizeof(none);
+	if (!args)
+		return;
+	sb__arguments_encode(buf, args);
+	own->arguments = buf->data;
+	own->arguments_len = buf->len;
+}
+
+static void touch(struct sb__attachment *a, uint64_t now_ms)
+{
+	sb__word *last = &sb__mailbox_control(a->mailbox)->last_access_ms;
+
+	/* As sb__mailbox_touch(), which looks at the clock. */
+	if (sb__load(last) != now_ms)
+		sb__store(last, now_ms);
+}
+
 int sb__way_here(const struct sb__way *c, struct sb__attachment *a, const struct sb__asker *asker,
                  sb_value **ret_value)
 {
-	uint8_t request_memory[1024], reply_memory[1024];
+	const sb_request *r = c->request;
+	struct sb__own_request own = { .verb = r->verb,
+		                       .flags = r->flags,
+		                       .target = r->verb == SB_VERB_BATCH ? NULL : r->target,
+		                       .name = r->name };
+	struct sb__own_call call = { .way = c, .request = &own, .asker = asker };
+	uint8_t arguments_memory[512], reply_memory[1024];
 	struct sb__kept_list kept = { .items = NULL };
-	struct sb__buf request, reply;
+	struct sb__buf arguments, reply;
 	int err;
 
 	if (sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
 		return SB__AGAIN; /* another process ended it just now; our keeper will see that in a moment */
-	sb__buf_init(&request, request_memory, sizeof(request_memory));
+	sb__buf_init(&arguments, arguments_memory, sizeof(arguments_memory));
 	sb__buf_init(&reply, reply_memory, sizeof(reply_memory));
-	sb__request_encode(&request, c->request);
-	if (request.error) {
-		err = sb__way_refused(c,
-		                      sb__fail(request.error, "%s: the arguments cannot be sent", c->label));
+	own_arguments(&own, r->args, &arguments);
+	if (arguments.error) {
+		err = sb__way_refused(
+			c, sb__fail(arguments.error, "%s: the arguments cannot be sent", sb__way_label(c)));
 	} else {
-		sb__mailbox_touch(a->mailbox);
-		sb__oneways_settle(a);
-		err = sb__hosted_execute(a->hosted, c->trace_id, c->deadline_ns, &request, asker, &reply,
-		                         &kept);
+		touch(a, c->began_ms);
+		if (atomic_load_explicit(&a->any_oneway, memory_order_relaxed))
+			sb__oneways_settle(a);
+		err = sb__hosted_execute(a->hosted, &call, &reply, &kept);
 		if (!err)
 			err = finish(c, a, &reply, ret_value);
 	}
-	sb__kept_drop(&kept);
-	sb__buf_free(&request);
-	sb__buf_free(&reply);
+	if (kept.items)
+		sb__kept_drop(&kept);
+	if (arguments.heap)
+		sb__buf_free(&arguments);
+	if (reply.heap)
+		sb__buf_free(&reply);
 	return err;
 }
 
@@ -223,7 +262,7 @@ int sb__way_here(const struct sb__way *c, struct sb__attachment *a, const struct
 static int check_idle(const struct sb__way *c, struct sb__attachment *a)
 {
 	uint64_t ttl_ms = sb__mailbox_header(a->mailbox)->ttl_ms;
-	uint64_t last = sb__load(&sb__mailbox_control(a->mailbox)->last_access_ms), now = sb__now_coarse_ms();
+	uint64_t last = sb__load(&sb__mailbox_control(a->mailbox)->last_access_ms), now = c->began_ms;
 	struct sb__session_rec rec;
 
 	if (!ttl_ms || now <= last || now - last < ttl_ms)
@@ -325,9 +364,9 @@ int sb__way_encode(const struct sb__way *c, struct sb__attachment *a, uint32_t l
 	              ? sb__fail(buf->error,
 	                         "%s: the request takes more than %zu bytes (max_request_bytes): send it in "
 	                         "parts, or raise the quota here and where the session's objects live",
-	                         c->label, buf->limit)
-	              : sb__fail(buf->error, "%s: the arguments cannot be sent (%zu bytes or more)", c->label,
-	                         buf->len);
+	                         sb__way_label(c), buf->limit)
+	              : sb__fail(buf->error, "%s: the arguments cannot be sent (%zu bytes or more)",
+	                         sb__way_label(c), buf->len);
 	sb__buf_free(buf);
 	return sb__way_refused(c, err);
 }
@@ -336,7 +375,7 @@ struct sb__lane_post sb__way_post(const struct sb__way *c)
 {
 	return (struct sb__lane_post){ .deadline_ns = c->deadline_ns,
 		                       .trace_id = c->trace_id,
-		                       .label = c->label,
+		                       .label = sb__way_label(c),
 		                       .arena = c->session->core->arena };
 }
 
@@ -432,8 +471,23 @@ static int why_not(const struct sb__way *c, int code)
 	int why = 0;
 
 	if (target && code == SB_EOWNERDIED)
-		why = sb__incarnation_explain(c->session->core, c->id, target->incarnation, c->label);
+		why = sb__incarnation_explain(c->session->core, c->id, target->incarnation, sb__way_label(c));
 	return why ? why : code;
+}
+
+/* Is there anything that ends when the deadline has passed? Not in a call that this very thread runs, but for these. */
+static bool has_deadline(const struct sb__way *c, const struct sb__attachment *a)
+{
+	sb_verb verb = c->request->verb;
+
+	return !a->hosted || c->deliver != call || sb__way_is_asked(c) || verb == SB_VERB_NEXT ||
+	       verb == SB_VERB_CLOSE || verb == SB_VERB_BATCH;
+}
+
+static void set_deadline(struct sb__way *c)
+{
+	if (!c->deadline_ns)
+		c->deadline_ns = sb__now_ns() + c->timeout_ms * UINT64_C(1000000);
 }
 
 static int send(struct sb__way *c)
@@ -454,42 +508,33 @@ static int send(struct sb__way *c)
 			return err;
 		if (!err)
 			err = check_idle(c, a);
-		if (!err)
+		if (!err) {
+			if (has_deadline(c, a))
+				set_deadline(c);
 			err = c->deliver(c, a, c->arg);
+		}
 		if (err == SB_ERELEASED && a && a->hosted)
 			err = SB__AGAIN; /* ended under us: the store knows why */
 		if (err != SB__AGAIN)
 			return err;
+		set_deadline(c); /* what follows may take long */
 		err = sb__session_recover(c->session, a, creates(c->request));
 		if (err)
 			return sb__way_refused(c, why_not(c, err));
 	}
 }
 
-static const char *verb_name(sb_verb verb)
+static uint64_t make_trace(struct sb__way_thread *t)
 {
-	static const char *const names[] = { "?",     "call",     "method",  "attr",    "set_attr",
-		                             "get",   "release",  "getitem", "setitem", "delitem",
-		                             "len",   "contains", "repr",    "str",     "hash",
-		                             "iter",  "next",     "enter",   "exit",    "pin",
-		                             "unpin", "check",    "batch",   "close" };
+	uint64_t epoch = sb__fork_epoch();
 
-	_Static_assert(sizeof(names) / sizeof(names[0]) == SB_VERB_CLOSE + 1, "a name for each verb");
-
-	return names[verb];
-}
-
-static uint64_t make_trace(void)
-{
-	static __thread uint64_t last, epoch;
-
-	if (!last || epoch != sb__fork_epoch()) {
-		epoch = sb__fork_epoch();
-		if (sb__random(&last, sizeof(last)))
-			last = sb__now_ns();
+	if (!t->trace_last || t->trace_epoch != epoch) {
+		t->trace_epoch = epoch;
+		if (sb__random(&t->trace_last, sizeof(t->trace_last)))
+			t->trace_last = sb__now_ns();
 	}
-	last += UINT64_C(0x9e3779b97f4a7c15);
-	return last ? last : 1;
+	t->trace_last += UINT64_C(0x9e3779b97f4a7c15);
+	return t->trace_last ? t->trace_last : 1;
 }
 
 static uint32_t timeout_of(const sb_session *session, const sb_request *request)
@@ -500,23 +545,17 @@ static uint32_t timeout_of(const sb_session *session, const sb_request *request)
 	                           : (uint32_t)sb__core_number(session->core, SB__CONFIG_TIMEOUT_MS);
 }
 
-static __thread uint64_t trace_now;
+/* Not inline: there each use of the address would be a call. */
+__attribute__((noinline)) struct sb__way_thread *sb__way_thread(void)
+{
+	static __thread struct sb__way_thread thread;
+
+	return &thread;
+}
 
 uint64_t sb__call_trace(void)
 {
-	return trace_now;
-}
-
-/* "verb name", cut where it is full. By hand: formatting it was an eighth of a call. */
-static void set_label(struct sb__way *c)
-{
-	const char *verb = verb_name(c->request->verb), *name = c->request->name ? c->request->name : "";
-	size_t at = strlen(verb), len = strnlen(name, sizeof(c->label) - at - 2);
-
-	memcpy(c->label, verb, at);
-	c->label[at++] = ' ';
-	memcpy(c->label + at, name, len);
-	c->label[at + len] = '\0';
+	return sb__way_thread()->trace_now;
 }
 
 static int begin(struct sb__way *c, sb_session *named)
@@ -524,28 +563,28 @@ static int begin(struct sb__way *c, sb_session *named)
 	const sb_request *request = c->request;
 	int err;
 
-	set_label(c);
 	if (request->args && request->args->error)
-		return sb__way_refused(
-			c, sb__fail(request->args->error, "%s: %s", c->label, request->args->message));
+		return sb__way_refused(c, sb__fail(request->args->error, "%s: %s", sb__way_label(c),
+		                                   request->args->message));
 	err = sb__resolve(named, request->target, &c->session);
 	if (err)
 		return sb__way_refused(c, err);
 	c->id = c->session->id;
 	c->timeout_ms = timeout_of(c->session, request);
-	c->deadline_ns = sb__now_ns() + c->timeout_ms * UINT64_C(1000000);
+	c->began_ms = sb__now_coarse_ms();
 	return send(c);
 }
 
 int sb__way_go(struct sb__way *c, sb_session *named)
 {
-	uint64_t outer = trace_now; /* Python that runs here may call in turn */
+	struct sb__way_thread *thread = c->thread = sb__way_thread();
+	uint64_t outer = thread->trace_now; /* Python that runs here may call in turn */
 	int err;
 
-	c->trace_id = c->request->trace_id ? c->request->trace_id : make_trace();
-	trace_now = c->trace_id;
+	c->trace_id = c->request->trace_id ? c->request->trace_id : make_trace(thread);
+	thread->trace_now = c->trace_id;
 	err = begin(c, named);
-	trace_now = outer;
+	thread->trace_now = outer;
 	return err;
 }
 

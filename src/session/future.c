@@ -100,6 +100,7 @@ int sb__call_start(sb_session *named, const sb_request *request, sb_future **ret
 	f->core = f->way.session->core;
 	memcpy(f->id, f->way.id, sizeof(f->id));
 	f->way.id = f->id;
+	(void)sb__way_label(&f->way);
 	f->way.request = NULL; /* the caller's */
 	if (request->args) {   /* the designated owner may take them at any time from now on */
 		f->arrays = request->args->arrays;

@@ -16,10 +16,12 @@ struct sb__hosted {
 	struct sb__refrows *rows;
 	struct sb__table *table; /* NULL once the keeper dropped it */
 	uint32_t bell_index;
-	unsigned refs;  /* slot, attachments, whoever looks */
-	unsigned users; /* calls running on the table */
-	bool whole;     /* made; until then it only keeps its slot */
-	bool ended, buried, dirty;
+	unsigned refs; /* slot, attachments, whoever looks */
+	_Atomic unsigned
+		users; /* calls running on the table, and SB__HOSTED_ENDED, which is set under the lock */
+	_Atomic bool dirty; /* had calls since the keeper looked; changed under the lock */
+	bool whole;         /* made; until then it only keeps its slot */
+	bool buried;
 	bool overheard; /* that it ended was seen in its mailbox, where a peer may have written anything */
 	struct sb__hosted *next_dead, *next_dirty, *next_ending;
 	uint64_t due_ms; /* when the keeper looks at it again; its place in the heap */
@@ -30,6 +32,13 @@ struct sb__hosted {
 	_Atomic bool held_back;             /* has calls that were left in their lanes: serve.c, share */
 	uint64_t stored_live, told_evicted; /* keeper only */
 };
+
+#define SB__HOSTED_ENDED 0x80000000u
+
+static inline bool sb__hosted_has_ended(const struct sb__hosted *hosted)
+{
+	return atomic_load(&hosted->users) & SB__HOSTED_ENDED;
+}
 
 struct sb__worker;  /* a service thread; serve.c */
 struct sb__watcher; /* watcher.c */
@@ -52,8 +61,9 @@ struct sb__host {
 	uint32_t due_count;
 	uint32_t glance; /* keeper only: where it goes on looking around */
 	pthread_t keeper;
-	bool keeper_ready, keeper_idle, dirty;
-	uint64_t swept_ms; /* keeper only */
+	bool keeper_ready, keeper_idle;
+	_Atomic bool dirty; /* one has become dirty; changed under the lock */
+	uint64_t swept_ms;  /* keeper only */
 	_Atomic bool stopping, keeper_stopping;
 	_Atomic(struct sb__worker *) leader;
 	struct sb__worker *workers; /* all that were started and not joined */

@@ -80,7 +80,7 @@ void sb__due_file_locked(struct sb__hosted *h, uint64_t due_ms)
 	struct sb__host *host = h->host;
 
 	sb__due_remove_locked(h);
-	if (!due_ms || h->ended)
+	if (!due_ms || sb__hosted_has_ended(h))
 		return;
 	h->due_ms = due_ms;
 	host->due[host->due_count++] = h;
@@ -188,7 +188,7 @@ static struct sb__hosted *take_dirty(struct sb__host *host)
 	h = host->dirty_list;
 	if (h) {
 		host->dirty_list = h->next_dirty;
-		h->dirty = false;
+		atomic_store(&h->dirty, false); /* a full barrier: before the counts are read */
 	}
 	pthread_mutex_unlock(&host->lock);
 	return h;
@@ -225,14 +225,9 @@ static bool end_expired(struct sb__hosted *h, uint64_t last_ms, uint64_t now)
 	return true;
 }
 
-static bool in_use(struct sb__hosted *h)
+static bool in_use(const struct sb__hosted *h)
 {
-	bool yes;
-
-	pthread_mutex_lock(&h->host->lock);
-	yes = h->users > 0;
-	pthread_mutex_unlock(&h->host->lock);
-	return yes;
+	return atomic_load(&h->users) & ~SB__HOSTED_ENDED;
 }
 
 static void keep(struct sb__hosted *h, uint64_t now)

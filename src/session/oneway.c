@@ -118,8 +118,10 @@ static int post(struct sb__way *c, struct sb__attachment *a, void *arg)
 		err = sb__flight_post(&o->flight, a->mailbox, bell, lane, &buf, &post, NULL, NULL);
 	if (!err && o->flight.over)
 		err = sb__way_failed(c, a, o->flight.result);
-	if (!err)
+	if (!err) {
 		sb__thread_sent(a, lane, o->flight.ready);
+		atomic_store_explicit(&a->any_oneway, true, memory_order_relaxed);
+	}
 	pthread_mutex_lock(&a->core->lock);
 	if (err) {
 		sb__pool_lane_give_locked(a, lane, false);

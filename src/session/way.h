@@ -7,17 +7,31 @@
 
 #define SB__AGAIN 1 /* nothing ran, and the session may have moved to another incarnation */
 
+/* What a thread knows of its calls. */
+struct sb__way_thread {
+	uint64_t trace_last, trace_epoch; /* the id made last, and in which process */
+	uint64_t trace_now;               /* of the call that it makes; 0: none */
+	struct sb__asked_call *asked;     /* the one that can be asked and waits; asked.h */
+};
+struct sb__way_thread *sb__way_thread(void); /* this thread's; a call, so ask once */
+
 struct sb__way {
-	sb_session *session; /* NULL: closed since */
-	const char *id;      /* of the session */
+	struct sb__way_thread *thread; /* while it is on its way */
+	sb_session *session;           /* NULL: closed since */
+	const char *id;                /* of the session */
 	const sb_request *request;
-	uint64_t trace_id, deadline_ns;
+	uint64_t trace_id;
+	uint64_t deadline_ns; /* 0: nothing of it ends then */
+	uint64_t began_ms;    /* sb__now_coarse_ms() */
 	uint32_t timeout_ms;
 	/* What to do with the attachment, once everything is checked, instead of calling and waiting. SB__AGAIN as above. */
 	int (*deliver)(struct sb__way *way, struct sb__attachment *a, void *arg);
 	void *arg;
-	char label[SB__LABEL_MAX];
+	char label[SB__LABEL_MAX]; /* empty until it is asked for */
 };
+
+/* What the call is called in errors and lists: verb and name. Only while there is the request, or if it was asked for before. */
+const char *sb__way_label(const struct sb__way *way);
 
 /* Resolves the session, checks, and delivers. way: request, deliver and arg set, all else 0. */
 int sb__way_go(struct sb__way *way, sb_session *named);

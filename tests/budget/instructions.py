@@ -33,10 +33,10 @@ STEPS = {'caller': (('sb__request_check', 'check the request'), ('sb__resolve', 
                     ('sb__lane_reply', 'copy the reply'), ('sb__reply_decode_shared', 'make it a value'),
                     ('sb__lane_consume', 'give the lane back'), ('sb_value_free', 'free the value')),
          'owner': (('sb__mailbox_accept', 'find the request, copy it'), ('sb__request_decode', 'read its head'),
-                   ('sb__running_add', 'note that it runs'), ('sb__gil_enter', 'have the GIL'),
-                   ('sb__table_find', 'find the target'), ('sb__arguments_decode', 'make the arguments'),
+                   ('sb__running_add', 'note that it runs'), ('sb__gil_enter_as', 'have the GIL'),
+                   ('sb__table_find', 'find the target'),
                    ('sb__resolve_method', 'find the method'), ('sb__frame_call', 'run it, in a frame of the session'),
-                   ('sb__encode', 'write the result'), ('sb__call_end', 'end'),
+                   ('sb__call_end', 'end'),
                    ('sb__accepted_complete', 'hand the reply over'))}
 
 

@@ -166,6 +166,33 @@ static uint64_t execute(struct sb__table *table, const struct sb__call_origin *o
 	return 0;
 }
 
+/* As if it had been written. */
+static uint64_t execute_own(struct sb__table *table, const struct sb__call_origin *origin,
+                            struct sb__own_request *own, struct sb__buf *reply)
+{
+	uint8_t memory[1024];
+	struct sb__buf buf;
+	uint64_t number;
+
+	sb__buf_init(&buf, memory, sizeof(memory));
+	sb__put_array(&buf, 6);
+	sb__put_uint(&buf, own->verb);
+	sb__put_uint(&buf, own->flags);
+	if (own->target)
+		sb__put_ref(&buf, own->target, NULL);
+	else
+		sb__put_null(&buf);
+	if (own->name)
+		sb__put_str(&buf, own->name, strlen(own->name));
+	else
+		sb__put_null(&buf);
+	sb__buf_append(&buf, own->arguments, own->arguments_len);
+	number = execute(table, origin, buf.data, buf.len, reply);
+	sb__buf_free(&buf);
+	own->ended_ms = 0;
+	return number;
+}
+
 static void settle(struct sb__table *table, uint64_t number, bool delivered)
 {
 	(void)table;
@@ -217,6 +244,7 @@ static const struct sb__engine echo = { .abi = SB__ENGINE_ABI,
 	                                .table_create = table_create,
 	                                .table_destroy = table_destroy,
 	                                .execute = execute,
+	                                .execute_own = execute_own,
 	                                .settle = settle,
 	                                .expire = expire,
 	                                .counts = counts,

@@ -261,6 +261,33 @@ static uint64_t engine_execute(struct sb__table *t, const struct sb__call_origin
 	return run(t, origin, &head, numbers, reply);
 }
 
+/* As if it had been written. */
+static uint64_t engine_execute_own(struct sb__table *table, const struct sb__call_origin *origin,
+                                   struct sb__own_request *own, struct sb__buf *reply)
+{
+	uint8_t memory[1024];
+	struct sb__buf buf;
+	uint64_t number;
+
+	sb__buf_init(&buf, memory, sizeof(memory));
+	sb__put_array(&buf, 6);
+	sb__put_uint(&buf, own->verb);
+	sb__put_uint(&buf, own->flags);
+	if (own->target)
+		sb__put_ref(&buf, own->target, NULL);
+	else
+		sb__put_null(&buf);
+	if (own->name)
+		sb__put_str(&buf, own->name, strlen(own->name));
+	else
+		sb__put_null(&buf);
+	sb__buf_append(&buf, own->arguments, own->arguments_len);
+	number = engine_execute(table, origin, buf.data, buf.len, reply);
+	sb__buf_free(&buf);
+	own->ended_ms = 0;
+	return number;
+}
+
 static void engine_settle(struct sb__table *t, uint64_t number, bool delivered)
 {
 	for (unsigned i = 0; !delivered && i < OBJECTS; i++)
@@ -349,6 +376,7 @@ static const struct sb__engine engine = {
 	.table_create = engine_table_create,
 	.table_destroy = engine_table_destroy,
 	.execute = engine_execute,
+	.execute_own = engine_execute_own,
 	.settle = engine_settle,
 	.expire = engine_expire,
 	.counts = engine_counts,

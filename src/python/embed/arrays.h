@@ -24,6 +24,7 @@ int sb__array_put(struct sb__call *call, PyObject *object, bool view, struct sb_
 /* These blocks, from so many bytes on. Without the GIL. */
 void sb__npalloc_use(const struct sb__blocks *blocks, uint64_t least);
 /* If NumPy is there, this thread's new arrays get their memory from us from now on. Cheap. */
-void sb__npalloc_install(void);
+struct sb__thread;
+void sb__npalloc_install(struct sb__thread *thread);
 
 #endif

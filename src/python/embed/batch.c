@@ -210,7 +210,7 @@ uint64_t sb__run_batch(struct sb__table *table, const struct sb__call_origin *or
 	struct sb__items items = { .results = NULL };
 	uint64_t made = run_batch(table, origin, thread, running, head, cursor, reply, &items);
 
-	sb__running_remove(running);
+	sb__running_remove(thread, running);
 	for (uint64_t i = 0; i < items.count; i++)
 		Py_XDECREF(items.results[i]);
 	free(items.results);

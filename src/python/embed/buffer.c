@@ -10,6 +10,7 @@
  * Crash story: what a killed process keeps of shared memory names it (shm/holds.h).
  */
 #include "arrays.h"
+#include "gil.h"
 
 #include <string.h>
 
@@ -258,7 +259,7 @@ static PyObject *make_object(sb_array *array)
 		PyErr_Clear();
 		return make_memoryview(array, letter_of(array->dtype));
 	}
-	sb__npalloc_install();
+	sb__npalloc_install(sb__thread());
 	buffer = exporter(array, '\0');
 	made = buffer ? make_ndarray(numpy, buffer) : NULL;
 	/* Without elements there is no buffer that says that it is read-only. */

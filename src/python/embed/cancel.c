@@ -1,23 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Interrupting calls: a list of those that run, and an asynchronous exception in the thread of one.
+ * Interrupting calls: records of those that run, and an asynchronous exception in the thread of one.
  *
  * The exception, snakebridge.CallCancelled, derives from BaseException, so that "except Exception" lets it pass. Python
  * raises it between two bytecodes: C code that runs for long, or sleeps, is interrupted only when it comes back. Python
  * code that catches it goes on; it is sent once a call. One that comes too late is taken back before the thread begins
  * another call. Where a call runs inside another one on the same thread and the outer one was meant, both end.
  *
- * Locks: running_lock, after the GIL or without it, never the GIL after it.
+ * A record's word goes 0 → WAITS → BEGUN → 0 by its thread. Who cancels changes WAITS by one swap, with or without the GIL;
+ * BEGUN is left and changed by holders of the GIL only.
+ *
+ * Locks: records_lock, to make a record or to take one that nobody has; the GIL may be held.
  * Crash story: nothing outside the process is touched.
  */
 #include "cancel.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "gil.h"
 
-static pthread_mutex_t running_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct sb__running *all_running;
+static pthread_mutex_t records_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic(struct sb__running *) all_records;
+static pthread_key_t records_key;
+static pthread_once_t records_once = PTHREAD_ONCE_INIT;
 static PyObject *cancelled_type; /* by whoever holds the GIL */
 
 /* NULL, and no exception, without memory: then nothing can be cancelled. */
@@ -34,74 +40,139 @@ static PyObject *type_needed(void)
 	return cancelled_type;
 }
 
-void sb__running_add(struct sb__running *running, const struct sb__table *table,
-                     const struct sb__call_origin *origin)
+/* ── records ── */
+
+/* The thread ends. Its records may still say that they run, where it was ended from within a call. */
+static void give_records(void *lowest)
 {
-	running->table = table;
-	running->trace_id = origin ? origin->trace_id : 0;
-	running->key = origin ? origin->key : 0;
-	running->thread = PyThread_get_thread_ident();
-	atomic_init(&running->state, 0);
-	pthread_mutex_lock(&running_lock);
-	running->next = all_running;
-	all_running = running;
-	pthread_mutex_unlock(&running_lock);
+	for (struct sb__running *r = lowest, *above; r; r = above) {
+		above = r->above;
+		r->above = r->below = NULL;
+		atomic_fetch_and(&r->word, ~(SB__RUN_NUMBER - 1));
+		atomic_store(&r->thread, 0);
+	}
+	sb__thread()->bottom = sb__thread()->top = NULL;
+}
+
+static void make_key(void)
+{
+	(void)pthread_key_create(&records_key, give_records);
+}
+
+static struct sb__running *record_locked(void)
+{
+	struct sb__running *r = atomic_load(&all_records);
+
+	while (r && atomic_load(&r->thread))
+		r = r->next;
+	if (r)
+		return r;
+	r = calloc(1, sizeof(*r));
+	if (!r)
+		return NULL;
+	r->next = atomic_load(&all_records);
+	atomic_store(&all_records, r);
+	return r;
+}
+
+/* One more for this thread: its first, or the next depth of calls within calls. */
+static struct sb__running *new_record(struct sb__thread *thread)
+{
+	struct sb__running *r;
+
+	pthread_once(&records_once, make_key);
+	pthread_mutex_lock(&records_lock);
+	r = record_locked();
+	if (r)
+		atomic_store(&r->thread, PyThread_get_thread_ident());
+	pthread_mutex_unlock(&records_lock);
+	if (!r)
+		return NULL;
+	r->below = thread->top;
+	if (thread->top)
+		thread->top->above = r;
+	else
+		thread->bottom = r;
+	(void)pthread_setspecific(
+		records_key,
+		thread->bottom); /* without memory for it the record is lost at the thread's end */
+	return r;
+}
+
+struct sb__running *sb__running_add(struct sb__thread *thread, const struct sb__table *table,
+                                    const struct sb__call_origin *origin)
+{
+	struct sb__running *r = thread->top ? thread->top->above : thread->bottom;
+	uint64_t number;
+
+	if (!r)
+		r = new_record(thread);
+	if (!r)
+		return NULL;
+	/* Each after the 0 that the word became: who reads one of these finds the word changed. */
+	number = (atomic_load_explicit(&r->word, memory_order_relaxed) | (SB__RUN_NUMBER - 1)) + 1;
+	atomic_store_explicit(&r->table, table, memory_order_release);
+	atomic_store_explicit(&r->trace_id, origin ? origin->trace_id : 0, memory_order_release);
+	atomic_store_explicit(&r->key, origin ? origin->key : 0, memory_order_release);
+	atomic_store_explicit(&r->word, number | SB__RUN_WAITS, memory_order_release);
+	thread->top = r;
+	return r;
 }
 
 /* Whichever comes first, this or cancelling it, decides: one swap each. */
 bool sb__running_begin(struct sb__running *running)
 {
-	unsigned waits = 0;
+	uint64_t word = atomic_load_explicit(&running->word, memory_order_relaxed);
 
-	return atomic_compare_exchange_strong(&running->state, &waits, SB__RUN_BEGUN);
+	return word & SB__RUN_WAITS &&
+	       atomic_compare_exchange_strong(&running->word, &word, (word & ~SB__RUN_WAITS) | SB__RUN_BEGUN);
 }
 
 static bool interrupted(const struct sb__running *running)
 {
-	return atomic_load_explicit(&running->state, memory_order_relaxed) ==
-	       (SB__RUN_BEGUN | SB__RUN_CANCELLED);
+	uint64_t word = atomic_load_explicit(&running->word, memory_order_relaxed);
+
+	return word & SB__RUN_BEGUN && word & SB__RUN_CANCELLED;
 }
 
 void sb__running_interrupt(struct sb__running *running)
 {
 	PyObject *type = type_needed();
 
-	pthread_mutex_lock(&running_lock);
-	if (running->thread == PyThread_get_thread_ident()) {
-		atomic_fetch_or(&running->state, SB__RUN_CANCELLED);
-		(void)PyThreadState_SetAsyncExc(running->thread, NULL);
+	if (atomic_load(&running->thread) == PyThread_get_thread_ident()) {
+		atomic_fetch_or(&running->word, SB__RUN_CANCELLED);
+		(void)PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), NULL);
 	}
-	pthread_mutex_unlock(&running_lock);
 	if (type)
 		PyErr_SetNone(type);
 	else
 		PyErr_NoMemory();
 }
 
-static bool outer_cancelled_locked(unsigned long thread)
+/* Is one of this thread's interrupted? */
+static bool any_cancelled(const struct sb__thread *thread)
 {
-	struct sb__running *r = all_running;
+	struct sb__running *r = thread->top;
 
-	while (r && !(r->thread == thread && interrupted(r)))
-		r = r->next;
+	while (r && !interrupted(r))
+		r = r->below;
 	return r != NULL;
 }
 
-void sb__running_remove(struct sb__running *running)
+void sb__running_remove(struct sb__thread *thread, struct sb__running *running)
 {
-	struct sb__running **at = &all_running;
+	uint64_t word = atomic_load_explicit(&running->word, memory_order_relaxed);
 
-	pthread_mutex_lock(&running_lock);
-	while (*at && *at != running)
-		at = &(*at)->next;
-	if (*at)
-		*at = running->next;
-	if (interrupted(running))
-		(void)PyThreadState_SetAsyncExc(running->thread, NULL);
-	if (all_running && outer_cancelled_locked(running->thread))
-		(void)PyThreadState_SetAsyncExc(running->thread, type_needed());
-	pthread_mutex_unlock(&running_lock);
+	/* With the GIL nobody else changes it once it has begun; and one that was cancelled before is not looked at again. */
+	atomic_store_explicit(&running->word, word & ~(SB__RUN_NUMBER - 1), memory_order_release);
+	thread->top = running->below;
+	if (word & SB__RUN_BEGUN && word & SB__RUN_CANCELLED)
+		(void)PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), NULL);
+	if (thread->top && any_cancelled(thread))
+		(void)PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), type_needed());
 }
+
+/* ── cancelling ── */
 
 bool sb__cancel_raised(void)
 {
@@ -110,12 +181,7 @@ bool sb__cancel_raised(void)
 
 bool sb__cancel_requested(void)
 {
-	bool requested;
-
-	pthread_mutex_lock(&running_lock);
-	requested = outer_cancelled_locked(PyThread_get_thread_ident());
-	pthread_mutex_unlock(&running_lock);
-	return requested;
+	return any_cancelled(sb__thread());
 }
 
 void sb__cancel_raise(void)
@@ -128,13 +194,29 @@ void sb__cancel_raise(void)
 		PyErr_NoMemory();
 }
 
-static bool meant(const struct sb__running *r, const struct sb__table *table, uint64_t trace_id, uint64_t key)
+/* Is it among those that run on the table and are meant? ret_word: the word that what was read belongs to. */
+static bool meant(const struct sb__running *r, const struct sb__table *table, uint64_t trace_id, uint64_t key,
+                  uint64_t *ret_word)
 {
-	if (r->table != table)
+	*ret_word = atomic_load_explicit(&r->word, memory_order_acquire);
+	if (!(*ret_word & (SB__RUN_NUMBER - 1)) ||
+	    atomic_load_explicit(&r->table, memory_order_acquire) != table)
 		return false;
 	if (key)
-		return r->key == key;
-	return !trace_id || r->trace_id == trace_id;
+		return atomic_load_explicit(&r->key, memory_order_acquire) == key;
+	return !trace_id || atomic_load_explicit(&r->trace_id, memory_order_acquire) == trace_id;
+}
+
+/* One that was found is told: 1 now or before, 0 if it needs an exception, -1 if it is over: it is another call's by now. */
+static int mark(struct sb__running *r, uint64_t word)
+{
+	if (word & SB__RUN_CANCELLED)
+		return atomic_load(&r->word) == word ? 1 : -1;
+	if (word & SB__RUN_BEGUN)
+		return 0;
+	return atomic_compare_exchange_strong(&r->word, &word, (word & ~SB__RUN_WAITS) | SB__RUN_CANCELLED)
+	               ? 1
+	               : -1;
 }
 
 /* Those that wait for the GIL need no exception. Counts those that were told, by this or earlier, and those that need one. */
@@ -144,19 +226,16 @@ static unsigned mark_waiting(const struct sb__table *table, uint64_t trace_id, u
 	unsigned told = 0;
 
 	*ret_need = 0;
-	pthread_mutex_lock(&running_lock);
-	for (struct sb__running *r = all_running; r; r = r->next) {
-		unsigned was = 0;
+	for (struct sb__running *r = atomic_load(&all_records); r; r = r->next) {
+		uint64_t word;
+		int marked = -1;
 
-		if (!meant(r, table, trace_id, key))
-			continue;
-		if (atomic_compare_exchange_strong(&r->state, &was, SB__RUN_CANCELLED) ||
-		    was & SB__RUN_CANCELLED)
-			told++;
-		else
-			++*ret_need;
+		/* Again where it went on meanwhile: it may have begun. */
+		while (marked < 0 && meant(r, table, trace_id, key, &word))
+			marked = mark(r, word);
+		told += marked > 0;
+		*ret_need += marked == 0;
 	}
-	pthread_mutex_unlock(&running_lock);
 	return told;
 }
 
@@ -166,15 +245,16 @@ static unsigned interrupt(const struct sb__table *table, uint64_t trace_id, uint
 	PyObject *type = type_needed();
 	unsigned told = 0;
 
-	pthread_mutex_lock(&running_lock);
-	for (struct sb__running *r = all_running; type && r; r = r->next) {
-		if (!meant(r, table, trace_id, key) || atomic_load(&r->state) != SB__RUN_BEGUN)
+	for (struct sb__running *r = atomic_load(&all_records); type && r; r = r->next) {
+		uint64_t word;
+
+		if (!meant(r, table, trace_id, key, &word) || word & SB__RUN_CANCELLED ||
+		    !(word & SB__RUN_BEGUN))
 			continue;
-		atomic_fetch_or(&r->state, SB__RUN_CANCELLED);
-		(void)PyThreadState_SetAsyncExc(r->thread, type);
+		atomic_fetch_or(&r->word, SB__RUN_CANCELLED); /* the GIL is ours: it is still the same call */
+		(void)PyThreadState_SetAsyncExc(atomic_load(&r->thread), type);
 		told++;
 	}
-	pthread_mutex_unlock(&running_lock);
 	sb__gil_leave(gil);
 	return told;
 }
@@ -188,10 +268,18 @@ unsigned sb__cancel(const struct sb__table *table, uint64_t trace_id, uint64_t k
 	return told;
 }
 
+/* The other threads' records are nobody's now. This one may be in a call that forked. */
 void sb__cancel_after_fork_child(void)
 {
 	static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+	unsigned long self = PyThread_get_thread_ident();
 
-	running_lock = fresh;
-	all_running = NULL;
+	records_lock = fresh;
+	for (struct sb__running *r = atomic_load(&all_records); r; r = r->next) {
+		if (atomic_load(&r->thread) == self)
+			continue;
+		r->above = r->below = NULL;
+		atomic_fetch_and(&r->word, ~(SB__RUN_NUMBER - 1));
+		atomic_store(&r->thread, 0);
+	}
 }

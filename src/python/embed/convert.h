@@ -73,6 +73,18 @@ PyObject *sb__item_result(const struct sb__call *call, uint64_t item, struct sb_
 int sb__arguments_decode(struct sb__call *call, struct sb__cursor *cursor, struct sb__arguments *ret,
                          struct sb__why *why);
 void sb__arguments_drop(struct sb__arguments *arguments);
+/* Are there none? Then that is what they are. */
+static inline bool sb__arguments_none(struct sb__cursor *cursor, struct sb__arguments *ret)
+{
+	if (cursor->len - cursor->pos != 2 || cursor->data[cursor->pos] != (SB__MAJOR_ARRAY | 0) ||
+	    cursor->data[cursor->pos + 1] != (SB__MAJOR_MAP | 0))
+		return false;
+	ret->items = ret->inline_items + 2;
+	ret->count = 0;
+	ret->keywords = NULL;
+	ret->memory = NULL;
+	return true;
+}
 /* One value, treated as an argument. A new reference, or NULL and the reason in why. */
 PyObject *sb__value_make(struct sb__call *call, struct sb__cursor *cursor, struct sb__why *why);
 
@@ -142,5 +154,7 @@ void sb__exception_encode(PyObject *exception, int code, struct sb__buf *buf);
 void sb__execute_within(struct sb__table *table, void (*fn)(void *arg), void *arg);
 uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
                      size_t request_len, struct sb__buf *reply);
+uint64_t sb__execute_own(struct sb__table *table, const struct sb__call_origin *origin,
+                         struct sb__own_request *request, struct sb__buf *reply);
 
 #endif

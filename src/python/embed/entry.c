@@ -12,6 +12,7 @@ static const struct sb__engine engine = {
 	.table_create = sb__table_create,
 	.table_destroy = sb__table_destroy,
 	.execute = sb__execute,
+	.execute_own = sb__execute_own,
 	.settle = sb__settle,
 	.expire = sb__table_expire,
 	.counts = sb__table_counts,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One request from bytes to bytes: read it, find what it names, run it, write the reply.
+ * One request from bytes to bytes: read it, find what it names, run its verb (verbs.c), write the reply.
  *
  * There is always a whole reply: a value; the exception that Python raised; refused, where nothing ran; or
  * failed, where it ran and its result cannot be delivered. Only in the last two and for an exception are
@@ -15,6 +15,7 @@
 #include "callbacks.h"
 #include "cancel.h"
 #include "clock.h"
+#include "fail.h"
 #include "frame.h"
 #include "gil.h"
 #include "run.h"
@@ -22,376 +23,9 @@
 #include "snakebridge/error.h"
 #include "snakebridge/stream.h"
 #include "stream.h"
+#include "utf8.h"
 
-#define MS UINT64_C(1000000)
-
-/* ── verbs: a new reference; or NULL, with why set or an exception ── */
-
-static struct sb__lookup lookup_of(struct sb__run *run)
-{
-	return (struct sb__lookup){ .policy = sb__call_policy(&run->call), .why = &run->why };
-}
-
-/* self: the first argument, or NULL. */
-static PyObject *call_object(struct sb__run *run, PyObject *function, PyObject *self)
-{
-	PyObject **items = run->arguments.items, *keywords = run->arguments.keywords, *result;
-	size_t count = run->arguments.count;
-
-	if (!function)
-		return NULL;
-	if (self) {
-		*--items = self;
-		count++;
-	}
-	run->code = SB_EPYTHON;
-	sb__npalloc_install();
-	if (!run->framed || !sb__frame_serves(function))
-		result = sb__frame_call(sb__table_frame(run->call.table), function, items, count, keywords);
-	else if (keywords)
-		result = PyObject_VectorcallDict(function, items, count | PY_VECTORCALL_ARGUMENTS_OFFSET,
-		                                 keywords);
-	else
-		result = PyObject_Vectorcall(function, items, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-	Py_DECREF(function);
-	return result;
-}
-
-/* The function or attribute of the path in the request. */
-static PyObject *find_path(struct sb__run *run, bool for_call)
-{
-	struct sb__lookup lookup = lookup_of(run);
-	PyObject *found = sb__resolve_path(&lookup, run->head->name, run->head->name_len, for_call);
-
-	run->code = lookup.code;
-	return found;
-}
-
-static PyObject *do_attr(struct sb__run *run)
-{
-	struct sb__lookup lookup = lookup_of(run);
-	PyObject *found = sb__resolve_attr(&lookup, run->target, run->head->name, run->head->name_len);
-
-	run->code = lookup.code;
-	return found;
-}
-
-static PyObject *do_call(struct sb__run *run)
-{
-	return call_object(run, find_path(run, true), NULL);
-}
-
-static PyObject *do_get(struct sb__run *run)
-{
-	return find_path(run, false);
-}
-
-static PyObject *do_method(struct sb__run *run)
-{
-	struct sb__lookup lookup = lookup_of(run);
-	bool unbound;
-	PyObject *found = sb__resolve_method(&lookup, run->target, run->head->name, run->head->name_len,
-	                                     &unbound);
-
-	run->code = lookup.code;
-	return call_object(run, found, unbound ? run->target : NULL);
-}
-
-static PyObject *do_set_attr(struct sb__run *run)
-{
-	struct sb__lookup lookup = lookup_of(run);
-
-	run->code = sb__assign_attr(&lookup, run->target, run->head->name, run->head->name_len,
-	                            run->arguments.items[0]);
-	return run->code ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *none_unless(int failed)
-{
-	return failed < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *do_getitem(struct sb__run *run)
-{
-	return PyObject_GetItem(run->target, run->arguments.items[0]);
-}
-
-static PyObject *do_setitem(struct sb__run *run)
-{
-	return none_unless(PyObject_SetItem(run->target, run->arguments.items[0], run->arguments.items[1]));
-}
-
-static PyObject *do_delitem(struct sb__run *run)
-{
-	return none_unless(PyObject_DelItem(run->target, run->arguments.items[0]));
-}
-
-static PyObject *do_len(struct sb__run *run)
-{
-	Py_ssize_t n = PyObject_Size(run->target);
-
-	return n < 0 ? NULL : PyLong_FromSsize_t(n);
-}
-
-static PyObject *do_contains(struct sb__run *run)
-{
-	int found = PySequence_Contains(run->target, run->arguments.items[0]);
-
-	return found < 0 ? NULL : PyBool_FromLong(found);
-}
-
-static PyObject *do_repr(struct sb__run *run)
-{
-	return PyObject_Repr(run->target);
-}
-
-static PyObject *do_str(struct sb__run *run)
-{
-	return PyObject_Str(run->target);
-}
-
-static PyObject *do_hash(struct sb__run *run)
-{
-	Py_hash_t hash = PyObject_Hash(run->target);
-
-	return hash == -1 ? NULL : PyLong_FromSsize_t(hash);
-}
-
-static PyObject *do_iter(struct sb__run *run)
-{
-	return sb__stream_make(run->target);
-}
-
-/* When a call that waits has to come back, so that its reply is in time; 0: it has all the time. */
-static uint64_t wait_until(const struct sb__run *run)
-{
-	uint64_t now = sb__now_ns(), deadline = run->call.origin.deadline_ns, spare;
-
-	if (!deadline)
-		return 0;
-	spare = deadline > now ? (deadline - now) / 4 : 0;
-	return deadline > now ? deadline - (spare < 50 * MS ? spare : 50 * MS) : 1;
-}
-
-static struct sb__stream *stream_needed(struct sb__run *run)
-{
-	struct sb__stream *s = sb__stream_of(run->target);
-
-	if (!s)
-		sb__because(&run->why, SB_EINVAL,
-		            "the target is not a stream, as iter gives them; ask iter for one");
-	return s;
-}
-
-/* An argument of next: -1 if it is no int of least to most. */
-static int64_t next_argument(struct sb__run *run, size_t i, int64_t least, int64_t most)
-{
-	PyObject *object = run->arguments.items[i];
-	long long n = PyLong_CheckExact(object) ? PyLong_AsLongLong(object) : -1;
-
-	PyErr_Clear();
-	if (n >= least && n <= most)
-		return n;
-	sb__because(&run->why, SB_EINVAL,
-	            "next takes a number of items from 1 to %d, and milliseconds to wait", SB_ITER_BATCH_MAX);
-	return -1;
-}
-
-/* Gives the stream, whose items reply_value() takes. */
-static PyObject *do_next(struct sb__run *run)
-{
-	int64_t most = next_argument(run, 0, 1, SB_ITER_BATCH_MAX), wait_ms = UINT32_MAX;
-	struct sb__stream *s;
-
-	if (most > 0 && run->arguments.count == 2)
-		wait_ms = next_argument(run, 1, 0, UINT32_MAX);
-	if (most < 0 || wait_ms < 0)
-		return NULL;
-	if (run->exhausted)
-		return Py_NewRef(Py_None);
-	s = stream_needed(run);
-	run->wish = (struct sb__stream_wish){ .most = (size_t)most,
-		                              .wait_ms = (uint32_t)wait_ms,
-		                              .until_ns = wait_until(run) };
-	if (!s || sb__stream_await(&run->call, s, &run->wish, &run->why) != 0)
-		return NULL;
-	return Py_NewRef(run->target);
-}
-
-/* Leaves the table at once: what comes after finds it closed, even while finally blocks run. */
-static PyObject *do_close(struct sb__run *run)
-{
-	struct sb__stream *s;
-	bool dropped = false;
-	int err = sb__table_find(&run->call, &run->head->target, &run->target);
-
-	if (err == SB_EREFSESSION || err == SB_EREFUNKNOWN || err == SB_ENOMEM) {
-		sb__because_ref(&run->why, err, &run->head->target);
-		return NULL;
-	}
-	if (err)
-		return Py_NewRef(Py_False);
-	s = stream_needed(run);
-	if (!s)
-		return NULL;
-	(void)sb__table_release(&run->call, &run->head->target, &dropped);
-	return sb__stream_close(s, wait_until(run)) < 0 ? NULL : Py_NewRef(Py_True);
-}
-
-static PyObject *special(struct sb__run *run, const char *name)
-{
-	struct sb__lookup lookup = lookup_of(run);
-	PyObject *found = sb__resolve_special(&lookup, run->target, name);
-
-	run->code = found ? SB_EPYTHON : lookup.code;
-	return found;
-}
-
-static PyObject *do_enter(struct sb__run *run)
-{
-	PyObject *enter, *leave = special(run, "__exit__"), *result;
-
-	if (!leave) /* as "with" does: what cannot be left is not entered */
-		return NULL;
-	Py_DECREF(leave);
-	enter = special(run, "__enter__");
-	result = enter ? PyObject_CallNoArgs(enter) : NULL;
-	Py_XDECREF(enter);
-	return result;
-}
-
-static PyObject *do_exit(struct sb__run *run)
-{
-	PyObject *exception = Py_NewRef(Py_None), *type = Py_None, *leave, *result = NULL;
-	const char *name;
-	Py_ssize_t len;
-	int suppressed = 0;
-
-	if (run->arguments.count == 2) {
-		name = PyUnicode_Check(run->arguments.items[0])
-		               ? PyUnicode_AsUTF8AndSize(run->arguments.items[0], &len)
-		               : NULL;
-		if (!name) {
-			PyErr_Clear();
-			sb__because(&run->why, SB_EINVAL,
-			            "exit takes nothing, or an exception's type (a str) and message");
-			Py_DECREF(exception);
-			return NULL;
-		}
-		Py_SETREF(exception, sb__exception_make(sb__call_policy(&run->call), name, (size_t)len,
-		                                        run->arguments.items[1]));
-		if (!exception)
-			return NULL;
-		type = (PyObject *)Py_TYPE(exception);
-	}
-	leave = special(run, "__exit__");
-	if (leave)
-		result = PyObject_CallFunctionObjArgs(leave, type, exception, Py_None, NULL);
-	if (result && type != Py_None)
-		suppressed = PyObject_IsTrue(result);
-	Py_XDECREF(leave);
-	Py_DECREF(exception);
-	if (!result || suppressed < 0) {
-		Py_XDECREF(result);
-		return NULL;
-	}
-	Py_DECREF(result);
-	return PyBool_FromLong(suppressed);
-}
-
-static PyObject *do_pin(struct sb__run *run)
-{
-	bool pin = run->head->verb == SB_VERB_PIN;
-	uint32_t pins = 0;
-	int err = sb__table_pin(&run->call, &run->head->target, pin ? 1 : -1, &pins);
-
-	if (err) {
-		sb__because_ref(&run->why, err, &run->head->target);
-		return NULL;
-	}
-	return PyLong_FromUnsignedLong(pins);
-}
-
-static PyObject *do_check(struct sb__run *run)
-{
-	(void)run; /* that the target was found is all */
-	return Py_NewRef(Py_None);
-}
-
-static PyObject *do_release(struct sb__run *run)
-{
-	bool dropped = false;
-	int err = sb__table_release(&run->call, &run->head->target, &dropped);
-
-	if (err) {
-		sb__because_ref(&run->why, err, &run->head->target);
-		return NULL;
-	}
-	return Py_NewRef(dropped ? Py_True : Py_False);
-}
-
-#define ANY_COUNT SIZE_MAX /* of positional arguments, and keywords too */
-
-/* What a verb takes. Everything it does not take must not be there. */
-static const struct verb {
-	const char *name;
-	PyObject *(*run)(struct sb__run *run);
-	bool has_target, has_name;
-	size_t least, most; /* positional arguments */
-} verbs[] = {
-	[SB_VERB_CALL] = { "call", do_call, false, true, 0, ANY_COUNT },
-	[SB_VERB_METHOD] = { "method", do_method, true, true, 0, ANY_COUNT },
-	[SB_VERB_ATTR] = { "attr", do_attr, true, true, 0, 0 },
-	[SB_VERB_SET_ATTR] = { "set_attr", do_set_attr, true, true, 1, 1 },
-	[SB_VERB_GET] = { "get", do_get, false, true, 0, 0 },
-	[SB_VERB_RELEASE] = { "release", do_release, true, false, 0, 0 },
-	[SB_VERB_GETITEM] = { "getitem", do_getitem, true, false, 1, 1 },
-	[SB_VERB_SETITEM] = { "setitem", do_setitem, true, false, 2, 2 },
-	[SB_VERB_DELITEM] = { "delitem", do_delitem, true, false, 1, 1 },
-	[SB_VERB_LEN] = { "len", do_len, true, false, 0, 0 },
-	[SB_VERB_CONTAINS] = { "contains", do_contains, true, false, 1, 1 },
-	[SB_VERB_REPR] = { "repr", do_repr, true, false, 0, 0 },
-	[SB_VERB_STR] = { "str", do_str, true, false, 0, 0 },
-	[SB_VERB_HASH] = { "hash", do_hash, true, false, 0, 0 },
-	[SB_VERB_ITER] = { "iter", do_iter, true, false, 0, 0 },
-	[SB_VERB_NEXT] = { "next", do_next, true, false, 1, 2 },
-	[SB_VERB_ENTER] = { "enter", do_enter, true, false, 0, 0 },
-	[SB_VERB_EXIT] = { "exit", do_exit, true, false, 0, 2 },
-	[SB_VERB_PIN] = { "pin", do_pin, true, false, 0, 0 },
-	[SB_VERB_UNPIN] = { "unpin", do_pin, true, false, 0, 0 },
-	[SB_VERB_CHECK] = { "check", do_check, true, false, 0, 0 },
-	[SB_VERB_CLOSE] = { "close", do_close, true, false, 0, 0 },
-};
-
-static const struct verb *find_verb(uint32_t number)
-{
-	return number < sizeof(verbs) / sizeof(verbs[0]) && verbs[number].run ? &verbs[number] : NULL;
-}
-
-static int check_shape(struct sb__run *run, const struct verb *verb)
-{
-	const struct sb__request_head *head = run->head;
-	const struct sb__arguments *arguments = &run->arguments;
-
-	if (head->has_target != verb->has_target)
-		return sb__because(&run->why, SB_EINVAL, "%s takes %s target; %s", verb->name,
-		                   verb->has_target ? "a" : "no",
-		                   verb->has_target ? "pass a ref" : "leave it out");
-	if ((head->name != NULL) != verb->has_name)
-		return sb__because(&run->why, SB_EINVAL, "%s takes %s name; %s", verb->name,
-		                   verb->has_name ? "a" : "no", verb->has_name ? "pass one" : "leave it out");
-	if (verb->most == ANY_COUNT)
-		return 0;
-	if (arguments->keywords)
-		return sb__because(&run->why, SB_EINVAL, "%s takes no keyword arguments; leave them out",
-		                   verb->name);
-	if (arguments->count < verb->least || arguments->count > verb->most ||
-	    (head->verb == SB_VERB_EXIT && arguments->count == 1))
-		return sb__because(&run->why, SB_EINVAL, "%s takes %zu positional arguments%s; it got %zu",
-		                   verb->name, verb->most, head->verb == SB_VERB_EXIT ? " or none" : "",
-		                   arguments->count);
-	return 0;
-}
+#include <string.h>
 
 /* The target is what an earlier item gave, which may be no ref. */
 static int prepare_item(struct sb__run *run)
@@ -402,41 +36,43 @@ static int prepare_item(struct sb__run *run)
 		                   "the result of a batch's item cannot be released, closed or pinned within "
 		                   "the batch: it "
 		                   "takes a ref");
-	run->target = sb__item_result(&run->call, run->head->target.slot, &run->why);
+	run->target = sb__item_result(&run->call, run->ref->slot, &run->why);
 	return run->target ? 0 : run->why.code;
 }
 
 /* Everything that can be refused: 0 and the verb, with target and arguments held. */
-static int prepare(struct sb__run *run, struct sb__cursor *cursor, const struct verb **ret_verb)
+static int prepare(struct sb__run *run, struct sb__cursor *cursor, const struct sb__verb **ret_verb)
 {
 	int err;
 
-	*ret_verb = find_verb(run->head->verb);
+	*ret_verb = sb__verb_find(run->head->verb);
 	if (!*ret_verb ||
 	    run->head->flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW | SB_CALL_STREAM))
 		return sb__because(&run->why, SB_EPROTOCOL,
 		                   "verb %u with flags %#x is not known here; use the same "
 		                   "version everywhere",
 		                   run->head->verb, run->head->flags);
-	err = sb__arguments_decode(&run->call, cursor, &run->arguments, &run->why);
+	err = sb__arguments_none(cursor, &run->arguments)
+	              ? 0
+	              : sb__arguments_decode(&run->call, cursor, &run->arguments, &run->why);
 	/* A caller that gave up may have used their memory for something else before they were kept here. */
 	if (!err && run->call.shares && run->call.origin.stands &&
 	    !run->call.origin.stands(run->call.origin.stands_arg))
 		err = sb__because(&run->why, SB_ECANCELLED,
 		                  "the caller gave up before its arrays were taken");
 	if (!err)
-		err = check_shape(run, *ret_verb);
+		err = sb__verb_check(run, *ret_verb);
 	/* Release and close look their target up by themselves: there a stale one is no error. */
 	if (!err && run->head->target_is_item)
 		return prepare_item(run);
 	if (!err && run->head->has_target && run->head->verb != SB_VERB_RELEASE &&
 	    run->head->verb != SB_VERB_CLOSE) {
-		err = sb__table_find(&run->call, &run->head->target, &run->target);
+		err = sb__table_find(&run->call, run->ref, &run->target);
 		run->exhausted = err == SB__REF_EXHAUSTED && run->head->verb == SB_VERB_NEXT;
 		if (run->exhausted)
 			return 0;
 		if (err)
-			err = sb__because_ref(&run->why, err, &run->head->target);
+			err = sb__because_ref(&run->why, err, run->ref);
 	}
 	return err;
 }
@@ -457,6 +93,13 @@ static void reply_exception(struct sb__run *run, struct sb__buf *reply)
 /* True if the result is in the reply. */
 static bool reply_value(struct sb__run *run, PyObject *result, struct sb__buf *reply)
 {
+	if (result == Py_None && run->head->verb != SB_VERB_NEXT && sb__buf_fits(reply, 3)) {
+		static const uint8_t none[] = { SB__MAJOR_ARRAY | 2, SB__REPLY_VALUE, SB__NULL_BYTE };
+
+		memcpy(reply->data + reply->len, none, sizeof(none));
+		reply->len += sizeof(none);
+		return true;
+	}
 	sb__put_reply(reply, SB__REPLY_VALUE);
 	if (run->head->verb == SB_VERB_NEXT
 	            ? sb__encode_next(&run->call, sb__stream_of(result), &run->wish, run->head->flags, reply,
@@ -471,7 +114,7 @@ static bool reply_value(struct sb__run *run, PyObject *result, struct sb__buf *r
 static bool execute(struct sb__run *run, struct sb__cursor *cursor, struct sb__buf *reply)
 {
 	const struct sb__table *around = run->thread->framed;
-	const struct verb *verb;
+	const struct sb__verb *verb;
 	PyObject *result;
 	bool delivered = false;
 
@@ -522,10 +165,11 @@ uint64_t sb__run_one(struct sb__run *run, struct sb__cursor *cursor, struct sb__
 
 	run->delivered = execute(run, cursor, reply);
 	if (running)
-		sb__running_remove(running);
+		sb__running_remove(run->thread, running);
 	if (!run->delivered && kept)
 		sb__kept_rewind(kept, kept_before);
-	sb__arguments_drop(&run->arguments);
+	if (run->arguments.count || run->arguments.keywords || run->arguments.memory)
+		sb__arguments_drop(&run->arguments);
 	Py_XDECREF(run->target);
 	number = run->call.number;
 	takes = run->call.takes;
@@ -541,6 +185,7 @@ uint64_t sb__run_one(struct sb__run *run, struct sb__cursor *cursor, struct sb__
 void sb__run_init(struct sb__run *run, const struct sb__request_head *head)
 {
 	run->head = head;
+	run->ref = &head->target;
 	run->target = NULL;
 	run->arguments.count = 0;
 	run->arguments.keywords = NULL;
@@ -548,20 +193,6 @@ void sb__run_init(struct sb__run *run, const struct sb__request_head *head)
 	run->why.code = 0;
 	run->keep = NULL;
 	run->exhausted = run->framed = run->delivered = false;
-}
-
-static uint64_t single(struct sb__table *table, const struct sb__call_origin *origin,
-                       struct sb__thread *thread, const struct sb__request_head *head,
-                       struct sb__cursor *cursor, struct sb__running *running, struct sb__buf *reply)
-{
-	struct sb__run run;
-
-	sb__run_init(&run, head);
-	run.thread = thread;
-	run.framed = thread->framed == table;
-	sb__call_begin(&run.call, table, origin);
-	run.call.items = NULL;
-	return sb__run_one(&run, cursor, running, reply);
 }
 
 static void refuse_unreadable(struct sb__buf *reply, int code)
@@ -572,15 +203,74 @@ static void refuse_unreadable(struct sb__buf *reply, int code)
 	sb__reply_refuse(reply, why.code, why.message);
 }
 
+/* A request whose head was read, or never written. */
+struct asked {
+	struct sb__table *table;
+	const struct sb__call_origin *origin;
+	const struct sb__request_head *head;
+	const sb_ref *ref;         /* its target */
+	struct sb__cursor *cursor; /* at its arguments */
+	struct sb__buf *reply;
+	uint64_t ended_ms; /* 0: unknown */
+	bool changed;      /* the table's counts, perhaps */
+};
+
+static uint64_t single(struct asked *a, struct sb__thread *thread, struct sb__running *running)
+{
+	struct sb__run run;
+	uint64_t number;
+
+	sb__run_init(&run, a->head);
+	run.ref = a->ref;
+	run.thread = thread;
+	run.framed = thread->framed == a->table;
+	sb__call_begin(&run.call, a->table, a->origin);
+	run.call.items = NULL;
+	number = sb__run_one(&run, a->cursor, running, a->reply);
+	a->ended_ms = run.call.now_ms;
+	a->changed = run.call.changed;
+	return number;
+}
+
+static uint64_t run_asked(struct asked *a)
+{
+	const struct sb__call_origin *origin = a->origin;
+	struct sb__thread *thread = sb__thread();
+	struct sb__running *running = sb__running_add(thread, a->table, origin);
+	struct sb__talk *talk = NULL;
+	struct sb__gil gil;
+	uint64_t number = 0;
+
+	if (!running) {
+		sb__reply_refuse(a->reply, SB_ENOMEM, "no memory for one more call");
+		return 0;
+	}
+	gil = sb__gil_enter_as(thread);
+	if (!sb__running_begin(running)) {
+		sb__running_remove(thread, running);
+		sb__reply_refuse(a->reply, SB_ECANCELLED, "the call was cancelled before it began");
+	} else if (origin && origin->asker && !(talk = sb__talk_begin(a->table, origin, running))) {
+		sb__running_remove(thread, running);
+		sb__reply_refuse(a->reply, SB_ENOMEM, "no memory for a call with C functions");
+	} else if (a->head->verb == SB_VERB_BATCH) {
+		number = sb__run_batch(a->table, origin, thread, running, a->head, a->cursor, a->reply);
+	} else {
+		number = single(a, thread, running);
+	}
+	if (talk)
+		sb__talk_end(talk);
+	if (PyErr_Occurred())
+		PyErr_Clear();
+	sb__gil_leave(gil);
+	return number;
+}
+
 uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *origin, const uint8_t *request,
                      size_t request_len, struct sb__buf *reply)
 {
 	struct sb__cursor cursor = { .data = request, .len = request_len };
-	struct sb__running running;
-	struct sb__talk *talk = NULL;
 	struct sb__request_head head;
-	struct sb__gil gil;
-	uint64_t number;
+	struct asked a = { table, origin, &head, &head.target, &cursor, reply, 0, true };
 	int code;
 	const char *why = unusable(table, &code);
 
@@ -593,26 +283,50 @@ uint64_t sb__execute(struct sb__table *table, const struct sb__call_origin *orig
 		refuse_unreadable(reply, code);
 		return 0;
 	}
-	sb__running_add(&running, table, origin);
-	gil = sb__gil_enter();
-	if (!sb__running_begin(&running)) {
-		sb__running_remove(&running);
-		sb__reply_refuse(reply, SB_ECANCELLED, "the call was cancelled before it began");
-		number = 0;
-	} else if (origin && origin->asker && !(talk = sb__talk_begin(table, origin, &running))) {
-		sb__running_remove(&running);
-		sb__reply_refuse(reply, SB_ENOMEM, "no memory for a call with C functions");
-		number = 0;
-	} else if (head.verb == SB_VERB_BATCH) {
-		number = sb__run_batch(table, origin, gil.thread, &running, &head, &cursor, reply);
-	} else {
-		number = single(table, origin, gil.thread, &head, &cursor, &running, reply);
+	return run_asked(&a);
+}
+
+/* False: it is not UTF-8. */
+static bool name_len(const char *name, size_t *ret)
+{
+	const char *end = name;
+	char all = 0;
+
+	while (name && *end)
+		all |= *end++;
+	*ret = (size_t)(end - name);
+	return !(all & 0x80) || sb__utf8_valid(name, *ret);
+}
+
+uint64_t sb__execute_own(struct sb__table *table, const struct sb__call_origin *origin,
+                         struct sb__own_request *request, struct sb__buf *reply)
+{
+	struct sb__cursor cursor = { .data = request->arguments, .len = request->arguments_len };
+	struct sb__request_head head;
+	struct asked a = { table, origin, &head, request->target, &cursor, reply, 0, true };
+	uint64_t number;
+	int code;
+	const char *why = unusable(table, &code);
+
+	request->ended_ms = 0;
+	request->changed = true;
+	if (why) {
+		sb__reply_refuse(reply, code, why);
+		return 0;
 	}
-	if (talk)
-		sb__talk_end(talk);
-	if (PyErr_Occurred())
-		PyErr_Clear();
-	sb__gil_leave(gil);
+	head.verb = request->verb;
+	head.flags = request->flags;
+	head.has_target = request->target != NULL;
+	head.target_is_item = false;
+	head.name = request->name;
+	head.name_len = 0;
+	if (!name_len(request->name, &head.name_len)) {
+		refuse_unreadable(reply, sb__fail(SB_EPROTOCOL, "the name is not UTF-8"));
+		return 0;
+	}
+	number = run_asked(&a);
+	request->ended_ms = a.ended_ms;
+	request->changed = a.changed;
 	return number;
 }
 

@@ -4,7 +4,8 @@
  *
  * A thread that Python does not know gets a thread state at its first entry and keeps it until it ends:
  * making one per entry costs ten times what taking the GIL does. The kept state is an extra count of
- * PyGILState_Ensure(), so extension modules that use PyGILState_* in the same thread see what they expect.
+ * PyGILState_Ensure(), so extension modules that use PyGILState_* in the same thread see what they expect. Since that count
+ * keeps it for as long as the thread lives, further entries take the GIL with it directly.
  *
  * At the thread's end a pthread key's destructor clears the state. glibc clears keys in the order of their
  * numbers, and those without destructor too: if Python's key comes first, PyGILState_* no longer knows this
@@ -26,6 +27,11 @@ static pthread_key_t kept_key; /* PyThreadState * that this file made */
 
 static _Thread_local struct sb__thread this_thread;
 
+struct sb__thread *sb__thread(void)
+{
+	return &this_thread;
+}
+
 bool sb__python_alive(void)
 {
 #if PY_VERSION_HEX >= 0x030d0000
@@ -40,6 +46,7 @@ static void forget_thread(void *kept)
 {
 	PyThreadState *state = kept;
 
+	this_thread.own = NULL;
 	/* In a child that Python was not told of, or once Python ends, nobody may touch it. */
 	if (sb__python_unusable())
 		return;
@@ -59,6 +66,12 @@ static void forget_thread(void *kept)
 int sb__gil_prepare(void)
 {
 	return pthread_key_create(&kept_key, forget_thread);
+}
+
+void sb__gil_made(void)
+{
+	/* The interpreter's first state; it stays as long as that. */
+	this_thread.own = PyEval_SaveThread();
 }
 
 static void breathe(struct sb__thread *thread)
@@ -83,26 +96,42 @@ static PyGILState_STATE ensure(void)
 		/* One count more than leave() takes back. Without memory for the key it is lost at the
 		 * thread's end. */
 		(void)PyGILState_Ensure();
-		(void)pthread_setspecific(kept_key, PyGILState_GetThisThreadState());
+		this_thread.own = PyGILState_GetThisThreadState();
+		(void)pthread_setspecific(kept_key, this_thread.own);
 	}
 	return state;
 }
 
 struct sb__gil sb__gil_enter(void)
 {
-	struct sb__gil gil = { .thread = &this_thread };
+	return sb__gil_enter_as(&this_thread);
+}
 
-	gil.kept = gil.thread->batch && _PyThreadState_UncheckedGet() == gil.thread->python;
-	if (gil.kept)
+struct sb__gil sb__gil_enter_as(struct sb__thread *thread)
+{
+	struct sb__gil gil = { .thread = thread };
+	PyThreadState *own = gil.thread->own, *now = _PyThreadState_UncheckedGet();
+
+	if (gil.thread->batch && now == gil.thread->python) {
+		gil.how = SB__GIL_HAD;
 		breathe(gil.thread);
-	else
+	} else if (!own) {
+		gil.how = SB__GIL_ENSURED;
 		gil.state = ensure();
+	} else if (now == own) {
+		gil.how = SB__GIL_HAD;
+	} else {
+		gil.how = SB__GIL_TAKEN;
+		PyEval_RestoreThread(own);
+	}
 	return gil;
 }
 
 void sb__gil_leave(struct sb__gil gil)
 {
-	if (!gil.kept)
+	if (gil.how == SB__GIL_TAKEN)
+		(void)PyEval_SaveThread();
+	else if (gil.how == SB__GIL_ENSURED)
 		PyGILState_Release(gil.state);
 }
 

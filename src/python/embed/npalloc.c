@@ -12,6 +12,7 @@
  * Locks: none of its own; NumPy may call without the GIL. Crash story: shm/arena.c.
  */
 #include "arrays.h"
+#include "gil.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -230,9 +231,8 @@ static bool prepare(void **api)
 	return ours != NULL;
 }
 
-void sb__npalloc_install(void)
+void sb__npalloc_install(struct sb__thread *thread)
 {
-	static _Thread_local Py_ssize_t looked; /* by this thread: how many modules there were then */
 	PyObject *(*set)(PyObject * handler), *old;
 	Py_ssize_t count;
 	void **api;
@@ -240,9 +240,9 @@ void sb__npalloc_install(void)
 	if (installed || unusable || atomic_load_explicit(&bridge_count, memory_order_relaxed) == 0)
 		return;
 	count = PyDict_GET_SIZE(PyImport_GetModuleDict());
-	if (count == looked) /* asked before each call until NumPy is there */
+	if (count == thread->modules_seen) /* asked before each call until NumPy is there */
 		return;
-	looked = count;
+	thread->modules_seen = count;
 	api = numpy_api();
 	if (!api)
 		return;

@@ -115,7 +115,7 @@ static void work(struct sb__puller *p)
 	uint64_t epoch = sb__fork_epoch();
 
 	s->thread = p->ident;
-	sb__npalloc_install();
+	sb__npalloc_install(sb__thread());
 	sb__stream_pull(s);
 	if (sb__fork_epoch() != epoch)
 		_exit(0); /* the child of an os.fork() in there came back: of its threads only this one exists */

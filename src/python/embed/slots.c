@@ -103,11 +103,8 @@ static void list_append(struct sb__slots *slots, uint32_t slot)
 	list->newest = slot;
 }
 
-void sb__slots_touch(struct sb__slots *slots, uint32_t slot, uint64_t now_ms)
+void sb__slots_move_up(struct sb__slots *slots, uint32_t slot)
 {
-	slots->entries[slot].used_ms = now_ms;
-	if (list_of(slots, slot)->newest == slot)
-		return;
 	list_remove(slots, slot);
 	list_append(slots, slot);
 }

@@ -71,8 +71,14 @@ int sb__slots_add(struct sb__slots *slots, PyObject *object, const struct sb__ca
                   uint32_t *ret_slot);
 /* Frees a slot: the reference to its object is the caller's from now on. */
 void sb__slots_remove(struct sb__slots *slots, uint32_t slot, enum sb__ending ending);
+void sb__slots_move_up(struct sb__slots *slots, uint32_t slot);
 /* It is the most recently used one of its list now. */
-void sb__slots_touch(struct sb__slots *slots, uint32_t slot, uint64_t now_ms);
+static inline void sb__slots_touch(struct sb__slots *slots, uint32_t slot, uint64_t now_ms)
+{
+	slots->entries[slot].used_ms = now_ms;
+	if (slots->entries[slot].newer != SB__NO_SLOT) /* the last one of a list has none */
+		sb__slots_move_up(slots, slot);
+}
 /* One pin of a user's more or less (by: 1 or -1). */
 void sb__slots_hold(struct sb__slots *slots, uint32_t slot, int by);
 /* How many live ones the process has made. */

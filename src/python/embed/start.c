@@ -202,7 +202,7 @@ static int start_own(const struct sb__engine_options *options)
 		atomic_store(&engine_state, ENGINE_FAILED); /* a runtime half made cannot be started again */
 		return SB_ENOPYTHON;
 	}
-	PyEval_SaveThread();
+	sb__gil_made();
 	return 0;
 }
 

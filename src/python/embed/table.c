@@ -42,21 +42,26 @@ struct sb__table {
 
 /* ── a call's lists ── */
 
-static int pin(struct sb__call *call, uint32_t slot, bool created)
+static int grow_pins(struct sb__call *call)
+{
+	bool heap = call->pins != call->inline_pins;
+	struct sb__pin *pins = realloc(heap ? call->pins : NULL, 2 * call->pin_cap * sizeof(*pins));
+
+	if (!pins)
+		return SB_ENOMEM;
+	if (!heap)
+		memcpy(pins, call->pins, call->pin_count * sizeof(*pins));
+	call->pins = pins;
+	call->pin_cap *= 2;
+	return 0;
+}
+
+static inline int pin(struct sb__call *call, uint32_t slot, bool created)
 {
 	struct sb__entry *e = &call->table->slots.entries[slot];
 
-	if (call->pin_count == call->pin_cap) {
-		bool heap = call->pins != call->inline_pins;
-		struct sb__pin *pins = realloc(heap ? call->pins : NULL, 2 * call->pin_cap * sizeof(*pins));
-
-		if (!pins)
-			return SB_ENOMEM;
-		if (!heap)
-			memcpy(pins, call->pins, call->pin_count * sizeof(*pins));
-		call->pins = pins;
-		call->pin_cap *= 2;
-	}
+	if (call->pin_count == call->pin_cap && grow_pins(call) < 0)
+		return SB_ENOMEM;
 	call->pins[call->pin_count++] =
 		(struct sb__pin){ .slot = slot, .generation = e->generation, .created = created };
 	e->pins++;
@@ -86,6 +91,7 @@ static void end_entry(struct sb__call *call, uint32_t slot, enum sb__ending endi
 {
 	struct sb__table *table = call->table;
 
+	call->changed = true;
 	call->drops[call->drop_count++] = table->slots.entries[slot].object;
 	sb__slots_remove(&table->slots, slot, ending);
 	atomic_store_explicit(&table->count_live, table->slots.live, memory_order_relaxed);
@@ -144,7 +150,9 @@ bool sb__table_is_ours(const struct sb__table *table)
 
 void sb__call_begin(struct sb__call *call, struct sb__table *table, const struct sb__call_origin *origin)
 {
-	sb__call_begin_at(call, table, origin, sb__now_coarse_ms());
+	uint64_t now_ms = origin ? origin->began_ms : 0;
+
+	sb__call_begin_at(call, table, origin, now_ms ? now_ms : sb__now_coarse_ms());
 }
 
 void sb__call_begin_at(struct sb__call *call, struct sb__table *table, const struct sb__call_origin *origin,
@@ -154,7 +162,7 @@ void sb__call_begin_at(struct sb__call *call, struct sb__table *table, const str
 	call->number = ++table->calls;
 	call->now_ms = now_ms;
 	call->origin = origin ? *origin : (struct sb__call_origin){ 0 };
-	call->over_quota = call->takes = false;
+	call->over_quota = call->takes = call->changed = false;
 	call->shares = false;
 	call->lends = false;
 	call->pins = call->inline_pins;
@@ -165,13 +173,19 @@ void sb__call_begin_at(struct sb__call *call, struct sb__table *table, const str
 }
 
 /* The slot is in use; its row says so within what the coarse clock tells apart. */
-static void touch(struct sb__table *table, uint32_t slot, uint64_t now_ms)
+static void touch_late(struct sb__table *table, uint32_t slot, uint64_t now_ms)
 {
-	bool later = table->slots.entries[slot].used_ms != now_ms;
-
 	sb__slots_touch(&table->slots, slot, now_ms);
-	if (later && table->options.rows.touch)
+	if (table->options.rows.touch)
 		table->options.rows.touch(table->options.rows.arg, slot);
+}
+
+static inline void touch(struct sb__table *table, uint32_t slot, uint64_t now_ms)
+{
+	if (table->slots.entries[slot].used_ms != now_ms)
+		touch_late(table, slot, now_ms);
+	else
+		sb__slots_touch(&table->slots, slot, now_ms);
 }
 
 /* The entry that a pin holds, or NULL if it was released meanwhile. */
@@ -237,6 +251,8 @@ bool sb__call_end(struct sb__call *call, bool delivered)
 		take_back(call);
 	if (call->pins != call->inline_pins)
 		free(call->pins);
+	if (!call->drops)
+		return created;
 	/* The table is in order and call is done with it: now any code may run. */
 	for (size_t i = 0; i < call->drop_count; i++)
 		Py_DECREF(call->drops[i]);
@@ -296,6 +312,18 @@ static int stale_code(const struct sb__entry *e, uint32_t generation)
 	}
 }
 
+/* Nearly always: the ref is live, and was used within the TTL. */
+static inline bool is_live(const struct sb__table *table, const sb_ref *ref, uint64_t now_ms)
+{
+	const struct sb__entry *e;
+
+	if (ref->incarnation != table->options.incarnation || ref->slot >= table->slots.used)
+		return false;
+	e = &table->slots.entries[ref->slot];
+	return ref->generation == e->generation && e->object && same_nonce(e->nonce, ref->nonce) &&
+	       !is_idle(table, ref->slot, now_ms);
+}
+
 /* Finds a ref's live slot. */
 static int check(struct sb__call *call, const sb_ref *ref, uint64_t now_ms)
 {
@@ -326,7 +354,7 @@ static int check(struct sb__call *call, const sb_ref *ref, uint64_t now_ms)
 }
 
 /* Notes the use of a live slot by a call. */
-static int use(struct sb__call *call, uint32_t slot, bool created, uint64_t now_ms)
+static inline int use(struct sb__call *call, uint32_t slot, bool created, uint64_t now_ms)
 {
 	int err = pin(call, slot, created);
 
@@ -335,7 +363,7 @@ static int use(struct sb__call *call, uint32_t slot, bool created, uint64_t now_
 	if (created)
 		sb__slots_touch(&call->table->slots, slot, now_ms); /* its row is new, too */
 	else
-		touch(call->table, slot, now_ms);
+		touch(call->table, slot, now_ms); /* and once more when the call ends */
 	if (call->table->slots.entries[slot].made_by != call->number)
 		call->table->slots.entries[slot].made_by = 0;
 	return 0;
@@ -344,7 +372,7 @@ static int use(struct sb__call *call, uint32_t slot, bool created, uint64_t now_
 int sb__table_find(struct sb__call *call, const sb_ref *ref, PyObject **ret)
 {
 	uint64_t now_ms = call->now_ms ? call->now_ms : sb__now_coarse_ms();
-	int err = check(call, ref, now_ms);
+	int err = is_live(call->table, ref, now_ms) ? 0 : check(call, ref, now_ms);
 
 	if (!err)
 		err = use(call, ref->slot, false, now_ms);
@@ -423,6 +451,7 @@ int sb__table_pin(struct sb__call *call, const sb_ref *ref, int by, uint32_t *re
 	if (by > 0)
 		e->lent = false;
 	sb__slots_hold(&table->slots, ref->slot, by);
+	call->changed = true;
 	atomic_store_explicit(&table->count_pinned, table->slots.held, memory_order_relaxed);
 	if (table->options.rows.pins)
 		table->options.rows.pins(table->options.rows.arg, ref->slot, e->held);
@@ -509,6 +538,7 @@ static int add(struct sb__call *call, PyObject *object, const char *type_name, s
 		return err;
 	e = &table->slots.entries[*ret_slot];
 	e->made_by = call->number;
+	call->changed = true;
 	e->lent = call->lends;
 	atomic_store_explicit(&table->count_live, table->slots.live, memory_order_relaxed);
 	if (table->options.rows.set)

@@ -37,8 +37,9 @@ struct sb__call {
 	struct sb__pin inline_pins[SB__CALL_PINS];
 	bool shares;                   /* keeps arrays in shared memory that its arguments name */
 	const struct sb__items *items; /* of the batch that it is an item of; execute.c */
-	bool lends; /* the refs in what it sends are lent: sb__call_end() drops those that it made */
-	bool takes; /* its reply holds items of a stream */
+	bool lends;   /* the refs in what it sends are lent: sb__call_end() drops those that it made */
+	bool takes;   /* its reply holds items of a stream */
+	bool changed; /* what sb__table_counts() says */
 	uint64_t
 		now_ms; /* sb__now_coarse_ms(), until something runs that may take long; then 0: look again */
 	bool over_quota; /* SB_EREFSFULL came from the quota of its process, not from max_refs */
