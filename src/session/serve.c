@@ -138,21 +138,26 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 struct serving {
 	struct sb__worker *w;
 	struct sb__hosted *h;
+	struct sb__taking at;
 	struct sb__accepted call; /* accepted, not run: if more */
 	bool more;                /* there may be more */
 };
 
-/* The next call of the session; perhaps it comes while this thread waits a moment, with the GIL and all that it has. */
-static bool next_call(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *ret)
+static bool accept_next(struct serving *s)
 {
-	struct sb__host *host = w->host;
+	return sb__mailbox_accept_next(s->h->mailbox, s->w->host->core->arenas, &s->at, s->w->scratch,
+	                               &s->call) == 1;
+}
 
-	for (;;) {
-		if (sb__mailbox_accept(h->mailbox, host->core->arenas, &w->cursor, w->scratch, ret) == 1)
-			return true;
-		if (!sb__mailbox_linger(h->mailbox, &host->bell, &w->linger) || !leads(w))
+/* The next call of the session; perhaps it comes while this thread waits a moment, with the GIL and all that it has. */
+static bool next_call(struct serving *s)
+{
+	struct sb__worker *w = s->w;
+
+	while (!accept_next(s))
+		if (!sb__mailbox_linger(s->h->mailbox, &w->host->bell, &s->at, &w->linger) || !leads(w))
 			return false;
-	}
+	return true;
 }
 
 /* The call that was accepted, and what follows it, up to a batch. */
@@ -165,7 +170,7 @@ static void run_more(void *arg)
 		if (!leads(s->w))
 			return;
 		if (i + 1 < BATCH)
-			s->more = next_call(s->w, s->h, &s->call);
+			s->more = next_call(s);
 	}
 }
 
@@ -174,14 +179,14 @@ static void run_batch(struct serving *s)
 {
 	struct sb__worker *w = s->w;
 
-	s->more = sb__mailbox_accept(s->h->mailbox, w->host->core->arenas, &w->cursor, w->scratch,
-	                             &s->call) == 1;
+	s->at.cursor = w->cursor;
+	s->more = accept_next(s);
 	if (!s->more)
 		return;
 	run(w, s->h, &s->call);
 	if (!leads(w))
 		return;
-	s->more = next_call(w, s->h, &s->call);
+	s->more = next_call(s);
 	if (s->more)
 		w->host->engine->within(s->h->table, run_more, s);
 }
@@ -233,6 +238,7 @@ static void serve_session(struct sb__worker *w, uint32_t index)
 		sb__hosted_attend(h);
 		if (share_take(w->host, h)) {
 			run_batch(&s);
+			w->cursor = s.at.cursor;
 			share_give(w->host, h);
 		}
 		sb__hosted_finish(h);
