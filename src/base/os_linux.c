@@ -366,6 +366,11 @@ void sb__os_unload(void *addr, size_t len)
 	(void)madvise(addr, len, MADV_DONTNEED); /* the file keeps them */
 }
 
+bool sb__os_is_mapped(const void *addr, size_t len)
+{
+	return msync((void *)addr, len, MS_ASYNC) == 0;
+}
+
 int sb__os_getrandom(void *buf, size_t len)
 {
 	size_t done = 0;

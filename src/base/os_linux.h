@@ -48,6 +48,7 @@ int sb__os_map_secret(void *old, size_t old_len, size_t len, void **ret);
 int sb__os_unmap(void *addr, size_t len);
 /* Of a MAP_SHARED mapping: its pages leave this process's tables, and come back when they are touched. */
 void sb__os_unload(void *addr, size_t len);
+bool sb__os_is_mapped(const void *addr, size_t len); /* addr: of a page */
 int sb__os_kill(pid_t pid, int sig);
 bool sb__os_executable(const char *path);
 /* Runs a program with this process's environment, no signal blocked or ignored, its input empty, and all that it says going

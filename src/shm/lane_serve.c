@@ -124,7 +124,7 @@ static void free_abandoned(struct sb__lane_shm *l, uint64_t busy)
 static int copy_request(struct sb__mailbox *m, struct sb__lane_shm *l, struct sb__arena_cache *peers,
                         void *scratch, struct sb__buf *ret)
 {
-	uint64_t most = m->header.max_request_bytes;
+	uint64_t most = m->header->max_request_bytes;
 
 	if (SB__ONCE(l->request_spilled)) {
 		struct sb__spill_shm block = {
@@ -289,7 +289,7 @@ bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, cons
 		}
 		if (sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING ||
 		    sb__load(&mailbox->control->attention) != attention ||
-		    sb__bell_others(bell, mailbox->header.bell_index))
+		    sb__bell_others(bell, mailbox->header->bell_index))
 			return false;
 		sb__pause();
 		if (i % CLOCK_EVERY == 0) {

@@ -41,6 +41,8 @@ unsigned sb__mailbox_state(struct sb__mailbox *mailbox); /* one load */
 /* Ends it: CAS from serving; true if this call did. Wakes every parked caller. */
 bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state);
 void sb__mailbox_touch(struct sb__mailbox *mailbox); /* last access = now */
+/* Its pages leave this process's page tables; they come back one by one with their next use. Any thread. */
+void sb__mailbox_unload(struct sb__mailbox *mailbox);
 
 /* ── caller ── */
 
