@@ -142,7 +142,8 @@ void row_reaper(struct bench *b)
 	figure_target(overview, TARGET_AT_MOST, 0, 50);
 	figure_tried(overview, "records are counted in one transaction; of each mailbox a page or two is "
 	                       "read, its lanes only "
-	                       "if one was ever claimed; the names of all files are listed");
+	                       "if one was ever claimed, by a thread on each CPU; the names of all files are "
+	                       "listed");
 	run_ms(pass, NULL, 0);
 	for (unsigned i = 0; i < (b->rounds + 1) / 2; i++) {
 		for (unsigned k = 0; k < DEAD; k++)
