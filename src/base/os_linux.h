@@ -113,7 +113,11 @@ void sb__os_eventfd_clear(int fd);
 
 int sb__os_cpu_count(void); /* CPUs this process may run on */
 int sb__os_cpu(void);       /* CPU this thread runs on now */
-void sb__os_yield(void);    /* lets others on this CPU run */
+/* This thread's CPU time as others may read it: a clock that is good for as long as the thread lives, and what it says (clock
+ * 0: of the whole process). 0 where it cannot be read. */
+int sb__os_cpu_clock(void);
+uint64_t sb__os_cpu_time(int clock);
+void sb__os_yield(void); /* lets others on this CPU run */
 
 /* Fork detection. The epoch grows in every forked child, also after a raw clone(): a page with
  * MADV_WIPEONFORK tells. Costs one load where nothing changed. Never 0. */

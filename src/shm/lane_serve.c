@@ -274,6 +274,21 @@ int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peer
 	return rc;
 }
 
+bool sb__mailbox_waiting(struct sb__mailbox *mailbox)
+{
+	int from = 0, lane;
+
+	/* The bit of a lane that is served may stand. */
+	while ((lane = next_ready(mailbox, (uint32_t)from)) >= from) {
+		struct sb__lane_shm *l = sb__lane_at(mailbox, (uint32_t)lane);
+
+		if (l && SB__WORD_STATE(sb__load_acquire(&l->word)) == SB__LANE_READY)
+			return true;
+		from = lane + 1;
+	}
+	return false;
+}
+
 bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, const struct sb__taking *at,
                         struct sb__spin *spin)
 {

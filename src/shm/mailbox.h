@@ -233,6 +233,8 @@ struct sb__taking {
 /* The same for one that goes on until there is nothing: a lane that is served again and again costs it no bits. */
 int sb__mailbox_accept_next(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, struct sb__taking *at,
                             void *scratch, struct sb__accepted *ret);
+/* Is there a request that nobody has taken? */
+bool sb__mailbox_waiting(struct sb__mailbox *mailbox);
 /* The leader, who found no request: waits for one a moment, spinning, unless that was in vain of late. True: there may be one.
  * False also where there is something else to do. spin: of this thread. */
 struct sb__spin;
