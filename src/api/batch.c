@@ -55,11 +55,6 @@ sb_ref sb_batch_ref(size_t item)
 	return sb__item_ref(item < UINT32_MAX ? (uint32_t)item : UINT32_MAX);
 }
 
-static bool is_item(const char *session_id)
-{
-	return strcmp(session_id, SB__ITEM_SESSION) == 0;
-}
-
 /* Nearly always all items have targets of one session. */
 static bool is_noted(const sb_batch *batch, const sb_ref *ref)
 {
@@ -73,15 +68,16 @@ static int note_refs(sb_batch *batch, const sb_request *r)
 	size_t count = r->args ? r->args->ref_count : 0;
 	int err = 0;
 
-	if (r->target && is_item(r->target->session_id) && r->target->slot >= batch->args->positional_count)
+	if (r->target && sb__is_item_session(r->target->session_id) &&
+	    r->target->slot >= batch->args->positional_count)
 		return refuse(SB_EINVAL,
 		              "sb_batch_add: the target is the result of an item that does not come before");
 	for (size_t i = 0; i < count; i++)
-		if (is_item(r->args->refs[i].session_id) &&
+		if (sb__is_item_session(r->args->refs[i].session_id) &&
 		    r->args->refs[i].incarnation >= batch->args->positional_count)
 			return refuse(SB_EINVAL, "sb_batch_add: an argument is the result of an item that "
 			                         "does not come before");
-	if (r->target && !is_item(r->target->session_id) && !is_noted(batch, r->target)) {
+	if (r->target && !sb__is_item_session(r->target->session_id) && !is_noted(batch, r->target)) {
 		err = sb__args_note(batch->args, r->target);
 		if (!err && !batch->has_target)
 			batch->target = *r->target;
@@ -90,7 +86,7 @@ static int note_refs(sb_batch *batch, const sb_request *r)
 	for (size_t i = 0; i < count && !err; i++) {
 		sb_ref ref;
 
-		if (is_item(r->args->refs[i].session_id))
+		if (sb__is_item_session(r->args->refs[i].session_id))
 			continue;
 		memset(&ref, 0, sizeof(ref));
 		memcpy(ref.session_id, r->args->refs[i].session_id, sizeof(ref.session_id));

@@ -48,7 +48,6 @@ int sb__os_map_secret(void *old, size_t old_len, size_t len, void **ret);
 int sb__os_unmap(void *addr, size_t len);
 /* Of a MAP_SHARED mapping: its pages leave this process's tables, and come back when they are touched. */
 void sb__os_unload(void *addr, size_t len);
-bool sb__os_is_mapped(const void *addr, size_t len); /* addr: of a page */
 int sb__os_kill(pid_t pid, int sig);
 bool sb__os_executable(const char *path);
 /* Runs a program with this process's environment, no signal blocked or ignored, its input empty, and all that it says going
@@ -113,11 +112,7 @@ void sb__os_eventfd_clear(int fd);
 
 int sb__os_cpu_count(void); /* CPUs this process may run on */
 int sb__os_cpu(void);       /* CPU this thread runs on now */
-/* This thread's CPU time as others may read it: a clock that is good for as long as the thread lives, and what it says (clock
- * 0: of the whole process). 0 where it cannot be read. */
-int sb__os_cpu_clock(void);
-uint64_t sb__os_cpu_time(int clock);
-void sb__os_yield(void); /* lets others on this CPU run */
+void sb__os_yield(void);    /* lets others on this CPU run */
 
 /* Fork detection. The epoch grows in every forked child, also after a raw clone(): a page with
  * MADV_WIPEONFORK tells. Costs one load where nothing changed. Never 0. */

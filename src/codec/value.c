@@ -91,9 +91,15 @@ static int measure_items(struct sb__cursor *cursor, struct measure *m, uint64_t 
 	 * containers whose items have not been read. */
 	m->nodes += count;
 	for (uint64_t i = 0; i < count && !err; i++) {
+		const uint8_t *bytes;
 		int64_t skipped;
+		size_t len;
 
-		if (!sb__take_int(cursor, &skipped))
+		if (sb__take_int(cursor, &skipped))
+			continue;
+		if (sb__take_short_bytes(cursor, &bytes, &len))
+			m->bytes += len + 1;
+		else
 			err = measure(cursor, m, depth + 1);
 	}
 	return err;
@@ -229,6 +235,19 @@ static int measure(struct sb__cursor *cursor, struct measure *m, unsigned depth)
 
 static int fill(struct sb__cursor *cursor, sb_value *node, struct block *block);
 
+static const char *copy_bytes(const uint8_t *bytes, size_t len, struct block *block)
+{
+	char *to = block->bytes;
+
+	if (len == 3) /* most items of batches give None */
+		memcpy(to, bytes, 3);
+	else
+		memcpy(to, bytes, len);
+	to[len] = '\0';
+	block->bytes += len + 1;
+	return to;
+}
+
 static int fill_items(struct sb__cursor *cursor, sb_value *node, uint64_t count, struct block *block)
 {
 	sb_value *items = block->node;
@@ -236,11 +255,17 @@ static int fill_items(struct sb__cursor *cursor, sb_value *node, uint64_t count,
 	block->node += count;
 	node->u.items = items;
 	for (uint64_t i = 0; i < count; i++) {
+		const uint8_t *bytes;
 		int64_t integer;
+		size_t len;
 		int err = 0;
 
 		if (sb__take_int(cursor, &integer))
 			items[i] = (sb_value){ .kind = SB_KIND_INT, .u.integer = integer };
+		else if (sb__take_short_bytes(cursor, &bytes, &len))
+			items[i] = (sb_value){ .kind = SB_KIND_BYTES,
+				               .u.bytes = copy_bytes(bytes, len, block),
+				               .len = len };
 		else
 			err = fill(cursor, &items[i], block);
 		if (err)
@@ -496,6 +521,8 @@ static const sb_value *next_constant(struct sb__cursor *cursor)
 
 	if (sb__take_byte(cursor, SB__NULL_BYTE))
 		return &none;
+	if (after.pos < after.len && (after.data[after.pos] & 0xe0) == SB__MAJOR_TAG)
+		return NULL;
 	if (sb__next(&after, &item))
 		return NULL;
 	if (item.type == SB__ITEM_NULL)
@@ -551,6 +578,33 @@ static int decode(struct sb__cursor *cursor, const char *session_id, void *memor
 	return 0;
 }
 
+/* A ref and nothing else, as calls that make something give: read once, where it will lie. 1: it is none of these. */
+static int decode_ref(struct sb__cursor *cursor, const char *session_id, sb_value **ret)
+{
+	size_t id_len = strlen(session_id);
+	struct sb__cursor at = *cursor;
+	sb_value *root;
+	sb_ref *ref;
+	int err;
+
+	if (!sb__take_tag(&at, SB__TAG_REF))
+		return 1;
+	root = malloc(sizeof(*root) + sizeof(*ref));
+	if (!root)
+		return sb__fail_memory("a value");
+	ref = (sb_ref *)(root + 1);
+	err = sb__next_ref(&at, ref);
+	if (err) {
+		free(root);
+		return err;
+	}
+	memcpy(ref->session_id, session_id, id_len < SB_SESSION_ID_MAX ? id_len : SB_SESSION_ID_MAX);
+	*root = (sb_value){ .kind = SB_KIND_REF, .root = 1, .u.ref = ref };
+	*cursor = at;
+	*ret = root;
+	return 0;
+}
+
 sb_value *sb__value_none(void)
 {
 	return (sb_value *)(uintptr_t)&none;
@@ -567,11 +621,15 @@ int sb__value_decode_into(struct sb__cursor *cursor, const char *session_id, voi
 	const sb_value *constant = memory ? NULL : next_constant(cursor);
 	sb_ref *refs;
 	size_t count;
+	int err;
 
 	if (constant) {
 		*ret = (sb_value *)(uintptr_t)constant; /* values are only read */
 		return 0;
 	}
+	err = memory ? 1 : decode_ref(cursor, session_id ? session_id : "", ret);
+	if (err != 1)
+		return err;
 	return decode(cursor, session_id ? session_id : "", memory, size, ret, &refs, &count);
 }
 

@@ -21,9 +21,6 @@
 
 /* ── writing ── */
 
-#define FALSE_BYTE 0xf4
-#define TRUE_BYTE  0xf5
-
 static void put_head(struct sb__buf *buf, enum sb__major major, uint64_t v)
 {
 	uint8_t *to = sb__buf_room(buf, SB__HEAD_MAX);
@@ -53,7 +50,7 @@ void sb__put_null(struct sb__buf *buf)
 
 void sb__put_bool(struct sb__buf *buf, bool v)
 {
-	put_byte(buf, v ? TRUE_BYTE : FALSE_BYTE);
+	put_byte(buf, v ? SB__TRUE_BYTE : SB__FALSE_BYTE);
 }
 
 void sb__put_uint(struct sb__buf *buf, uint64_t v)
@@ -120,11 +117,6 @@ sb_ref sb__item_ref(uint32_t item)
 	strcpy(ref.session_id, SB__ITEM_SESSION);
 	ref.slot = item;
 	return ref;
-}
-
-bool sb__is_item_ref(const sb_ref *ref)
-{
-	return strcmp(ref->session_id, SB__ITEM_SESSION) == 0;
 }
 
 size_t sb__write_ref(uint8_t *to, const sb_ref *ref, bool typed)
@@ -401,8 +393,8 @@ static inline size_t read_common(const uint8_t *p, size_t left, struct sb__item 
 	default: break;
 	}
 	ret->type = p[0] == SB__NULL_BYTE ? SB__ITEM_NULL : SB__ITEM_BOOL;
-	ret->u.boolean = p[0] == TRUE_BYTE;
-	return p[0] == SB__NULL_BYTE || p[0] == TRUE_BYTE || p[0] == FALSE_BYTE;
+	ret->u.boolean = p[0] == SB__TRUE_BYTE;
+	return p[0] == SB__NULL_BYTE || p[0] == SB__TRUE_BYTE || p[0] == SB__FALSE_BYTE;
 }
 
 /* Everything else, and what is to be refused. */

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "buf.h"
 #include "snakebridge/ref.h"
@@ -49,7 +50,9 @@
 #define SB__HEAD_MAX 9u                        /* bytes of the longest head */
 #define SB__REF_MAX  (6u * SB__HEAD_MAX + 16u) /* of a ref without its type */
 
-#define SB__NULL_BYTE 0xf6
+#define SB__FALSE_BYTE 0xf4
+#define SB__TRUE_BYTE  0xf5
+#define SB__NULL_BYTE  0xf6
 
 /* CBOR's major types, as the upper three bits of an item's first byte. */
 enum sb__major {
@@ -95,7 +98,14 @@ void sb__put_tag(struct sb__buf *buf, uint64_t tag);     /* head only */
 /* Pseudo-refs, of use in batches only: slot says which earlier item of the batch has the result that is meant. */
 #define SB__ITEM_SESSION "\001batch"
 sb_ref sb__item_ref(uint32_t item);
-bool sb__is_item_ref(const sb_ref *ref);
+static inline bool sb__is_item_session(const char *session_id)
+{
+	return session_id[0] == SB__ITEM_SESSION[0] && strcmp(session_id, SB__ITEM_SESSION) == 0;
+}
+static inline bool sb__is_item_ref(const sb_ref *ref)
+{
+	return sb__is_item_session(ref->session_id);
+}
 /* A ref; type_name NULL in requests. */
 void sb__put_ref(struct sb__buf *buf, const sb_ref *ref, const char *type_name);
 /* A bytes item that is a message of its own, built where it will lie: what is appended to *ret, then sb__nested(), which
@@ -169,6 +179,26 @@ static inline bool sb__take_tag(struct sb__cursor *cursor, unsigned tag)
 	    at[2] != (tag & 0xff))
 		return false;
 	cursor->pos += 3;
+	return true;
+}
+/* Is the next item bytes of less than 256? Then it is taken. */
+static inline bool sb__take_short_bytes(struct sb__cursor *cursor, const uint8_t **ret, size_t *ret_len)
+{
+	const uint8_t *at = cursor->data + cursor->pos;
+	size_t left = cursor->len - cursor->pos, head = 1, len;
+
+	if (left < 2 || at[0] < SB__MAJOR_BYTES || at[0] > (SB__MAJOR_BYTES | 24))
+		return false;
+	len = at[0] & 0x1f;
+	if (len == 24) {
+		head = 2;
+		len = at[1];
+	}
+	if (len > left - head)
+		return false;
+	*ret = at + head;
+	*ret_len = len;
+	cursor->pos += head + len;
 	return true;
 }
 /* As sb__next_ref(), but leaves the bytes after the empty texts as they are. */

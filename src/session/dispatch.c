@@ -35,7 +35,7 @@ static int mismatch(const struct sb__way *c, const char *ref_session, const char
 {
 	int err;
 
-	if (strcmp(ref_session, SB__ITEM_SESSION) == 0)
+	if (sb__is_item_session(ref_session))
 		return sb__way_refused(
 			c, sb__fail(SB_EINVAL,
 		                    "%s: the %s is the result of a batch's item (sb_batch_ref()): "

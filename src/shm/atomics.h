@@ -76,6 +76,11 @@ static inline void sb__barrier(void)
 {
 	AO_nop_full();
 }
+/* Stores before it are seen before stores after it: all that one who only writes needs. */
+static inline void sb__write_barrier(void)
+{
+	AO_nop_write();
+}
 static inline void sb__pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

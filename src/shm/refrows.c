@@ -184,7 +184,7 @@ static uint32_t take_type(struct sb__refrows *rows, const char *name, uint32_t m
 		return SB__NO_TYPE;
 	}
 	/* Of the rows that had the place before, none is live: each was cleared before, and the caller's barrier follows. */
-	sb__barrier();
+	sb__write_barrier();
 	memset(place->name, 0, sizeof(place->name));
 	memcpy(place->name, name, strlen(name));
 	place->module_len = module_len;
@@ -220,13 +220,13 @@ void sb__refrows_set(void *arg, uint32_t slot, uint32_t generation, const char *
 	type = take_type(rows, name, module_len < len ? module_len : (uint32_t)len);
 	if (type == SB__NO_TYPE)
 		return;
-	sb__barrier();
+	sb__write_barrier();
 	row->creator_pid = creator_pid;
 	row->created_ms = sb__now_ms();
 	sb__store(&row->used_ms, row->created_ms);
 	row->type = type;
 	sb__store32(&row->pins, 0);
-	sb__barrier();
+	sb__write_barrier();
 	sb__store32(&row->generation, generation);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which number a type's name has among a session's ref rows. A name without rows gives its number to the next new one, so there
- * are as many as were live at once.
+ * are as many as were live at once, and one: the last that lost its rows rests, since often it comes again at once.
  *
  * Locks: none; one writer at a time (refrows.c).
  * Crash: private memory.
@@ -82,23 +82,35 @@ uint32_t sb__type_names_take(struct sb__type_names *names, const char *name, uin
 		strncpy(n->text, name, sizeof(n->text) - 1);
 		*bucket = number + 1;
 	}
+	if (names->resting == number + 1)
+		names->resting = 0;
 	n->rows++;
 	return number;
 }
 
-void sb__type_names_give(struct sb__type_names *names, uint32_t number)
+/* It has no rows: its number is free. */
+static void forget(struct sb__type_names *names, uint32_t number)
 {
-	struct sb__type_name *n = number < names->count ? &names->names[number] : NULL;
+	struct sb__type_name *n = &names->names[number];
 	uint32_t *at;
 
-	if (!n || n->rows == 0 || --n->rows > 0)
-		return;
 	at = &names->buckets[n->hash % SB__TYPE_BUCKETS];
 	while (*at != number + 1)
 		at = &names->names[*at - 1].next;
 	*at = n->next;
 	n->next = names->free;
 	names->free = number + 1;
+}
+
+void sb__type_names_give(struct sb__type_names *names, uint32_t number)
+{
+	struct sb__type_name *n = number < names->count ? &names->names[number] : NULL;
+
+	if (!n || n->rows == 0 || --n->rows > 0)
+		return;
+	if (names->resting)
+		forget(names, names->resting - 1);
+	names->resting = number + 1;
 }
 
 void sb__type_names_free(struct sb__type_names *names)

@@ -15,6 +15,7 @@ struct sb__type_names {
 	struct sb__type_name *names; /* by number */
 	uint32_t count, cap;
 	uint32_t free;                      /* 1 + the first number to be used again; 0: none */
+	uint32_t resting;                   /* 1 + the one that lost its last row last; 0: none */
 	uint32_t buckets[SB__TYPE_BUCKETS]; /* by hash: 1 + the first number; 0: none */
 };
 

@@ -117,6 +117,22 @@ static void run_item(struct batch *b, const struct sb__item *bytes, struct sb__b
 	b->now_ms = run.call.now_ms;
 }
 
+/* The same as sb__put_item_reply() has, of a few bytes, which name no arrays. */
+static bool put_short(struct sb__buf *reply, const struct sb__buf *part)
+{
+	uint8_t *to = reply->data + reply->len;
+
+	if (part->error || part->len >= 24 || !sb__buf_fits(reply, 24))
+		return false;
+	to[0] = (uint8_t)(SB__MAJOR_BYTES | part->len);
+	if (part->len == 3) /* nearly always: None */
+		memcpy(to + 1, part->data, 3);
+	else
+		memcpy(to + 1, part->data, part->len);
+	reply->len += 1 + part->len;
+	return true;
+}
+
 static void run_items(void *arg)
 {
 	struct batch *b = arg;
@@ -130,7 +146,10 @@ static void run_items(void *arg)
 		int stop;
 
 		sb__buf_init(&part, memory, sizeof(memory));
-		b->err = sb__next(b->cursor, &bytes);
+		if (sb__take_short_bytes(b->cursor, &bytes.u.bytes.data, &bytes.u.bytes.len))
+			bytes.type = SB__ITEM_BYTES;
+		else
+			b->err = sb__next(b->cursor, &bytes);
 		stop = b->err ? b->err : stopped(b);
 		if (stop) {
 			refuse(b, stop, &part);
@@ -138,8 +157,10 @@ static void run_items(void *arg)
 		} else {
 			run_item(b, &bytes, &part);
 		}
-		sb__put_item_reply(b->reply, &part, b->kept->count > kept);
-		sb__buf_free(&part);
+		if (b->kept->count > kept || !put_short(b->reply, &part))
+			sb__put_item_reply(b->reply, &part, b->kept->count > kept);
+		if (part.heap)
+			sb__buf_free(&part);
 		if (b->now_ms - b->breathed_ms >= BREATHE_MS) {
 			sb__gil_breathe();
 			b->breathed_ms = b->now_ms;

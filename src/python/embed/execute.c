@@ -93,11 +93,16 @@ static void reply_exception(struct sb__run *run, struct sb__buf *reply)
 /* True if the result is in the reply. */
 static bool reply_value(struct sb__run *run, PyObject *result, struct sb__buf *reply)
 {
-	if (result == Py_None && run->head->verb != SB_VERB_NEXT && sb__buf_fits(reply, 3)) {
-		static const uint8_t none[] = { SB__MAJOR_ARRAY | 2, SB__REPLY_VALUE, SB__NULL_BYTE };
+	if ((result == Py_None || (PyBool_Check(result) && !(run->head->flags & SB_CALL_AS_REF))) &&
+	    run->head->verb != SB_VERB_NEXT && sb__buf_fits(reply, 3)) {
+		uint8_t *to = reply->data + reply->len;
 
-		memcpy(reply->data + reply->len, none, sizeof(none));
-		reply->len += sizeof(none);
+		to[0] = SB__MAJOR_ARRAY | 2;
+		to[1] = SB__REPLY_VALUE;
+		to[2] = result == Py_None   ? SB__NULL_BYTE
+		        : result == Py_True ? SB__TRUE_BYTE
+		                            : SB__FALSE_BYTE;
+		reply->len += 3;
 		return true;
 	}
 	sb__put_reply(reply, SB__REPLY_VALUE);
