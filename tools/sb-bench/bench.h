@@ -87,6 +87,7 @@ void give_up(const char *format, ...) SB_PRINTF_LIKE(1, 2);
 
 /* A session with an owner process of its own, and Python's names of it: `nothing`, whose noop() does nothing, and source. */
 void bench_owner(struct bench *bench, const char *source, int64_t max_refs);
+void bench_owner_of(struct bench *bench, const char *session_id, const char *source, int64_t max_refs);
 /* The same names in a session that was opened. */
 void bench_names(sb_session *session, const char *source, sb_ref *ret_names, sb_ref *ret_nothing);
 /* The ref of a name; a call of the function by that name. */

@@ -89,10 +89,15 @@ void bench_names(sb_session *session, const char *source, sb_ref *ret_names, sb_
 
 void bench_owner(struct bench *bench, const char *source, int64_t max_refs)
 {
+	bench_owner_of(bench, "bench", source, max_refs);
+}
+
+void bench_owner_of(struct bench *bench, const char *session_id, const char *source, int64_t max_refs)
+{
 	sb_session_options o = SB_SESSION_OPTIONS_INIT;
 	sb_session_info info = { .size = sizeof(info) };
 
-	o.session_id = "bench";
+	o.session_id = session_id;
 	o.designated = SB_DESIGNATED_DEDICATED;
 	o.max_refs = max_refs;
 	must(sb_session_open(bench->bridge, &o, &bench->session), "a session with an owner");
