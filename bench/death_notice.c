@@ -371,7 +371,7 @@ static void kill_one_owner(sb_bridge *bridge, const struct factory *f, const str
 	             pthread_create(&caller, NULL, block, &b) == 0,
 	     "a thread");
 	receive(running[0], &runs, 1);
-	usleep(3000); /* it sleeps in Python, and the caller in the kernel */
+	usleep(10000); /* it sleeps in Python; the caller in the kernel, past its first look after the owner */
 	killed_ns = now_ns();
 	kill(pid, SIGKILL);
 	pthread_join(caller, NULL);

@@ -487,6 +487,51 @@ void sb__os_yield(void)
 	(void)sched_yield(); /* cannot fail on Linux */
 }
 
+/* The kernel's struct sched_attr as of Linux 3.14 (sched_setattr(2)): some C libraries have none. */
+struct slice_attr {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
+/* An ordinary thread's slice is its runtime since Linux 6.12; earlier kernels have 0 there. */
+static bool slice_get(struct slice_attr *ret)
+{
+	*ret = (struct slice_attr){ 0 };
+	return syscall(SYS_sched_getattr, 0, ret, sizeof(*ret), 0) == 0 && ret->policy == SCHED_OTHER &&
+	       ret->runtime_ns > 0;
+}
+
+static bool slice_set(struct slice_attr *attr, uint64_t ns)
+{
+	attr->runtime_ns = ns;
+	return syscall(SYS_sched_setattr, 0, attr, 0) == 0;
+}
+
+uint64_t sb__os_slice_shorten(uint64_t ns)
+{
+	struct slice_attr attr;
+	uint64_t before;
+
+	if (!slice_get(&attr) || attr.runtime_ns <= ns)
+		return 0;
+	before = attr.runtime_ns;
+	return slice_set(&attr, ns) ? before : 0;
+}
+
+void sb__os_slice_restore(uint64_t before)
+{
+	struct slice_attr attr;
+
+	if (!before || !slice_get(&attr))
+		return;
+	(void)slice_set(&attr, 0); /* what threads have that never set one */
+	if (slice_get(&attr) && attr.runtime_ns != before)
+		(void)slice_set(&attr, before);
+}
+
 /* ── locks ── */
 
 static struct flock one_byte(off_t byte, short type)

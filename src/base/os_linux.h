@@ -113,6 +113,11 @@ void sb__os_eventfd_clear(int fd);
 int sb__os_cpu_count(void); /* CPUs this process may run on */
 int sb__os_cpu(void);       /* CPU this thread runs on now */
 void sb__os_yield(void);    /* lets others on this CPU run */
+/* Makes ns this thread's slice, what it may run in a row before others of its priority: whoever wakes with a shorter slice
+ * than the running thread's goes before it at once, and gets no more of the CPU in the end (Linux 6.12, EEVDF). The
+ * slice before, for sb__os_slice_restore(); 0: nothing was changed (an older kernel, a filter, no ordinary thread). */
+uint64_t sb__os_slice_shorten(uint64_t ns);
+void sb__os_slice_restore(uint64_t before); /* 0: nothing to do */
 
 /* Fork detection. The epoch grows in every forked child, also after a raw clone(): a page with
  * MADV_WIPEONFORK tells. Costs one load where nothing changed. Never 0. */

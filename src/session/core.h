@@ -111,6 +111,8 @@ struct sb_session {
 	uint64_t uid;
 	uint64_t max_session_arena_bytes;
 	uint64_t last_incarnation; /* seen last, to tell what became of it */
+	_Atomic uint64_t
+		death_told; /* the incarnation of whose owner's death a call of this handle told last */
 	uint32_t handle;
 	sb_designated designated;
 	bool kept; /* by sb_with_session or resolution of a ref; closed with the bridge */
@@ -197,8 +199,13 @@ int sb__session_enter(sb_session *session);
  * living incarnation now: try again if nothing ran; else the code that says why not, error record set.
  * creating: the call makes something, so that electing a new designated owner is right. */
 int sb__session_recover(sb_session *session, struct sb__attachment *failed, bool creating);
-/* A call saw the designated owner of the incarnation die: records it, so that the next creating call can elect. */
-void sb__session_note_death(sb_session *session, const struct sb__attachment *failed);
+/* A call saw the designated owner of the incarnation die: sees to it that the next creating call can elect. True: the kernel
+ * marked its death in the doorbell, so that nothing need be asked. False: the store knows what became of it. */
+bool sb__session_note_death(sb_session *session, const struct sb__attachment *failed);
+/* Records a death that a call of this handle has told of, if rec does not know of it, and reads rec again: as
+ * sb__store_session_get(). */
+int sb__session_record_death(sb_session *session, struct sb__session_rec *rec);
+
 /* ── ended.c ── */
 
 /* Says what became of an incarnation that a ref says it is of: sets the error record, returns its code. 0: the session

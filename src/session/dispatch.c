@@ -123,11 +123,9 @@ static int ended_before(const struct sb__way *c, const struct sb__attachment *a)
 
 static int died(const struct sb__way *c, struct sb__attachment *a, int outcome)
 {
-	int err;
+	bool sure = c->session && sb__session_note_death(c->session, a);
+	int err = sure ? 0 : ended_before(c, a);
 
-	if (c->session)
-		sb__session_note_death(c->session, a);
-	err = ended_before(c, a);
 	if (err) {
 		sb__fail_set_outcome(outcome);
 		sb__fail_set_trace(c->trace_id);

@@ -187,17 +187,44 @@ static int recover_once(sb_session *s, const struct sb__attachment *failed, bool
 		                (int)rec.designated.pid, s->id);
 	}
 	err = orphan(core, &rec);
+	if (err >= 0 && atomic_load(&s->death_told) == rec.incarnation)
+		return 1;
 	return err < 0 ? err
 	               : owner_died(s, &rec); /* this call learns of the death; the next one may elect */
 }
 
-void sb__session_note_death(sb_session *s, const struct sb__attachment *failed)
+/* A dying process keeps its record locks, so the store's gates, until its memory is free, which takes long where there is much
+ * of it: a caller that has the kernel's word in the doorbell does not wait for the store. Who next uses the session records the
+ * death, or the reaper. */
+static bool told_by_kernel(const struct sb__attachment *failed)
+{
+	return failed->peer && sb__bell_owner_died(&failed->peer->bell) &&
+	       sb__mailbox_state(failed->mailbox) ==
+	               SB__MAILBOX_SERVING; /* else it stopped before it ended */
+}
+
+bool sb__session_note_death(sb_session *s, const struct sb__attachment *failed)
 {
 	struct sb__session_rec rec;
 
+	if (told_by_kernel(failed)) {
+		atomic_store(&s->death_told, failed->incarnation);
+		return true;
+	}
 	if (sb__store_session_get(s->core->store, s->id, &rec) == 1 && rec.state == SB_SESSION_ACTIVE &&
 	    rec.incarnation == failed->incarnation && stopped_serving(s->core, &rec, failed))
 		orphan(s->core, &rec);
+	return false;
+}
+
+int sb__session_record_death(sb_session *s, struct sb__session_rec *rec)
+{
+	int err;
+
+	if (rec->state != SB_SESSION_ACTIVE || atomic_load(&s->death_told) != rec->incarnation)
+		return 1;
+	err = orphan(s->core, rec);
+	return err < 0 ? err : sb__store_session_get(s->core->store, s->id, rec);
 }
 
 int sb__session_recover(sb_session *s, struct sb__attachment *failed, bool creating)

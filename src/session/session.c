@@ -570,6 +570,8 @@ int sb__session_info(sb_session *s, sb_session_info *ret)
 	if (err)
 		return err;
 	err = sb__store_session_get(s->core->store, s->id, &rec);
+	if (err == 1)
+		err = sb__session_record_death(s, &rec);
 	if (err < 0)
 		return err;
 	strcpy(info.session_id, s->id);

@@ -30,6 +30,7 @@
 #define POLL_MAX_NS    (20 * MS)   /* where the kernel cannot wait for reply and death at once */
 #define ALIVE_EVERY_NS (100 * MS)  /* the slow question, where slices are as short */
 #define CLOCK_EVERY    64u         /* spins between looks at the clock */
+#define TURN_NS        UINT64_C(300000) /* see be_prompt() */
 
 /* ── publishing ── */
 
@@ -345,7 +346,25 @@ static bool look(struct sb__flight *f, uint64_t now)
 	return true;
 }
 
-static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
+/* The scheduler's slice of this thread before be_prompt(); 0: as it was. */
+static _Thread_local uint64_t turn_before;
+
+/* For who waits long. With a shorter slice than others' (some milliseconds) it gets a busy CPU as soon as it is woken, for
+ * long enough to take a reply or to learn of a death, and no more of it in the end. */
+static void be_prompt(void)
+{
+	if (!turn_before)
+		turn_before = sb__os_slice_shorten(TURN_NS);
+}
+
+/* Not at once when it was woken: the kernel hands the CPU to others when a slice grows. */
+static void be_ordinary(void)
+{
+	sb__os_slice_restore(turn_before);
+	turn_before = 0;
+}
+
+static bool park(struct sb__flight *f, uint64_t until_ns)
 {
 	if (!f->slice_ns) {
 		f->slice_ns = FIRST_SLICE_NS;
@@ -364,6 +383,8 @@ static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
 		if (now >= until_ns)
 			return false;
 		SB_POINT("lane.looked");
+		if (f->slices)
+			be_prompt();
 		sleep_slice(f, seen, now, until_ns);
 		SB_POINT("lane.woken");
 		/* The kernel wakes one waiter for the owner's death, perhaps us though our reply was published just
@@ -371,6 +392,15 @@ static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
 		if (sb__bell_owner_died(f->bell))
 			sb__bell_pass_on(f->bell);
 	}
+}
+
+static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
+{
+	bool ended = park(f, until_ns);
+
+	if (turn_before && !f->slices)
+		be_ordinary();
+	return ended;
 }
 
 int sb__flight_post(struct sb__flight *f, struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane,

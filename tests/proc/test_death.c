@@ -22,6 +22,7 @@
 #include "fixture.h"
 #include "hand.h"
 #include "rounds.h"
+#include "store_impl.h"
 
 static double now_ms(void)
 {
@@ -96,6 +97,41 @@ static void test_30_blocked_call_learns_of_owners_death(void **state)
 	print_message("owner's death noticed after %.2f ms (median of %d), %.2f ms at most\n",
 	              took[ROUNDS / 2], ROUNDS, took[ROUNDS - 1]);
 	assert_true(took[ROUNDS / 2] < 100.0 * fixture_slowness());
+}
+
+static int hold_the_gates(struct hand *hand, void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < SB__GATE_COUNT; i++)
+		sb__gate_enter(hand->store, i);
+	return 0;
+}
+
+/* 30, 11: the notice waits for nothing that a dying process may hold: here for as long as somebody else keeps the store's gates.
+ * The death is recorded by the next call, which elects. */
+static void test_30_notice_of_death_needs_no_store(void **state)
+{
+	struct fixture *f = *state;
+	struct blocked b = { .s = fixture_session(f->bridge, "told", SB_DESIGNATED_DEDICATED) };
+	sb_session_info info = { .size = sizeof(info) };
+	int32_t pid = owner_pid(b.s);
+	struct child holder;
+	sb_value *v = NULL;
+	pthread_t t;
+
+	assert_int_equal(pthread_create(&t, NULL, block, &b), 0);
+	fixture_wait_running(f, "time:sleep");
+	assert_int_equal(child_start(&holder, f->dir, hold_the_gates, NULL), 0);
+	kill(pid, SIGKILL);
+	pthread_join(t, NULL);
+	assert_int_equal(b.err, SB_EOWNERDIED);
+	assert_int_equal(b.outcome, SB_OUTCOME_UNKNOWN);
+	child_kill(&holder, true);
+	assert_ok(sb_session_get_info(b.s, &info));
+	assert_int_equal(info.state, SB_SESSION_ORPHANED);
+	assert_ok(sb_call(b.s, "collections:Counter", NULL, &v)); /* elects */
+	sb_value_free(v);
+	sb_session_close(b.s);
 }
 
 /* 11: objects are gone, the session is not; the next creating call elects a new designated owner. */
@@ -280,6 +316,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 		T(test_30_blocked_call_learns_of_owners_death),
+		T(test_30_notice_of_death_needs_no_store),
 		T(test_11_dedicated_owner_dies),
 		T(test_11_worker_that_owned_dies),
 		T(test_11_attach_only),

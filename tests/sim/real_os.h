@@ -76,5 +76,7 @@ static inline int sim_rdlock(pthread_rwlock_t *lock)
 #define sb__os_cpu_count     real_os_cpu_count
 #define sb__os_cpu           real_os_cpu
 #define sb__os_yield         real_os_yield
+#define sb__os_slice_shorten real_os_slice_shorten
+#define sb__os_slice_restore real_os_slice_restore
 
 #endif

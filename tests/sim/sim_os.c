@@ -539,6 +539,17 @@ void sb__os_yield(void)
 	sim_yield();
 }
 
+uint64_t sb__os_slice_shorten(uint64_t ns)
+{
+	(void)ns;
+	return 0;
+}
+
+void sb__os_slice_restore(uint64_t before)
+{
+	(void)before;
+}
+
 void sb__os_sleep(uint64_t ns)
 {
 	sim_sleep(ns);

@@ -282,6 +282,27 @@ static void test_processes_and_machine(void **state)
 	assert_memory_not_equal(random, zero, sizeof(zero));
 }
 
+/* Where the kernel has no slices (before 6.12), or a filter is in the way, nothing changes. */
+static void test_slice_is_given_back(void **state)
+{
+	const uint64_t ns = 200000;
+	uint64_t before = sb__os_slice_shorten(ns), again;
+
+	(void)state;
+	if (!before)
+		skip();
+	assert_true(before > ns);
+	assert_true(sb__os_slice_shorten(ns) == 0); /* it is */
+	sb__os_slice_restore(0);
+	assert_true(sb__os_slice_shorten(ns / 2) == ns);
+	sb__os_slice_restore(ns); /* of somebody who had one of his own */
+	assert_true(sb__os_slice_shorten(ns) == 0);
+	sb__os_slice_restore(before);
+	again = sb__os_slice_shorten(ns);
+	assert_true(again == before);
+	sb__os_slice_restore(again);
+}
+
 static void test_own_stat(void **state)
 {
 	uint64_t mine = 0, by_pid = 0;
@@ -330,6 +351,7 @@ int main(void)
 		cmocka_unit_test(test_futex_results),
 		cmocka_unit_test_setup_teardown(test_futex_wakes_through_another_mapping, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_processes_and_machine, setup, teardown),
+		cmocka_unit_test(test_slice_is_given_back),
 		cmocka_unit_test(test_own_stat),
 		cmocka_unit_test(test_epoch_is_one_per_process),
 	};
