@@ -364,7 +364,7 @@ static void be_ordinary(void)
 	turn_before = 0;
 }
 
-static bool park(struct sb__flight *f, uint64_t until_ns)
+static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
 {
 	if (!f->slice_ns) {
 		f->slice_ns = FIRST_SLICE_NS;
@@ -394,9 +394,9 @@ static bool park(struct sb__flight *f, uint64_t until_ns)
 	}
 }
 
-static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
+static bool sleep_for_reply(struct sb__flight *f, uint64_t until_ns)
 {
-	bool ended = park(f, until_ns);
+	bool ended = park_for_reply(f, until_ns);
 
 	if (turn_before && !f->slices)
 		be_ordinary();
@@ -458,7 +458,7 @@ int sb__lane_call(struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t l
 		if (spin_for_reply(&f))
 			over(&f, settle(&f, DEADLINE));
 		else
-			park_for_reply(&f, UINT64_MAX);
+			sleep_for_reply(&f, UINT64_MAX);
 	}
 	*ret_result = f.result;
 	return 0;
@@ -475,7 +475,7 @@ int sb__lane_call_asked(struct sb__mailbox *mailbox, struct sb__bell *bell, uint
 		uint32_t asked;
 
 		if (!spin_for_reply(&f))
-			park_for_reply(&f, UINT64_MAX);
+			sleep_for_reply(&f, UINT64_MAX);
 		else if (replied(&f))
 			over(&f, settle(&f, DEADLINE));
 		asked = f.over ? 0 : sb__flight_asked(&f);
@@ -502,7 +502,7 @@ bool sb__flight_wait(struct sb__flight *f, uint64_t until_ns)
 		over(f, settle(f, DEADLINE));
 		return true;
 	}
-	return park_for_reply(f, until_ns);
+	return sleep_for_reply(f, until_ns);
 }
 
 void sb__flight_abandon(struct sb__flight *f)
