@@ -24,12 +24,12 @@
 #include "point.h"
 
 #define MS             UINT64_C(1000000)
-#define FIRST_SLICE_NS (2 * MS)    /* then the owner is asked whether its leader hangs */
-#define SLICE_MAX_NS   (100 * MS)  /* while it is not taken up */
-#define SLICE_RUNS_NS  (1000 * MS) /* while it runs, and the kernel tells of its end as of its owner's */
-#define POLL_MAX_NS    (20 * MS)   /* where the kernel cannot wait for reply and death at once */
-#define ALIVE_EVERY_NS (100 * MS)  /* the slow question, where slices are as short */
-#define CLOCK_EVERY    64u         /* spins between looks at the clock */
+#define FIRST_SLICE_NS (2 * MS)         /* then the owner is asked whether its leader hangs */
+#define SLICE_MAX_NS   (100 * MS)       /* while it is not taken up */
+#define SLICE_RUNS_NS  (1000 * MS)      /* while it runs, and the kernel tells of its end as of its owner's */
+#define POLL_MAX_NS    (20 * MS)        /* where the kernel cannot wait for reply and death at once */
+#define ALIVE_EVERY_NS (100 * MS)       /* the slow question, where slices are as short */
+#define CLOCK_EVERY    64u              /* spins between looks at the clock */
 #define TURN_NS        UINT64_C(300000) /* see be_prompt() */
 
 /* ── publishing ── */
