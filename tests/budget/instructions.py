@@ -23,7 +23,7 @@ CALLS = 2000
 WAKING = {'shm': 150, 'base': 60, 'C library': 150}  # more where the other side slept, which depends on the machine
 LAYERS = ('api', 'session', 'python', 'shm', 'codec', 'base', 'C library', 'CPython')
 # Functions whose instructions are collected; one inside another is where collecting stops: waiting.
-COLLECT = {'caller': ('sb_method', 'sb_value_free', 'spin_for_reply', 'park_for_reply'),
+COLLECT = {'caller': ('sb_method', 'sb_value_free', 'spin_for_reply', 'sleep_for_reply'),
            'owner': ('sb__mailbox_accept', 'sb__execute', 'sb__accepted_complete'),
            'own': ('sb_method', 'sb_value_free')}
 # Steps of a call: functions with all that they call.
