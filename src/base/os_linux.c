@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -366,6 +367,11 @@ void sb__os_unload(void *addr, size_t len)
 	(void)madvise(addr, len, MADV_DONTNEED); /* the file keeps them */
 }
 
+bool sb__os_is_mapped(const void *addr, size_t len)
+{
+	return msync((void *)addr, len, MS_ASYNC) == 0;
+}
+
 int sb__os_getrandom(void *buf, size_t len)
 {
 	size_t done = 0;
@@ -480,6 +486,22 @@ int sb__os_cpu_count(void)
 int sb__os_cpu(void)
 {
 	return result_of(sched_getcpu());
+}
+
+int sb__os_cpu_clock(void)
+{
+	clockid_t clock;
+
+	return pthread_getcpuclockid(pthread_self(), &clock) == 0 ? (int)clock : 0;
+}
+
+uint64_t sb__os_cpu_time(int clock)
+{
+	struct timespec t;
+
+	if (clock_gettime(clock ? (clockid_t)clock : CLOCK_PROCESS_CPUTIME_ID, &t))
+		return 0;
+	return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
 }
 
 void sb__os_yield(void)

@@ -48,6 +48,7 @@ int sb__os_map_secret(void *old, size_t old_len, size_t len, void **ret);
 int sb__os_unmap(void *addr, size_t len);
 /* Of a MAP_SHARED mapping: its pages leave this process's tables, and come back when they are touched. */
 void sb__os_unload(void *addr, size_t len);
+bool sb__os_is_mapped(const void *addr, size_t len); /* addr: of a page */
 int sb__os_kill(pid_t pid, int sig);
 bool sb__os_executable(const char *path);
 /* Runs a program with this process's environment, no signal blocked or ignored, its input empty, and all that it says going
@@ -112,7 +113,11 @@ void sb__os_eventfd_clear(int fd);
 
 int sb__os_cpu_count(void); /* CPUs this process may run on */
 int sb__os_cpu(void);       /* CPU this thread runs on now */
-void sb__os_yield(void);    /* lets others on this CPU run */
+/* This thread's CPU time as others may read it: a clock that is good for as long as the thread lives, and what it says (clock
+ * 0: of the whole process). 0 where it cannot be read. */
+int sb__os_cpu_clock(void);
+uint64_t sb__os_cpu_time(int clock);
+void sb__os_yield(void); /* lets others on this CPU run */
 /* Makes ns this thread's slice, what it may run in a row before others of its priority: whoever wakes with a shorter slice
  * than the running thread's goes before it at once, and gets no more of the CPU in the end (Linux 6.12, EEVDF). The
  * slice before, for sb__os_slice_restore(); 0: nothing was changed (an older kernel, a filter, no ordinary thread). */

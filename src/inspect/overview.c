@@ -2,8 +2,10 @@
 /*
  * The whole bridge in numbers: one pass over files, processes and sessions.
  *
- * Locks: none. Crash: as snapshot.c.
+ * Locks: none; threads of one look share nothing that they write. Crash: as snapshot.c.
  */
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,9 +45,70 @@ static int sum_session(void *arg, const struct sb__session_view *view, uint32_t 
 
 /* ── the same without a visitor: a few reads for each session, and no copy of its record ── */
 
-static void sum_lane(void *arg, uint64_t word)
+#define PARTS_MAX  8
+#define PART_LEAST 1000u /* sessions for which a thread pays */
+
+/* Sessions whose mailboxes one thread reads. */
+struct part {
+	pthread_t thread;
+	int mailbox_dir;
+	const struct sb__session_brief *briefs;
+	size_t count;
+	uint64_t live_refs, torn_lanes, unreadable;
+	uint64_t *words; /* of lanes that are claimed; few of thousands of sessions have any */
+	size_t word_count, word_cap;
+	bool full; /* no memory for words */
+};
+
+static void keep_word(void *arg, uint64_t word)
 {
-	struct summing *s = arg;
+	struct part *p = arg;
+
+	if (p->word_count == p->word_cap) {
+		size_t cap = p->word_cap ? p->word_cap * 2 : 64;
+		uint64_t *more = realloc(p->words, cap * sizeof(*more));
+
+		p->full = !more;
+		if (!more)
+			return;
+		p->words = more;
+		p->word_cap = cap;
+	}
+	p->words[p->word_count++] = word;
+}
+
+static void *read_part(void *arg)
+{
+	struct part *p = arg;
+	struct sb__mailbox_peek peek;
+
+	for (size_t i = 0; i < p->count; i++) {
+		int err = sb__mailbox_peek(p->mailbox_dir, p->briefs[i].incarnation, keep_word, p, &peek);
+
+		if (!err) {
+			p->live_refs += peek.live_refs;
+			p->torn_lanes += peek.lanes_torn;
+		}
+		p->unreadable += err < 0 && err != SB_ERELEASED;
+	}
+	return NULL;
+}
+
+/* The program's signals are its own business: none is delivered to a thread of ours. */
+static bool read_part_beside(struct part *p)
+{
+	sigset_t all, old;
+	bool started;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	started = pthread_create(&p->thread, NULL, read_part, p) == 0;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return started;
+}
+
+static void sum_lane(struct summing *s, uint64_t word)
+{
 	struct sb__overview *o = s->ret;
 	unsigned state = SB__WORD_STATE(word);
 
@@ -58,19 +121,57 @@ static void sum_lane(void *arg, uint64_t word)
 		sb__look_evidence(s->inspect, SB__WORD_SLOT(word), SB__WORD_GEN(word)).verdict == SB__DEAD;
 }
 
+static int sum_part(struct summing *s, struct part *p)
+{
+	s->ret->live_refs += p->live_refs;
+	s->ret->torn_lanes += p->torn_lanes;
+	s->ret->unreadable += p->unreadable;
+	for (size_t i = 0; i < p->word_count; i++)
+		sum_lane(s, p->words[i]);
+	free(p->words);
+	return p->full ? sb__fail_memory("the lanes of a bridge") : 0;
+}
+
+/* Nearly all of the time goes here, into opening and reading a file for each session: on all CPUs, where there are many. */
+static int sum_mailboxes(struct summing *s, const struct sb__session_brief *briefs, size_t count)
+{
+	struct part parts[PARTS_MAX];
+	bool beside[PARTS_MAX] = { false };
+	size_t n = (size_t)sb__os_cpu_count(), from = 0;
+	int r = 0;
+
+	if (n > count / PART_LEAST)
+		n = count / PART_LEAST ? count / PART_LEAST : 1;
+	if (n > PARTS_MAX)
+		n = PARTS_MAX;
+	for (size_t i = 0; i < n; i++) {
+		size_t to = count * (i + 1) / n;
+
+		parts[i] = (struct part){ .mailbox_dir = s->inspect->dir.mailbox,
+			                  .briefs = briefs + from,
+			                  .count = to - from };
+		from = to;
+	}
+	for (size_t i = 1; i < n; i++)
+		beside[i] = read_part_beside(&parts[i]);
+	for (size_t i = 0; i < n; i++)
+		if (!beside[i])
+			(void)read_part(&parts[i]);
+	for (size_t i = 0; i < n; i++) {
+		int err;
+
+		if (beside[i])
+			(void)pthread_join(parts[i].thread, NULL);
+		err = sum_part(s, &parts[i]);
+		r = r < 0 ? r : err;
+	}
+	return r;
+}
+
 static int sum_brief(struct summing *s, const struct sb__session_brief *brief)
 {
-	struct sb__mailbox_peek peek;
-	int err;
-
 	s->ret->sessions[brief->state]++;
 	s->ret->owners += brief->owner_count;
-	err = sb__mailbox_peek(s->inspect->dir.mailbox, brief->incarnation, sum_lane, s, &peek);
-	if (!err) {
-		s->ret->live_refs += peek.live_refs;
-		s->ret->torn_lanes += peek.lanes_torn;
-	}
-	s->ret->unreadable += err < 0 && err != SB_ERELEASED;
 	return sb__known_add_incarnation(s->known, brief->state, brief->incarnation);
 }
 
@@ -95,6 +196,8 @@ static int sum_briefs(struct summing *s)
 
 	for (size_t i = 0; r >= 0 && i < count; i++)
 		r = sum_brief(s, &briefs[i]);
+	if (r >= 0)
+		r = sum_mailboxes(s, briefs, count);
 	free(briefs);
 	return r < 0 ? r : sum_dead_owners(s);
 }

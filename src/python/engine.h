@@ -150,8 +150,8 @@ struct sb__engine {
 	uint32_t (*expire)(struct sb__table *table, uint64_t now_ms);
 	/* Lock-free copy of the counts. */
 	void (*counts)(const struct sb__table *table, struct sb__table_counts *ret);
-	/* Brackets a batch: keeps the GIL between executes, giving it up for a moment every few
-	 * milliseconds so that other threads run. Optional to call; nests not. No wait and no fork()
+	/* Brackets a batch: keeps the GIL between executes. batch_begin() within a batch gives it up for a moment if that was
+	 * not done for some milliseconds, so that other threads run. Optional to call; nests not. No wait and no fork()
 	 * inside. */
 	void (*batch_begin)(void);
 	void (*batch_end)(void);

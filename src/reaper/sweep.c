@@ -167,13 +167,15 @@ static int remove_owner(struct sweep *s, struct sb__verdict *v)
 static int release_ownerless(struct sweep *s, const struct sb__verdict *v)
 {
 	struct sb__session_rec rec;
+	char id[SB_SESSION_ID_MAX + 1];
 	int r = sb__store_session_by_uid(s->store, v->uid, &rec);
 
 	if (r != 1)
 		return r;
 	if (rec.incarnation != v->incarnation || rec.owner_count != 0 || rec.persistent != 0)
 		return 0;
-	r = sb__store_session_end(s->store, rec.session_id, rec.uid, SB__END_OWNERS_GONE, &rec);
+	memcpy(id, rec.session_id, sizeof(id));
+	r = sb__store_session_end(s->store, id, v->uid, SB__END_OWNERS_GONE, &rec);
 	SB_POINT("sweep.ownerless");
 	if (r == 1)
 		finish(s, rec.incarnation, SB__MAILBOX_RELEASED);

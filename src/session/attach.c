@@ -53,11 +53,68 @@ static struct sb__attachment *find_serial_locked(struct sb__core *core, uint64_t
 	return n ? SB__INDEX_OF(n, struct sb__attachment, by_serial) : NULL;
 }
 
+static void forget_lane(struct sb__attachment *a, uint32_t lane)
+{
+	a->lanes[lane / 64].claimed &= ~(UINT64_C(1) << (lane % 64));
+}
+
 static void give_back(struct sb__attachment *a, uint32_t lane)
 {
-	a->lanes_claimed[lane / 64] &= ~(UINT64_C(1) << (lane % 64));
+	forget_lane(a, lane);
 	sb__lane_unclaim(a->mailbox, lane);
 }
+
+/* A lane that was just claimed: it is given back where there is no memory to note that. */
+static int note_lane(struct sb__attachment *a, uint32_t lane)
+{
+	uint32_t words = lane / 64 + 1;
+	struct sb__lane_bits *more;
+
+	if (words > a->lane_words) {
+		more = realloc(a->lanes, words * sizeof(*more));
+		if (!more) {
+			sb__lane_unclaim(a->mailbox, lane);
+			return sb__fail_memory("the session's lanes");
+		}
+		memset(more + a->lane_words, 0, (words - a->lane_words) * sizeof(*more));
+		a->lanes = more;
+		a->lane_words = words;
+	}
+	a->lanes[lane / 64].claimed |= UINT64_C(1) << (lane % 64);
+	return 0;
+}
+
+/* ── mailboxes' pages ── */
+
+static void cool_locked(struct sb__attachment *a)
+{
+	struct sb__attachment **warm = a->core->warm;
+
+	for (unsigned i = 0; i < SB__WARM_MAX; i++) {
+		if (warm[i] != a)
+			continue;
+		memmove(warm + i, warm + i + 1, (SB__WARM_MAX - 1 - i) * sizeof(*warm));
+		warm[SB__WARM_MAX - 1] = NULL;
+	}
+}
+
+/* Attached to, or a thread begins to call: of those for which that was long ago the pages leave the page tables. What is
+ * in use comes back by itself. */
+static void warm_locked(struct sb__attachment *a)
+{
+	struct sb__attachment **warm = a->core->warm, *coldest;
+
+	if (a->hosted || warm[0] == a)
+		return;
+	cool_locked(a);
+	coldest = warm[SB__WARM_MAX - 1];
+	memmove(warm + 1, warm, (SB__WARM_MAX - 1) * sizeof(*warm));
+	warm[0] = a;
+	if (coldest)
+		sb__mailbox_unload(coldest->mailbox);
+}
+
+/* ── claiming ── */
 
 /* At thread exit: its lanes go back. A bridge that was closed meanwhile has given them back itself, and
  * is not looked at: its core is gone from the registry. */
@@ -130,8 +187,8 @@ static int check_quota_locked(const struct sb__attachment *a)
 	const struct sb__mailbox_header_shm *header = sb__mailbox_header(a->mailbox);
 	uint32_t claimed = 0;
 
-	for (uint32_t w = 0; w < SB__LANES_MAX / 64; w++)
-		claimed += (uint32_t)__builtin_popcountll(a->lanes_claimed[w]);
+	for (uint32_t w = 0; w < a->lane_words; w++)
+		claimed += (uint32_t)__builtin_popcountll(a->lanes[w].claimed);
 	if (!header->max_lanes_per_process || claimed < header->max_lanes_per_process)
 		return 0;
 	return sb__fail(
@@ -151,7 +208,9 @@ static int claim_locked(struct sb__attachment *a, uint32_t *ret_lane)
 		err = sb__lane_claim(a->mailbox, core->self.slot, core->self.generation, ret_lane);
 	SB_POINT("attach.lane_claimed");
 	if (!err)
-		a->lanes_claimed[*ret_lane / 64] |= UINT64_C(1) << (*ret_lane % 64);
+		err = note_lane(a, *ret_lane);
+	if (!err)
+		warm_locked(a);
 	return err;
 }
 
@@ -159,11 +218,13 @@ static bool idle_lane_locked(struct sb__attachment *a, uint32_t *ret_lane)
 {
 	if (!a->idle_count && a->oneways)
 		sb__oneways_recover_locked(a);
-	for (uint32_t w = 0; a->idle_count && w < SB__LANES_MAX / 64; w++) {
-		if (!a->lanes_idle[w])
+	for (uint32_t w = 0; a->idle_count && w < a->lane_words; w++) {
+		uint64_t *idle = &a->lanes[w].idle;
+
+		if (!*idle)
 			continue;
-		*ret_lane = w * 64 + (uint32_t)__builtin_ctzll(a->lanes_idle[w]);
-		a->lanes_idle[w] &= a->lanes_idle[w] - 1;
+		*ret_lane = w * 64 + (uint32_t)__builtin_ctzll(*idle);
+		*idle &= *idle - 1;
 		a->idle_count--;
 		return true;
 	}
@@ -204,14 +265,12 @@ int sb__pool_lane_take(struct sb__attachment *a, uint32_t *ret_lane)
 
 void sb__pool_lane_give_locked(struct sb__attachment *a, uint32_t lane, bool lost)
 {
-	uint64_t bit = UINT64_C(1) << (lane % 64);
-
 	if (lost) {
-		a->lanes_claimed[lane / 64] &= ~bit;
+		forget_lane(a, lane);
 	} else if (a->idle_count >= IDLE_LANES_MAX) {
 		give_back(a, lane);
 	} else {
-		a->lanes_idle[lane / 64] |= bit;
+		a->lanes[lane / 64].idle |= UINT64_C(1) << (lane % 64);
 		a->idle_count++;
 	}
 }
@@ -248,7 +307,7 @@ void sb__thread_lane_lost(struct sb__attachment *a)
 	if (e->serial != a->serial || !e->claimed)
 		return;
 	pthread_mutex_lock(&a->core->lock);
-	a->lanes_claimed[e->lane / 64] &= ~(UINT64_C(1) << (e->lane % 64));
+	forget_lane(a, e->lane);
 	pthread_mutex_unlock(&a->core->lock);
 	e->claimed = false;
 }
@@ -429,6 +488,7 @@ int sb__attach_locked(struct sb__core *core, const struct sb__session_rec *rec, 
 	a->refs = 1;
 	sb__index_add(&core->attachments, &a->by_incarnation, sb__index_number(a->incarnation));
 	sb__index_add(&core->attachment_serials, &a->by_serial, sb__index_number(a->serial));
+	warm_locked(a);
 	*ret = a;
 	return 0;
 }
@@ -437,6 +497,14 @@ static void unlink_locked(struct sb__attachment *a)
 {
 	sb__index_remove(&a->core->attachments, &a->by_incarnation);
 	sb__index_remove(&a->core->attachment_serials, &a->by_serial);
+	cool_locked(a);
+}
+
+static void attachment_free(struct sb__attachment *a)
+{
+	index_give_back(a->index);
+	free(a->lanes);
+	free(a);
 }
 
 void sb__attachment_put_locked(struct sb__attachment *a)
@@ -445,8 +513,8 @@ void sb__attachment_put_locked(struct sb__attachment *a)
 		return;
 	unlink_locked(a);
 	sb__oneways_drop_locked(a, false);
-	for (uint32_t w = 0; w < SB__LANES_MAX / 64; w++)
-		for (uint64_t bits = a->lanes_claimed[w]; bits; bits &= bits - 1)
+	for (uint32_t w = 0; w < a->lane_words; w++)
+		for (uint64_t bits = a->lanes[w].claimed; bits; bits &= bits - 1)
 			sb__lane_unclaim(a->mailbox, w * 64 + (uint32_t)__builtin_ctzll(bits));
 	if (a->hosted) {
 		sb__hosted_put(a->hosted);
@@ -454,8 +522,7 @@ void sb__attachment_put_locked(struct sb__attachment *a)
 		sb__mailbox_detach(a->mailbox);
 		peer_put_locked(a->core, a->peer);
 	}
-	index_give_back(a->index);
-	free(a);
+	attachment_free(a);
 }
 
 void sb__attachments_forget_locked(struct sb__core *core)
@@ -471,8 +538,7 @@ void sb__attachments_forget_locked(struct sb__core *core)
 			sb__mailbox_detach(a->mailbox);
 			peer_put_locked(core, a->peer);
 		}
-		index_give_back(a->index);
-		free(a);
+		attachment_free(a);
 	}
 	for (n = NULL; (n = sb__index_next(&core->sessions, n));) {
 		struct sb_session *s = SB__INDEX_OF(n, struct sb_session, by_self);

@@ -39,7 +39,7 @@ int sb__session_cancel(sb_session *s, uint64_t trace_id, int *ret_level)
 	err = sb__session_enter(s);
 	if (err)
 		return err;
-	a = atomic_load_explicit(&s->attached, memory_order_acquire);
+	a = sb__session_attachment(s);
 	if (a) {
 		sb__mailbox_cancel(a->mailbox, a->hosted ? sb__host_bell(s->core) : &a->peer->bell, trace_id,
 		                   &removed, &asked);

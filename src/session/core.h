@@ -35,6 +35,11 @@ struct sb__hosted;
 struct sb__own_request;
 struct sb__way;
 
+/* Of so many sessions of other processes a mailbox is kept ready without being called: the first ones joined are attached to
+ * at once, further ones by their first call; and those attached to last, or whose calling threads are newest, keep their
+ * pages. So what a process that joins thousands takes for each is a handle. */
+#define SB__WARM_MAX 4
+
 /* One bell file of another process, shared by all attachments to its sessions. */
 struct sb__peer {
 	struct sb__peer *next;
@@ -55,10 +60,14 @@ struct sb__attachment {
 	bool over;       /* this process ended the session: no record of it is left, nor of its owners */
 	uint64_t incarnation;
 	struct sb__mailbox *mailbox;
-	struct sb__peer *peer;                      /* NULL where hosted */
-	struct sb__hosted *hosted;                  /* this process is the designated owner */
-	uint64_t lanes_claimed[SB__LANES_MAX / 64]; /* by this process; under core->lock, as the next */
-	uint64_t lanes_idle[SB__LANES_MAX / 64]; /* of these: no thread's, for calls that nobody waits for */
+	struct sb__peer *peer;     /* NULL where hosted */
+	struct sb__hosted *hosted; /* this process is the designated owner */
+	/* Bit sets of lanes, in words of 64; under core->lock. */
+	struct sb__lane_bits {
+		uint64_t claimed; /* by this process */
+		uint64_t idle;    /* of these: no thread's, for calls that nobody waits for */
+	} * lanes;
+	uint32_t lane_words;
 	unsigned idle_count;
 	_Atomic bool any_oneway;                  /* was ever sent, by any thread */
 	struct sb__oneway *oneways, **oneway_end; /* one-way calls whose lanes were not taken back yet */
@@ -83,6 +92,7 @@ struct sb__core {
 	struct sb__space *space; /* both of them, for arrays */
 	struct sb__host *host;   /* designated owner side, NULL until needed */
 	struct sb__peer *peers;
+	struct sb__attachment *warm[SB__WARM_MAX]; /* whose mailboxes' pages are kept; the last used first */
 	struct sb__index attachments, attachment_serials; /* by incarnation; by serial */
 	struct sb__index sessions, sessions_by_id;        /* open sessions by address; by session id */
 	uint32_t next_handle;
@@ -102,10 +112,11 @@ struct sb_session {
 	struct sb__index_node by_self, by_id;
 	sb_bridge *bridge;
 	struct sb__core *core;
-	_Atomic uint64_t epoch;                    /* of the process that joined by it */
-	_Atomic(struct sb__attachment *) attached; /* NULL: no living designated owner known */
-	struct sb__attachment
-		*retired[8]; /* superseded incarnations, kept until close: threads may be in them */
+	_Atomic uint64_t epoch; /* of the process that joined by it */
+	_Atomic(struct sb__attachment *)
+		attached; /* NULL: not called yet, or no living designated owner known */
+	struct sb__attachment **
+		retired; /* superseded incarnations, kept until close: threads may be in them. NULL: never any */
 	unsigned retired_count;
 	struct sb_future *futures; /* calls in flight by this handle; under core->lock */
 	uint64_t uid;
@@ -118,7 +129,7 @@ struct sb_session {
 	bool kept; /* by sb_with_session or resolution of a ref; closed with the bridge */
 	bool is_auto;
 	uint32_t timeout_ms;
-	char id[SB_SESSION_ID_MAX + 1];
+	char id[];
 };
 
 /* ── core.c ── */
@@ -199,6 +210,8 @@ int sb__session_enter(sb_session *session);
  * living incarnation now: try again if nothing ran; else the code that says why not, error record set.
  * creating: the call makes something, so that electing a new designated owner is right. */
 int sb__session_recover(sb_session *session, struct sb__attachment *failed, bool creating);
+/* What it is attached to; if nothing, it is attached to what the store has now. NULL: no living designated owner. */
+struct sb__attachment *sb__session_attachment(sb_session *session);
 /* A call saw the designated owner of the incarnation die: sees to it that the next creating call can elect. True: the kernel
  * marked its death in the doorbell, so that nothing need be asked. False: the store knows what became of it. */
 bool sb__session_note_death(sb_session *session, const struct sb__attachment *failed);
@@ -229,12 +242,12 @@ void sb__session_refresh(struct sb__core *core, const struct sb__session_rec *re
 
 /* A validated wish: rec holds it, with defaults where unset. given: which were set, for joins. */
 struct sb__wish {
-	struct sb__session_rec rec;
 	bool max_refs_given, quota_given, share_given, ttl_given, designated_given, on_full_given,
 		persistent_given, tags_given, policy_given;
 	sb_designated designated;
 	uint32_t timeout_ms;
 	bool generated;
+	struct sb__session_rec rec;
 };
 int sb__wish_make(const struct sb__core *core, const sb_session_options *options, struct sb__wish *ret);
 /* 0 or SB_EOPTION naming the option that contradicts. */

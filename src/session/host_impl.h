@@ -29,6 +29,7 @@ struct sb__hosted {
 	_Atomic uint64_t calls, exceptions, refused, service_ns; /* service: what they took, in all */
 	_Atomic uint64_t attention_seen;
 	_Atomic unsigned running;           /* service threads that run its calls */
+	_Atomic uint32_t cursor;            /* of its lanes: whose turn is next */
 	_Atomic bool held_back;             /* has calls that were left in their lanes: serve.c, share */
 	uint64_t stored_live, told_evicted; /* keeper only */
 };
@@ -67,9 +68,11 @@ struct sb__host {
 	_Atomic bool stopping, keeper_stopping;
 	_Atomic(struct sb__worker *) leader;
 	struct sb__worker *workers; /* all that were started and not joined */
+	_Atomic uint32_t cursor;    /* whose turn is next: where the last leader stopped */
 	unsigned worker_count, standby_count;
-	_Atomic unsigned running;            /* of these, those that run calls */
-	struct sb__watcher *watcher;         /* NULL until somebody else calls */
+	bool on_duty, nudged_again;  /* one that stands by watches the leader; another nudge came since */
+	_Atomic unsigned running;    /* of these, those that run calls */
+	struct sb__watcher *watcher; /* NULL until somebody else calls */
 	_Atomic uint32_t met[SB__SLOTS_MAX]; /* callers: 1 + generation of the last of that slot */
 };
 

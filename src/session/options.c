@@ -200,7 +200,7 @@ int sb__wish_make(const struct sb__core *core, const sb_session_options *options
 
 	if (err)
 		return err;
-	memset(ret, 0, sizeof(*ret));
+	memset(ret, 0, offsetof(struct sb__wish, rec.tags));
 	err = check_id(&o, ret);
 	if (!err)
 		err = check_numbers(core, &o, ret);

@@ -6,6 +6,7 @@
  * Lock order: core->rejoin_lock, core->lock, then the store's.
  * Crash: as session.c.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
@@ -52,19 +53,27 @@ int sb__session_enter(sb_session *s)
 	return err;
 }
 
-static void retire_locked(sb_session *s, struct sb__attachment *next)
-{
-	struct sb__attachment *old = atomic_exchange(&s->attached, next);
+#define RETIRED_MAX 8u
 
+static int retire_locked(sb_session *s, struct sb__attachment *next)
+{
+	struct sb__attachment *old;
+
+	if (!s->retired && atomic_load(&s->attached))
+		s->retired = calloc(RETIRED_MAX, sizeof(struct sb__attachment *));
+	if (!s->retired && atomic_load(&s->attached))
+		return sb__fail_memory("a session's next incarnation");
+	old = atomic_exchange(&s->attached, next);
 	if (!old)
-		return;
-	if (s->retired_count == sizeof(s->retired) / sizeof(s->retired[0])) {
+		return 0;
+	if (s->retired_count == RETIRED_MAX) {
 		/* Eight incarnations ago: no call can be in it any more, its owner is long dead. */
 		sb__attachment_put_locked(s->retired[0]);
-		memmove(s->retired, s->retired + 1, sizeof(s->retired) - sizeof(s->retired[0]));
+		memmove(s->retired, s->retired + 1, (RETIRED_MAX - 1) * sizeof(struct sb__attachment *));
 		s->retired_count--;
 	}
 	s->retired[s->retired_count++] = old;
+	return 0;
 }
 
 static int move_to(sb_session *s, const struct sb__session_rec *rec)
@@ -76,14 +85,28 @@ static int move_to(sb_session *s, const struct sb__session_rec *rec)
 	pthread_mutex_lock(&core->lock);
 	err = sb__attach_locked(core, rec, &a);
 	SB_POINT("recover.attached");
-	if (!err && atomic_load(&s->attached) == a)
+	if (!err && atomic_load(&s->attached) == a) {
 		sb__attachment_put_locked(a); /* another thread was quicker */
-	else if (!err)
-		retire_locked(s, a);
+	} else if (!err) {
+		err = retire_locked(s, a);
+		if (err)
+			sb__attachment_put_locked(a);
+	}
 	if (!err)
 		s->last_incarnation = rec->incarnation;
 	pthread_mutex_unlock(&core->lock);
 	return err;
+}
+
+struct sb__attachment *sb__session_attachment(sb_session *s)
+{
+	struct sb__attachment *a = atomic_load_explicit(&s->attached, memory_order_acquire);
+	struct sb__session_rec rec;
+
+	if (!a && sb__store_session_get(s->core->store, s->id, &rec) == 1 && rec.uid == s->uid &&
+	    rec.state == SB_SESSION_ACTIVE && move_to(s, &rec) == 0)
+		a = atomic_load_explicit(&s->attached, memory_order_acquire);
+	return a;
 }
 
 /* It may have ended between the look at the store and the attempt: what the store has now says why (1: look again). */

@@ -4,7 +4,7 @@
  *
  * One thread leads: it takes sessions with work off the bell and runs their calls itself, so that a call
  * costs no hand-over. One stands by. A caller whose request was not picked up within a few milliseconds
- * nudges the one standing by, which takes the lead from a leader stuck in a long call and leaves another
+ * nudges the one standing by, which takes the lead from a leader stuck in a long call (relief.c says when) and leaves another
  * standing by. So a hung call holds up no other session, nested calls between sessions find a thread, and
  * nothing ticks when nothing happens.
  *
@@ -21,27 +21,17 @@
 #include "asked.h"
 #include "clock.h"
 #include "fail.h"
-#include "host_impl.h"
 #include "message.h"
 #include "os_linux.h"
 #include "point.h"
 #include "spin.h"
+#include "worker.h"
 
 #define BATCH   32    /* calls of one session before the next session's turn */
 #define SPIN_NS 20000 /* before the leader parks; not on the CPU of whoever calls */
 #define IDLE_NS \
 	10000000000ull  /* a parked thread's sleep: nothing depends on it but lost bits of killed callers */
 #define STANDBY_SPARE 2 /* more than this many standing by end themselves */
-
-struct sb__worker {
-	struct sb__worker *next;
-	struct sb__host *host;
-	pthread_t thread;
-	bool done; /* left worker_main; under host->lock */
-	uint32_t cursor;
-	struct sb__spin linger;
-	uint8_t scratch[SB__INLINE_MAX];
-};
 
 static bool leads(const struct sb__worker *w)
 {
@@ -86,10 +76,42 @@ static void meet(struct sb__host *host, uint32_t slot, uint32_t generation)
 /* A call's thread is going to sleep until its caller has answered: who leads must not. */
 static void hand_over_lead(void *arg)
 {
-	const struct sb__worker *w = arg;
+	struct sb__worker *w = arg;
 
-	if (leads(w))
-		sb__bell_nudge(&w->host->bell);
+	if (!leads(w))
+		return;
+	atomic_store(&w->parks, true);
+	sb__bell_nudge(&w->host->bell);
+}
+
+/* Only this thread writes these, and whoever reads them looks again: relaxed, but for what must be seen before a nudge. */
+static void progress(struct sb__worker *w)
+{
+	uint64_t steps = atomic_load_explicit(&w->steps, memory_order_relaxed);
+
+	atomic_store_explicit(&w->steps, steps + 1, memory_order_relaxed);
+}
+
+static void call_begins(struct sb__worker *w, uint64_t now_ns)
+{
+	progress(w);
+	atomic_store_explicit(&w->began_ns, now_ns, memory_order_release);
+}
+
+static void call_ends(struct sb__worker *w)
+{
+	atomic_store_explicit(&w->began_ns, 0, memory_order_release);
+	if (atomic_load_explicit(&w->parks, memory_order_relaxed))
+		atomic_store(&w->parks, false);
+}
+
+/* Before each look for a call: in Python, and since others may have waited for it, offered to them. */
+static void enter(struct sb__worker *w)
+{
+	progress(w);
+	atomic_store_explicit(&w->entering, true, memory_order_release);
+	w->host->engine->batch_begin();
+	atomic_store_explicit(&w->entering, false, memory_order_release);
 }
 
 static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *call)
@@ -113,6 +135,7 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 	unsigned kind;
 	bool delivered;
 
+	call_begins(w, began_ns);
 	meet(host, call->caller_slot, call->caller_generation);
 	if (call->askable) {
 		asker = sb__asks_asker(&asks);
@@ -133,24 +156,39 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 		SB_POINT("serve.settled"); /* what a stream gave is gone from it, or there again */
 	}
 	sb__hosted_count(h, kind, began_ns);
+	call_ends(w);
 }
 
 struct serving {
 	struct sb__worker *w;
 	struct sb__hosted *h;
+	struct sb__taking at;
 	struct sb__accepted call; /* accepted, not run: if more */
 	bool more;                /* there may be more */
 };
 
-/* The next call of the session; perhaps it comes while this thread waits a moment, with the GIL and all that it has. */
-static bool next_call(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *ret)
+/* Whose turn it is is the session's matter, not the thread's: one that relieves another goes on where that one is. */
+static bool accept_next(struct serving *s)
 {
-	struct sb__host *host = w->host;
+	int rc;
+
+	s->at.cursor = atomic_load_explicit(&s->h->cursor, memory_order_relaxed);
+	rc = sb__mailbox_accept_next(s->h->mailbox, s->w->host->core->arenas, &s->at, s->w->scratch,
+	                             &s->call);
+	atomic_store_explicit(&s->h->cursor, s->at.cursor, memory_order_relaxed);
+	return rc == 1;
+}
+
+/* The next call of the session; perhaps it comes while this thread waits a moment, with the GIL and all that it has. */
+static bool next_call(struct serving *s)
+{
+	struct sb__worker *w = s->w;
 
 	for (;;) {
-		if (sb__mailbox_accept(h->mailbox, host->core->arenas, &w->cursor, w->scratch, ret) == 1)
+		enter(w);
+		if (accept_next(s))
 			return true;
-		if (!sb__mailbox_linger(h->mailbox, &host->bell, &w->linger) || !leads(w))
+		if (!sb__mailbox_linger(s->h->mailbox, &w->host->bell, &s->at, &w->linger) || !leads(w))
 			return false;
 	}
 }
@@ -165,7 +203,7 @@ static void run_more(void *arg)
 		if (!leads(s->w))
 			return;
 		if (i + 1 < BATCH)
-			s->more = next_call(s->w, s->h, &s->call);
+			s->more = next_call(s);
 	}
 }
 
@@ -174,14 +212,13 @@ static void run_batch(struct serving *s)
 {
 	struct sb__worker *w = s->w;
 
-	s->more = sb__mailbox_accept(s->h->mailbox, w->host->core->arenas, &w->cursor, w->scratch,
-	                             &s->call) == 1;
+	s->more = accept_next(s);
 	if (!s->more)
 		return;
 	run(w, s->h, &s->call);
 	if (!leads(w))
 		return;
-	s->more = next_call(w, s->h, &s->call);
+	s->more = next_call(s);
 	if (s->more)
 		w->host->engine->within(s->h->table, run_more, s);
 }
@@ -232,7 +269,9 @@ static void serve_session(struct sb__worker *w, uint32_t index)
 
 		sb__hosted_attend(h);
 		if (share_take(w->host, h)) {
+			atomic_store_explicit(&w->serving, index + 1, memory_order_release);
 			run_batch(&s);
+			atomic_store_explicit(&w->serving, 0, memory_order_release);
 			share_give(w->host, h);
 		}
 		sb__hosted_finish(h);
@@ -245,19 +284,21 @@ static void serve_session(struct sb__worker *w, uint32_t index)
 static void lead(struct sb__worker *w)
 {
 	struct sb__host *host = w->host;
-	uint32_t cursor = 0;
+	uint32_t cursor;
 
-	host->engine->batch_begin();
 	while (leads(w)) {
-		int index = sb__bell_take(&host->bell, &cursor);
+		int index;
 
+		enter(w);
+		cursor = atomic_load_explicit(&host->cursor, memory_order_relaxed);
+		index = sb__bell_take(&host->bell, &cursor);
+		atomic_store_explicit(&host->cursor, cursor, memory_order_relaxed);
 		if (index >= 0) {
 			serve_session(w, (uint32_t)index);
 			continue;
 		}
 		host->engine->batch_end();
 		sb__bell_sleep(&host->bell, IDLE_NS, SPIN_NS);
-		host->engine->batch_begin();
 	}
 	host->engine->batch_end();
 }
@@ -288,17 +329,14 @@ static int add_worker_locked(struct sb__host *host)
 	return 0;
 }
 
-/* Nudged: takes the lead and leaves another standing by. */
-static void take_lead(struct sb__worker *w)
+void sb__serve_take_lead_locked(struct sb__worker *w)
 {
 	struct sb__host *host = w->host;
 
-	pthread_mutex_lock(&host->lock);
 	host->standby_count--;
 	if (host->standby_count == 0 && add_worker_locked(host) != 0)
 		sb__log(SB_LOG_WARN, "no further service thread: %s", sb_last_error()->message);
 	atomic_store_explicit(&host->leader, w, memory_order_release);
-	pthread_mutex_unlock(&host->lock);
 }
 
 /* Back from leading: stands by again, or ends where enough do. */
@@ -343,14 +381,17 @@ static void *worker_main(void *arg)
 	struct sb__worker *w = arg;
 	struct sb__host *host = w->host;
 
+	atomic_store(&w->cpu_clock, sb__os_cpu_clock());
 	while (!atomic_load(&host->stopping)) {
-		struct sb__worker *nobody = NULL;
+		bool first;
 
-		if (!atomic_compare_exchange_strong(&host->leader, &nobody, w)) {
-			if (!sb__bell_standby(&host->bell, IDLE_NS) || atomic_load(&host->stopping))
-				continue;
-		}
-		take_lead(w);
+		pthread_mutex_lock(&host->lock);
+		first = !atomic_load(&host->leader);
+		if (first)
+			sb__serve_take_lead_locked(w);
+		pthread_mutex_unlock(&host->lock);
+		if (!first && (!sb__bell_standby(&host->bell, IDLE_NS) || !sb__relief(w)))
+			continue;
 		lead(w);
 		if (!atomic_load(&host->stopping) && !stand_by_again(w)) {
 			if (leave(w))

@@ -104,6 +104,8 @@ static void drop_attachments_locked(sb_session *session)
 	for (unsigned i = 0; i < session->retired_count; i++)
 		sb__attachment_put_locked(session->retired[i]);
 	session->retired_count = 0;
+	free(session->retired);
+	session->retired = NULL;
 	sb__attachment_put_locked(atomic_load(&session->attached));
 	atomic_store(&session->attached, NULL);
 }
@@ -278,6 +280,10 @@ static int join_locked(sb_session *s, const struct sb__session_rec *rec)
 		sb__mailbox_touch(a->mailbox);
 	else
 		sb__session_refresh(core, rec);
+	if (a && a->refs == 1 && !a->hosted && core->attachments.count > SB__WARM_MAX) {
+		sb__attachment_put_locked(a); /* it is there: the first call attaches to it again */
+		a = NULL;
+	}
 	s->uid = rec->uid;
 	s->max_session_arena_bytes = rec->max_session_arena_bytes;
 	s->last_incarnation = rec->incarnation;
@@ -414,7 +420,8 @@ static int open_by_store(sb_session *s, struct sb__wish *wish)
 
 static sb_session *session_new(sb_bridge *bridge, const struct sb__wish *wish)
 {
-	sb_session *s = calloc(1, sizeof(*s));
+	size_t len = strlen(wish->rec.session_id);
+	sb_session *s = calloc(1, sizeof(*s) + len + 1);
 
 	if (!s)
 		return NULL;
@@ -422,7 +429,7 @@ static sb_session *session_new(sb_bridge *bridge, const struct sb__wish *wish)
 	s->core = bridge->core;
 	s->designated = wish->designated;
 	s->timeout_ms = wish->timeout_ms;
-	strcpy(s->id, wish->rec.session_id);
+	memcpy(s->id, wish->rec.session_id, len + 1);
 	return s;
 }
 
@@ -438,6 +445,8 @@ static void register_session(sb_session *s)
 	s->bridge->sessions = s;
 	sb__index_add(&core->sessions, &s->by_self, sb__index_number((uintptr_t)s));
 	sb__index_add(&core->sessions_by_id, &s->by_id, sb__index_text(s->id));
+	if (!core->host) /* one that only calls needs the store no more */
+		sb__store_unload(core->store);
 	pthread_mutex_unlock(&core->lock);
 }
 
@@ -544,7 +553,7 @@ int sb__session_host_wait(sb_session *s, const volatile int *stop, uint32_t time
 
 static void info_counters(sb_session *s, sb_session_info *ret)
 {
-	struct sb__attachment *a = atomic_load(&s->attached);
+	struct sb__attachment *a = sb__session_attachment(s);
 	struct sb__mailbox_control_shm *control;
 	uint64_t now = sb__now_ms(), last;
 

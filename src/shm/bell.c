@@ -359,7 +359,7 @@ int sb__bell_take(struct sb__bell *bell, uint32_t *cursor)
 	return (int)at;
 }
 
-static bool pending(struct sb__bell *bell)
+bool sb__bell_waiting(struct sb__bell *bell)
 {
 	unsigned stale = 0;
 
@@ -372,7 +372,7 @@ static bool spin_for_work(struct sb__bell *bell, uint64_t spin_ns)
 	uint64_t begun = 0;
 
 	for (unsigned i = 1;; i++) {
-		if (pending(bell) || __atomic_load_n(&bell->ending, __ATOMIC_RELAXED))
+		if (sb__bell_waiting(bell) || __atomic_load_n(&bell->ending, __ATOMIC_RELAXED))
 			return true;
 		sb__pause();
 		if (i % CLOCK_EVERY == 0) {
@@ -392,7 +392,7 @@ static bool yield_for_work(struct sb__bell *bell)
 	uint64_t begun = sb__now_ns();
 
 	sb__os_yield();
-	return pending(bell) && sb__now_ns() - begun <= SB__SPIN_NS;
+	return sb__bell_waiting(bell) && sb__now_ns() - begun <= SB__SPIN_NS;
 }
 
 bool sb__bell_others(const struct sb__bell *bell, uint32_t session_index)
@@ -455,10 +455,10 @@ static bool park(struct sb__bell *bell, uint64_t timeout_ns)
 	for (unsigned i = 0; i < SUMMARY_WORDS; i++)
 		for (uint64_t bits = sb__load_acquire(&shm->summary[i]); bits; bits &= bits - 1)
 			clear_stale(shm, i * 64 + (unsigned)__builtin_ctzll(bits));
-	work = pending(bell) || __atomic_load_n(&bell->ending, __ATOMIC_SEQ_CST);
+	work = sb__bell_waiting(bell) || __atomic_load_n(&bell->ending, __ATOMIC_SEQ_CST);
 	if (!work) {
 		(void)sb__os_futex_wait((unsigned int *)&shm->bell, seen, timeout_ns);
-		work = pending(bell) || sb__load32(&shm->bell) != seen;
+		work = sb__bell_waiting(bell) || sb__load32(&shm->bell) != seen;
 	}
 	count_sleeper(bell, -1);
 	SB_POINT("bell.awake");
@@ -470,7 +470,7 @@ bool sb__bell_sleep(struct sb__bell *bell, uint64_t timeout_ns, uint64_t spin_ns
 	uint64_t idle_ns;
 	bool work;
 
-	if (pending(bell))
+	if (sb__bell_waiting(bell))
 		return true;
 	if (spin_ns == 0)
 		return park(bell, timeout_ns);

@@ -58,6 +58,8 @@ void sb__bell_nudge(struct sb__bell *bell);
 
 /* Leader: next session index with work, its bit taken; -1 if none. *cursor makes it fair (start with 0). */
 int sb__bell_take(struct sb__bell *bell, uint32_t *cursor);
+/* Has any session work? */
+bool sb__bell_waiting(struct sb__bell *bell);
 /* Leader: has any session work but this one? */
 bool sb__bell_others(const struct sb__bell *bell, uint32_t session_index);
 /* Leader: where it runs, for callers that decide how to wait. Returns whether it is elsewhere than who rang last. */

@@ -112,7 +112,7 @@ static int write_request(struct sb__flight *f, const struct sb__buf *buf, const 
 static void announce(struct sb__flight *f)
 {
 	sb__lane_announce(f->m, f->lane);
-	f->woke = sb__bell_ring(f->bell, f->m->header.bell_index);
+	f->woke = sb__bell_ring(f->bell, f->m->header->bell_index);
 }
 
 bool sb__lane_call_over(struct sb__mailbox *mailbox, uint32_t lane, uint64_t ready)

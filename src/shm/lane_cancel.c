@@ -69,7 +69,7 @@ void sb__mailbox_cancel(struct sb__mailbox *mailbox, struct sb__bell *bell, uint
 	if (*ret_asked)
 		sb__mailbox_attention(mailbox, bell);
 	else if (follower && bell)
-		sb__bell_ring(bell, mailbox->header.bell_index);
+		sb__bell_ring(bell, mailbox->header->bell_index);
 }
 
 int sb__flight_cancel(struct sb__flight *f)
@@ -80,7 +80,7 @@ int sb__flight_cancel(struct sb__flight *f)
 	if (found == ASKED)
 		sb__mailbox_attention(f->m, f->bell);
 	else if (follower)
-		sb__bell_ring(f->bell, f->m->header.bell_index);
+		sb__bell_ring(f->bell, f->m->header->bell_index);
 	return found == ASKED ? 1 : found == REMOVED ? 2 : 0;
 }
 
@@ -91,7 +91,7 @@ void sb__mailbox_attention(struct sb__mailbox *mailbox, struct sb__bell *bell)
 	if (!bell)
 		return;
 	/* The leader may be in the very call that is meant: then the one standing by takes the lead. */
-	if (!sb__bell_ring(bell, mailbox->header.bell_index))
+	if (!sb__bell_ring(bell, mailbox->header->bell_index))
 		sb__bell_nudge(bell);
 }
 

@@ -71,6 +71,21 @@ static int next_ready(struct sb__mailbox *m, uint32_t cursor)
 	return lane;
 }
 
+/* The same; kept: 1 + the lane whose bit stands while its word is looked at instead. */
+static int find_ready(struct sb__mailbox *m, uint32_t cursor, uint32_t kept)
+{
+	int lane = next_ready(m, cursor), other;
+	struct sb__lane_shm *l;
+
+	if (lane < 0 || (uint32_t)lane + 1 != kept)
+		return lane;
+	l = sb__lane_at(m, kept - 1);
+	if (!l || SB__WORD_STATE(sb__load_acquire(&l->word)) == SB__LANE_READY)
+		return lane;
+	other = next_ready(m, kept);
+	return other == lane ? -1 : other;
+}
+
 /* ── the last reply ── */
 
 /* Frees the lane's last reply block unless its reply may still be read. With replies_lock held. */
@@ -109,7 +124,7 @@ static void free_abandoned(struct sb__lane_shm *l, uint64_t busy)
 static int copy_request(struct sb__mailbox *m, struct sb__lane_shm *l, struct sb__arena_cache *peers,
                         void *scratch, struct sb__buf *ret)
 {
-	uint64_t most = m->header.max_request_bytes;
+	uint64_t most = m->header->max_request_bytes;
 
 	if (SB__ONCE(l->request_spilled)) {
 		struct sb__spill_shm block = {
@@ -223,27 +238,59 @@ bool sb__accepted_stands(struct sb__mailbox *mailbox, const struct sb__accepted 
 	return sb__load_acquire(&l->word) == call->word;
 }
 
-int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor,
-                       void *scratch, struct sb__accepted *ret)
+int sb__mailbox_accept_next(struct sb__mailbox *m, struct sb__arena_cache *peers, struct sb__taking *at,
+                            void *scratch, struct sb__accepted *ret)
 {
-	uint32_t lanes = sb__mailbox_lanes(mailbox);
+	uint32_t lanes = sb__mailbox_lanes(m);
 
 	/* Bounded, so that one who sets bits without end holds up one session only for so long. */
 	for (uint32_t tries = 0; tries < 2 * lanes; tries++) {
-		int lane = next_ready(mailbox, *cursor % lanes);
+		int lane = find_ready(m, at->cursor % lanes, at->kept);
 
 		if (lane < 0)
 			return 0;
-		*cursor = (uint32_t)lane + 1;
-		sb__and(&mailbox->control->ready[lane / 64], ~(UINT64_C(1) << (lane % 64)));
-		SB_POINT("serve.taken");
-		if ((uint32_t)lane < lanes && accept_lane(mailbox, peers, (uint32_t)lane, scratch, ret))
+		at->cursor = (uint32_t)lane + 1;
+		at->kept = at->cursor == at->last ? at->last : 0;
+		if (at->kept && accept_lane(m, peers, at->kept - 1, scratch, ret))
 			return 1;
+		at->kept = at->last = 0;
+		sb__and(&m->control->ready[lane / 64], ~(UINT64_C(1) << (lane % 64)));
+		SB_POINT("serve.taken");
+		if ((uint32_t)lane < lanes && accept_lane(m, peers, (uint32_t)lane, scratch, ret)) {
+			at->last = at->cursor;
+			return 1;
+		}
 	}
 	return 0;
 }
 
-bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, struct sb__spin *spin)
+int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor,
+                       void *scratch, struct sb__accepted *ret)
+{
+	struct sb__taking at = { .cursor = *cursor };
+	int rc = sb__mailbox_accept_next(mailbox, peers, &at, scratch, ret);
+
+	*cursor = at.cursor;
+	return rc;
+}
+
+bool sb__mailbox_waiting(struct sb__mailbox *mailbox)
+{
+	int from = 0, lane;
+
+	/* The bit of a lane that is served may stand. */
+	while ((lane = next_ready(mailbox, (uint32_t)from)) >= from) {
+		struct sb__lane_shm *l = sb__lane_at(mailbox, (uint32_t)lane);
+
+		if (l && SB__WORD_STATE(sb__load_acquire(&l->word)) == SB__LANE_READY)
+			return true;
+		from = lane + 1;
+	}
+	return false;
+}
+
+bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, const struct sb__taking *at,
+                        struct sb__spin *spin)
 {
 	uint64_t attention = sb__load(&mailbox->control->attention), begun = 0;
 
@@ -251,13 +298,13 @@ bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, stru
 	if (!sb__bell_placed(bell) || !sb__spin_try(spin))
 		return false;
 	for (unsigned i = 1;; i++) {
-		if (next_ready(mailbox, 0) >= 0) {
+		if (find_ready(mailbox, 0, at->kept) >= 0) {
 			sb__spin_paid(spin);
 			return true;
 		}
 		if (sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING ||
 		    sb__load(&mailbox->control->attention) != attention ||
-		    sb__bell_others(bell, mailbox->header.bell_index))
+		    sb__bell_others(bell, mailbox->header->bell_index))
 			return false;
 		sb__pause();
 		if (i % CLOCK_EVERY == 0) {

@@ -217,7 +217,9 @@ _Static_assert(SB__LANES_FIRST << (SB__LANE_BLOCKS - 1) == SB__LANES_MAX, "layou
  *   Publisher: word READY (full); its bit in ready[]; that word's bit in ready_summary (ready[0] needs none:
  *              it is always looked at); ring. It may skip setting a bit that it reads as set.
  *   Owner:     clears the bit (full), then reads the lane's word. Clears a summary bit (full), then reads
- *              ready[], and sets it again if there is something.
+ *              ready[], and sets it again if there is something. It may leave the bit of a lane that it has just
+ *              served standing and read the lane's word instead: then neither side writes the line of bits, and
+ *              whoever leaves the bit behind leaves one that leads to nothing, or to a request.
  *
  * Skipping is sound: the publisher reads the bit after its READY with a full barrier between, and the owner
  * reads the word after clearing with one between. If the publisher read a set bit, the owner's clearing

@@ -36,32 +36,34 @@ static const char magic[8] = { 'S', 'B', 'm', 'a', 'i', 'l', '0', '1' };
 
 static void mailbox_name(char name[SB__FILE_NAME_MAX], uint64_t incarnation)
 {
-	snprintf(name, SB__FILE_NAME_MAX, "%016" PRIx64, incarnation);
+	/* "%016" PRIx64, by hand: tools look at thousands. */
+	for (unsigned i = 0; i < 16; i++)
+		name[i] = "0123456789abcdef"[incarnation >> (60 - 4 * i) & 15];
+	name[16] = '\0';
 }
 
 /* ── making and mapping ── */
 
-/* Takes over map, also on failure. lanes: block 0 is in the file. */
+/* Takes over map, also on failure. lanes: block 0 is in the file. Of the header no more is kept than there is: a process may have
+ * thousands. */
 static int mailbox_new(int dir, uint8_t *map, bool lanes, const struct sb__mailbox_header_shm *header,
                        struct sb__mailbox **ret)
 {
-	struct sb__mailbox *m = calloc(1, sizeof(*m));
-	struct sb__lane_notes *notes = calloc(sb__block_lanes(0), sizeof(*notes));
+	size_t len = offsetof(struct sb__mailbox_header_shm, session_id) + header->session_id_len + 1;
+	struct sb__mailbox *m = calloc(1, sizeof(*m) + len);
 
-	if (!m || !notes) {
-		free(m);
-		free(notes);
+	if (!m) {
 		(void)sb__os_unmap(map, FIRST_SIZE);
 		return sb__fail_memory(WHAT);
 	}
 	m->dir = dir;
 	m->pid = (int32_t)getpid();
 	m->epoch = sb__fork_epoch();
-	m->header = *header;
+	m->header = (struct sb__mailbox_header_shm *)(m + 1);
+	memcpy(m->header, header, len);
 	m->map = map;
 	m->control = (struct sb__mailbox_control_shm *)(map + SB__PAGE);
-	m->blocks[0].notes = notes;
-	atomic_init(&m->blocks[0].lanes, lanes ? (struct sb__lane_shm *)(map + LANES_AT) : NULL);
+	m->first_there = lanes;
 	pthread_mutex_init(&m->map_lock, NULL);
 	pthread_mutex_init(&m->replies_lock, NULL);
 	*ret = m;
@@ -243,7 +245,7 @@ int sb__mailbox_unlink(int mailbox_dir, uint64_t incarnation)
 
 const struct sb__mailbox_header_shm *sb__mailbox_header(const struct sb__mailbox *mailbox)
 {
-	return &mailbox->header;
+	return mailbox->header;
 }
 
 struct sb__mailbox_control_shm *sb__mailbox_control(struct sb__mailbox *mailbox)
@@ -267,44 +269,39 @@ uint32_t sb__lanes_said(uint64_t count, uint32_t lanes_max)
 
 uint32_t sb__mailbox_lanes(struct sb__mailbox *mailbox)
 {
-	return sb__lanes_said(sb__load_acquire(&mailbox->control->lane_count), mailbox->header.lanes_max);
+	return sb__lanes_said(sb__load_acquire(&mailbox->control->lane_count), mailbox->header->lanes_max);
 }
 
 /* Block 0 lies in the first mapping; it only has to be in the file. */
-static struct sb__lane_shm *first_block_locked(struct sb__mailbox *m, int fd)
+static int block_from_file(struct sb__mailbox *m, uint32_t k, void **ret)
 {
-	struct sb__lane_shm *lanes = (struct sb__lane_shm *)(m->map + LANES_AT);
-	int err = sb__file_check(fd, FIRST_SIZE, WHAT);
+	int fd = -1, err;
 
-	(void)sb__os_close(fd);
+	*ret = m->map + LANES_AT;
+	if (k == 0 && m->first_there)
+		return 0;
+	err = sb__mailbox_open_file(m->dir, m->header->incarnation, O_RDWR, &fd);
 	if (err)
-		return NULL;
-	atomic_store_explicit(&m->blocks[0].lanes, lanes, memory_order_release);
-	return lanes;
+		return err;
+	err = k == 0 ? sb__file_check(fd, FIRST_SIZE, WHAT)
+	             : sb__file_map(fd, sb__block_offset(k), sb__block_size(k), true, WHAT, ret);
+	(void)sb__os_close(fd);
+	return err;
 }
 
 static struct sb__lane_shm *map_block_locked(struct sb__mailbox *m, uint32_t k)
 {
-	struct sb__lane_notes *notes;
+	struct sb__lane_notes *notes = calloc(sb__block_lanes(k), sizeof(*notes));
 	void *map;
-	int fd = -1;
 
-	if (sb__mailbox_open_file(m->dir, m->header.incarnation, O_RDWR, &fd) != 0)
-		return NULL;
-	if (k == 0)
-		return first_block_locked(m, fd);
-	notes = calloc(sb__block_lanes(k), sizeof(*notes));
 	if (!notes) {
-		(void)sb__os_close(fd);
 		(void)sb__fail_memory("a block of lanes");
 		return NULL;
 	}
-	if (sb__file_map(fd, sb__block_offset(k), sb__block_size(k), true, WHAT, &map) != 0) {
-		(void)sb__os_close(fd);
+	if (block_from_file(m, k, &map) != 0) {
 		free(notes);
 		return NULL;
 	}
-	(void)sb__os_close(fd);
 	m->blocks[k].notes = notes;
 	atomic_store_explicit(&m->blocks[k].lanes, map, memory_order_release);
 	return map;
@@ -340,13 +337,13 @@ int sb__mailbox_grow(struct sb__mailbox *mailbox, uint32_t lanes_now)
 	uint32_t lanes_then = lanes_now ? lanes_now * 2 : SB__LANES_FIRST;
 	int fd = -1, err;
 
-	if (lanes_now >= mailbox->header.lanes_max)
+	if (lanes_now >= mailbox->header->lanes_max)
 		return sb__fail(SB_ELANES,
 		                "all %" PRIu32
 		                " lanes of session \"%s\" are taken: end threads or processes that "
 		                "use it, or run sb-reaper --once",
-		                lanes_now, mailbox->header.session_id);
-	err = sb__mailbox_open_file(mailbox->dir, mailbox->header.incarnation, O_RDWR, &fd);
+		                lanes_now, mailbox->header->session_id);
+	err = sb__mailbox_open_file(mailbox->dir, mailbox->header->incarnation, O_RDWR, &fd);
 	if (err)
 		return err;
 	/* From the start: it costs little where blocks are there, and mends what a killed one left. */
@@ -370,7 +367,7 @@ unsigned sb__mailbox_state(struct sb__mailbox *mailbox)
 
 int sb__mailbox_ended_error(struct sb__mailbox *mailbox)
 {
-	const char *id = mailbox->header.session_id;
+	const char *id = mailbox->header->session_id;
 
 	switch (sb__mailbox_state(mailbox)) {
 	case SB__MAILBOX_EXPIRED: return sb__fail(SB_EEXPIRED, "session \"%s\" expired", id);
@@ -422,6 +419,18 @@ bool sb__lane_follow(struct sb__mailbox *mailbox, struct sb__lane_shm *lane)
 	if (next <= sb__mailbox_lanes(mailbox))
 		sb__lane_announce(mailbox, next - 1);
 	return true;
+}
+
+void sb__mailbox_unload(struct sb__mailbox *mailbox)
+{
+	sb__os_unload(mailbox->map, FIRST_SIZE);
+	for (uint32_t k = 1; k < SB__LANE_BLOCKS; k++) {
+		struct sb__lane_shm *lanes = atomic_load_explicit(&mailbox->blocks[k].lanes,
+		                                                  memory_order_acquire);
+
+		if (lanes)
+			sb__os_unload(lanes, sb__block_size(k));
+	}
 }
 
 bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state)

@@ -41,6 +41,8 @@ unsigned sb__mailbox_state(struct sb__mailbox *mailbox); /* one load */
 /* Ends it: CAS from serving; true if this call did. Wakes every parked caller. */
 bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state);
 void sb__mailbox_touch(struct sb__mailbox *mailbox); /* last access = now */
+/* Its pages leave this process's page tables; they come back one by one with their next use. Any thread. */
+void sb__mailbox_unload(struct sb__mailbox *mailbox);
 
 /* ── caller ── */
 
@@ -222,10 +224,22 @@ struct sb__accepted {
  * with a refusal inside. */
 int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor,
                        void *scratch, struct sb__accepted *ret);
+/* Where a service thread is among the lanes of a mailbox; cursor as above, the rest 0 when it comes. */
+struct sb__taking {
+	uint32_t cursor;
+	uint32_t last; /* 1 + the lane that it served last */
+	uint32_t kept; /* likewise, where it has left the ready bit standing: layout.h, law of the bits */
+};
+/* The same for one that goes on until there is nothing: a lane that is served again and again costs it no bits. */
+int sb__mailbox_accept_next(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, struct sb__taking *at,
+                            void *scratch, struct sb__accepted *ret);
+/* Is there a request that nobody has taken? */
+bool sb__mailbox_waiting(struct sb__mailbox *mailbox);
 /* The leader, who found no request: waits for one a moment, spinning, unless that was in vain of late. True: there may be one.
  * False also where there is something else to do. spin: of this thread. */
 struct sb__spin;
-bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, struct sb__spin *spin);
+bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, const struct sb__taking *at,
+                        struct sb__spin *spin);
 /* After the arrays in the request were kept: does its caller still wait, so that they are what it sent? */
 bool sb__accepted_stands(struct sb__mailbox *mailbox, const struct sb__accepted *call);
 /* Where to write the reply: buf starts inside the lane. */

@@ -31,11 +31,13 @@ struct sb__lane_block {
 };
 
 struct sb__mailbox {
-	int dir;                              /* borrowed */
-	int32_t pid;                          /* ours, for inspect */
-	uint64_t epoch;                       /* sb__fork_epoch() of the process that attached */
-	struct sb__mailbox_header_shm header; /* private copy */
-	uint8_t *map;                         /* header, control and block 0 */
+	int dir;        /* borrowed */
+	int32_t pid;    /* ours, for inspect */
+	uint64_t epoch; /* sb__fork_epoch() of the process that attached */
+	struct sb__mailbox_header_shm
+		*header;  /* private copy, behind this struct; no longer than its session id */
+	uint8_t *map;     /* header, control and block 0 */
+	bool first_there; /* block 0 is known to be in the file */
 	struct sb__mailbox_control_shm *control;
 	struct sb__lane_block blocks[SB__LANE_BLOCKS];
 	pthread_mutex_t map_lock; /* mapping of further blocks */

@@ -50,30 +50,29 @@ int sb__mailbox_peek(int mailbox_dir, uint64_t incarnation, void (*lane)(void *a
 		struct sb__mailbox_control_shm control;
 	} copy;
 	struct sb__mailbox_header_shm header;
-	struct stat st = { .st_size = 0 };
+	uint64_t lanes = 0;
 	int fd = -1, err = sb__mailbox_open_file(mailbox_dir, incarnation, O_RDONLY, &fd);
 	ssize_t n;
 
 	if (err)
 		return err;
 	n = sb__os_pread(fd, &copy, sizeof(copy), 0);
-	(void)sb__os_fstat(
-		fd, &st); /* after the count of lanes was read: the file was extended before it was counted */
 	memcpy(&header, copy.header, sizeof(header));
 	if (n < 0)
 		err = sb__file_fail((int)n, "read", WHAT);
-	else if (n < (ssize_t)sizeof(copy) ||
-	         st.st_size < (off_t)sb__block_offset(sb__load(&copy.control.lane_count) ? 1 : 0))
-		err = sb__fail(SB_EPROTOCOL, "%s is shorter than it says: %lld bytes", WHAT,
-		               (long long)st.st_size);
+	else if (n < (ssize_t)sizeof(copy))
+		err = sb__fail(SB_EPROTOCOL, "%s is shorter than it says: %zd bytes", WHAT, n);
 	else
 		err = sb__mailbox_check_header(&header, incarnation);
+	if (!err)
+		lanes = sb__load(&copy.control.lane_count);
+	if (lanes) /* a file is extended before they are counted, so it is asked for its size after */
+		err = sb__file_check(fd, sb__block_offset(1), WHAT);
 	if (!err)
 		*ret = (struct sb__mailbox_peek){ .state = (unsigned)sb__load(&copy.control.state),
 			                          .live_refs = sb__load(&copy.control.live_refs) };
 	if (!err && sb__load(&copy.control.claimed))
-		peek_lanes(fd, sb__lanes_said(sb__load(&copy.control.lane_count), header.lanes_max), lane,
-		           arg, ret);
+		peek_lanes(fd, sb__lanes_said(lanes, header.lanes_max), lane, arg, ret);
 	(void)sb__os_close(fd);
 	return err;
 }

@@ -325,6 +325,17 @@ static bool is_only_boot(const struct sb__bridge_dir *dir)
 	return sb__os_fstat(dir->root, &st) == 0 && st.st_nlink == 3;
 }
 
+static int keep_path(const char *dir, const char **ret)
+{
+	char path[4096];
+	int r = path_resolve(dir, path, sizeof(path));
+
+	if (r < 0)
+		return r;
+	*ret = strdup(path);
+	return *ret ? 0 : sb__fail_memory("the path of a bridge");
+}
+
 int sb__bridge_dir_open(const char *dir, bool create, struct sb__bridge_dir *ret)
 {
 	struct sb__bridge_dir d = {
@@ -337,7 +348,7 @@ int sb__bridge_dir_open(const char *dir, bool create, struct sb__bridge_dir *ret
 		return sb__fail(SB_EDIR, "this process runs with raised privileges (set-user-id or "
 		                         "capabilities), where a bridge "
 		                         "is refused; run it as the plain user");
-	r = path_resolve(dir, d.path, sizeof(d.path));
+	r = keep_path(dir, &d.path);
 	if (r == 0) {
 		d.root = open_checked(AT_FDCWD, d.path, "", create, &st);
 		r = d.root < 0 ? d.root : check_fs(d.root, d.path);
@@ -363,6 +374,8 @@ void sb__bridge_dir_close(struct sb__bridge_dir *dir)
 			sb__os_close(*fds[i]);
 		*fds[i] = -1;
 	}
+	free((char *)dir->path);
+	dir->path = NULL;
 }
 
 /* ── what other boots left ── */

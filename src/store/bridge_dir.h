@@ -21,7 +21,7 @@ struct sb__bridge_dir {
 	int boot; /* this boot's folder: what sb__store_open() and sb__life_hold() take */
 	int mailbox, bell, arena;
 	int life_fd;       /* holds no lock: for asking (sb__liveness_check) */
-	char path[4096];   /* of root, absolute, without trailing slash */
+	const char *path;  /* malloc'ed: of root, absolute, without trailing slash */
 	uint64_t dev, ino; /* of boot: two handles with the same pair are the same bridge */
 };
 
@@ -32,10 +32,10 @@ struct sb__bridge_dir {
  *
  * 0, SB_EDIR (no parent, symbolic link, not a directory, unwritable, on a network file system, or the
  * process runs with raised privileges), SB_EOWNER, SB_EMODE, SB_ENOBRIDGE (not create, and nothing there),
- * SB_ENOSPACE, SB_ESYSTEM. Each message names the path and says what to do. On failure *ret is untouched.
+ * SB_ENOSPACE, SB_ENOMEM, SB_ESYSTEM. Each message names the path and says what to do. On failure *ret is untouched.
  */
 int sb__bridge_dir_open(const char *dir, bool create, struct sb__bridge_dir *ret);
-void sb__bridge_dir_close(struct sb__bridge_dir *dir); /* any process; closes descriptors only */
+void sb__bridge_dir_close(struct sb__bridge_dir *dir); /* any process; closes descriptors, frees the path */
 
 /* Somebody removed the bridge under this process: its life file is unlinked. The folders may linger, where a file
  * was made in them during the removal. */

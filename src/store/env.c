@@ -389,6 +389,7 @@ static int check_bridge(int root, struct sb__store *store)
 		mdb_txn_abort(txn);
 		return sb__mdb_report(root, rc, "open the session store");
 	}
+	sb__map_find(store, val.mv_data);
 	rc = check_version(val, store->fingerprint);
 	why = rc == 0 ? sb__decode_bridge(val, &rec) : NULL;
 	mdb_txn_abort(txn);

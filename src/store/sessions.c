@@ -117,7 +117,7 @@ int sb__session_remove(struct sb__txn *txn, const struct sb__session_rec *rec, e
 struct get {
 	const char *session_id; /* or NULL: by uid */
 	uint64_t uid;
-	struct sb__session_rec rec;
+	struct sb__session_rec *rec;
 };
 
 static int get_session(struct sb__txn *txn, void *arg)
@@ -125,31 +125,22 @@ static int get_session(struct sb__txn *txn, void *arg)
 	struct get *get = arg;
 
 	if (get->session_id)
-		return sb__session_load(txn, get->session_id, &get->rec);
-	return sb__session_load_uid(txn, get->uid, &get->rec);
-}
-
-static int run_get(struct sb__store *store, struct get *get, struct sb__session_rec *ret)
-{
-	int rc = sb__txn_read(store, get_session, get);
-
-	if (rc == 1)
-		*ret = get->rec;
-	return rc;
+		return sb__session_load(txn, get->session_id, get->rec);
+	return sb__session_load_uid(txn, get->uid, get->rec);
 }
 
 int sb__store_session_get(struct sb__store *store, const char *session_id, struct sb__session_rec *ret)
 {
-	struct get get = { .session_id = session_id };
+	struct get get = { .session_id = session_id, .rec = ret };
 
-	return run_get(store, &get, ret);
+	return sb__txn_read(store, get_session, &get);
 }
 
 int sb__store_session_by_uid(struct sb__store *store, uint64_t uid, struct sb__session_rec *ret)
 {
-	struct get get = { .uid = uid };
+	struct get get = { .uid = uid, .rec = ret };
 
-	return run_get(store, &get, ret);
+	return sb__txn_read(store, get_session, &get);
 }
 
 struct batch {
@@ -353,11 +344,13 @@ static int create_session(struct sb__txn *txn, void *arg)
 int sb__store_session_create(struct sb__store *store, struct sb__session_rec *rec,
                              const struct sb__owner_rec *owner)
 {
-	struct create create = { .wish = rec, .owner = owner };
+	struct create create;
 	int rc = sb__session_id_check(rec->session_id);
 
 	if (rc < 0)
 		return rc;
+	create.wish = rec;
+	create.owner = owner;
 	rc = sb__txn_write_more(store, create_session, &create);
 	if (rc >= 0)
 		*rec = create.rec;
@@ -373,15 +366,15 @@ struct change {
 	enum sb__end_reason reason;
 	const struct sb__identity *designated;
 	uint64_t live_refs;
-	struct sb__session_rec rec;
+	struct sb__session_rec *rec;
 };
 
 /* Loads the session if it is still of the incarnation that is meant: 1, or 0. */
 static int load_incarnation(struct sb__txn *txn, struct change *change)
 {
-	int rc = sb__session_load(txn, change->session_id, &change->rec);
+	int rc = sb__session_load(txn, change->session_id, change->rec);
 
-	return rc == 1 ? change->rec.incarnation == change->incarnation : rc;
+	return rc == 1 ? change->rec->incarnation == change->incarnation : rc;
 }
 
 static int activate_session(struct sb__txn *txn, void *arg)
@@ -389,18 +382,19 @@ static int activate_session(struct sb__txn *txn, void *arg)
 	struct change *change = arg;
 	int rc = load_incarnation(txn, change);
 
-	if (rc != 1 || change->rec.state != SB_SESSION_STARTING)
+	if (rc != 1 || change->rec->state != SB_SESSION_STARTING)
 		return rc < 0 ? rc : 0;
-	change->rec.state = SB_SESSION_ACTIVE;
-	rc = sb__expiry_slide(txn, &change->rec); /* getting ready may have taken longer than the TTL */
+	change->rec->state = SB_SESSION_ACTIVE;
+	rc = sb__expiry_slide(txn, change->rec); /* getting ready may have taken longer than the TTL */
 	if (rc >= 0)
-		rc = sb__session_save(txn, &change->rec);
+		rc = sb__session_save(txn, change->rec);
 	return rc < 0 ? rc : 1;
 }
 
 int sb__store_session_activate(struct sb__store *store, const char *session_id, uint64_t incarnation)
 {
-	struct change change = { .session_id = session_id, .incarnation = incarnation };
+	struct sb__session_rec rec;
+	struct change change = { .session_id = session_id, .incarnation = incarnation, .rec = &rec };
 
 	return sb__txn_write(store, activate_session, &change);
 }
@@ -410,24 +404,25 @@ static int orphan_session(struct sb__txn *txn, void *arg)
 	struct change *change = arg;
 	int rc = load_incarnation(txn, change);
 
-	if (rc != 1 || change->rec.state == SB_SESSION_ORPHANED)
+	if (rc != 1 || change->rec->state == SB_SESSION_ORPHANED)
 		return rc < 0 ? rc : 0;
-	rc = serve_unfile(txn, &change->rec);
+	rc = serve_unfile(txn, change->rec);
 	if (rc >= 0)
-		rc = sb__expiry_slide(txn, &change->rec); /* its mailbox, which knows the last access, goes */
+		rc = sb__expiry_slide(txn, change->rec); /* its mailbox, which knows the last access, goes */
 	if (rc < 0)
 		return rc;
-	change->rec.state = SB_SESSION_ORPHANED;
-	change->rec.live_refs = 0; /* the objects died with their owner */
-	rc = sb__session_save(txn, &change->rec);
+	change->rec->state = SB_SESSION_ORPHANED;
+	change->rec->live_refs = 0; /* the objects died with their owner */
+	rc = sb__session_save(txn, change->rec);
 	if (rc >= 0)
-		rc = sb__bury(txn, &change->rec, SB__END_OWNER_DIED);
+		rc = sb__bury(txn, change->rec, SB__END_OWNER_DIED);
 	return rc < 0 ? rc : 1;
 }
 
 int sb__store_session_orphan(struct sb__store *store, const char *session_id, uint64_t incarnation)
 {
-	struct change change = { .session_id = session_id, .incarnation = incarnation };
+	struct sb__session_rec rec;
+	struct change change = { .session_id = session_id, .incarnation = incarnation, .rec = &rec };
 
 	return sb__txn_write(store, orphan_session, &change);
 }
@@ -435,7 +430,7 @@ int sb__store_session_orphan(struct sb__store *store, const char *session_id, ui
 static int elect_owner(struct sb__txn *txn, void *arg)
 {
 	struct change *change = arg;
-	struct sb__session_rec *rec = &change->rec;
+	struct sb__session_rec *rec = change->rec;
 	int rc = load_incarnation(txn, change);
 
 	if (rc != 1 || rec->state == SB_SESSION_ACTIVE)
@@ -461,38 +456,40 @@ static int elect_owner(struct sb__txn *txn, void *arg)
 int sb__store_session_elect(struct sb__store *store, const char *session_id, uint64_t old_incarnation,
                             const struct sb__identity *designated, struct sb__session_rec *ret)
 {
+	struct sb__session_rec rec;
 	struct change change = { .session_id = session_id,
 		                 .incarnation = old_incarnation,
-		                 .designated = designated };
+		                 .designated = designated,
+		                 .rec = &rec };
 	int rc = sb__txn_write(store, elect_owner, &change);
 
 	if (rc == 1)
-		*ret = change.rec;
+		*ret = rec;
 	return rc;
 }
 
 static int end_session(struct sb__txn *txn, void *arg)
 {
 	struct change *change = arg;
-	int rc = sb__session_load(txn, change->session_id, &change->rec);
+	int rc = sb__session_load(txn, change->session_id, change->rec);
 
-	if (rc != 1 || (change->uid != 0 && change->rec.uid != change->uid))
+	if (rc != 1 || (change->uid != 0 && change->rec->uid != change->uid))
 		return rc < 0 ? rc : 0;
-	if (change->reason == SB__END_OWNERS_GONE && change->rec.owner_count > 0)
+	if (change->reason == SB__END_OWNERS_GONE && change->rec->owner_count > 0)
 		return 0; /* somebody joined since the look that found no owner */
-	rc = sb__session_remove(txn, &change->rec, change->reason);
+	rc = sb__session_remove(txn, change->rec, change->reason);
 	return rc < 0 ? rc : 1;
 }
 
 int sb__store_session_end(struct sb__store *store, const char *session_id, uint64_t uid,
                           enum sb__end_reason reason, struct sb__session_rec *ret)
 {
-	struct change change = { .session_id = session_id, .uid = uid, .reason = reason };
-	int rc = sb__txn_write(store, end_session, &change);
+	struct sb__session_rec rec;
+	struct change change = {
+		.session_id = session_id, .uid = uid, .reason = reason, .rec = ret ? ret : &rec
+	};
 
-	if (rc == 1 && ret)
-		*ret = change.rec;
-	return rc;
+	return sb__txn_write(store, end_session, &change);
 }
 
 static int mirror_refs(struct sb__txn *txn, void *arg)
@@ -500,19 +497,20 @@ static int mirror_refs(struct sb__txn *txn, void *arg)
 	struct change *change = arg;
 	int rc = load_incarnation(txn, change);
 
-	if (rc != 1 || change->rec.live_refs == change->live_refs)
+	if (rc != 1 || change->rec->live_refs == change->live_refs)
 		return rc;
-	change->rec.live_refs = change->live_refs;
-	rc = sb__session_save(txn, &change->rec);
+	change->rec->live_refs = change->live_refs;
+	rc = sb__session_save(txn, change->rec);
 	return rc < 0 ? rc : 1;
 }
 
 int sb__store_session_mirror(struct sb__store *store, const char *session_id, uint64_t incarnation,
                              uint64_t live_refs)
 {
-	struct change change = { .session_id = session_id,
-		                 .incarnation = incarnation,
-		                 .live_refs = live_refs };
+	struct sb__session_rec rec;
+	struct change change = {
+		.session_id = session_id, .incarnation = incarnation, .live_refs = live_refs, .rec = &rec
+	};
 
 	return sb__txn_write(store, mirror_refs, &change);
 }

@@ -49,9 +49,9 @@ struct sb__session_rec {
 	uint64_t expires_ms; /* key in the expiry database; 0 = never */
 	uint64_t live_refs;  /* written behind by the designated owner */
 	uint32_t tag_count;
-	uint32_t tags_len;
-	char tags[SB_TAGS_BYTES_MAX]; /* key NUL value NUL … */
-	uint32_t policy_len;
+	uint32_t tags_len, policy_len;
+	/* Last, since seldom used: what is behind the length is not even zeroed. */
+	char tags[SB_TAGS_BYTES_MAX];     /* key NUL value NUL … */
 	char policy[SB_POLICY_BYTES_MAX]; /* "+allow" NUL … "-deny" NUL … */
 };
 
@@ -88,6 +88,9 @@ struct sb__bridge_rec {
  */
 int sb__store_open(int root, bool create, uint32_t layout_fingerprint, struct sb__store **ret);
 void sb__store_close(struct sb__store *store); /* same process as opened it */
+/* What transactions have read of the file leaves this process's page tables; the next ones bring back what they need. For
+ * processes that look at the store now and then. Any thread. */
+void sb__store_unload(struct sb__store *store);
 /* In a forked child: frees nothing of LMDB's. 0, or SB_ENOMEM: to be tried again, the child has the parent's guard still. */
 int sb__store_forget(struct sb__store *store);
 
@@ -110,7 +113,8 @@ int sb__store_processes(struct sb__store *store, struct sb__identity **ret, size
 
 /* ── sessions ── */
 
-/* 1 and *ret, 0 if there is none, or an error. */
+/* 1 and *ret, 0 if there is none, or an error. Of these two and sb__store_session_end() *ret
+ * holds nothing of use otherwise, and session_id must not lie in it. */
 int sb__store_session_get(struct sb__store *store, const char *session_id, struct sb__session_rec *ret);
 int sb__store_session_by_uid(struct sb__store *store, uint64_t uid, struct sb__session_rec *ret);
 /* Creates a session in state STARTING (or ACTIVE, where rec says so: its designated owner is ready to make the mailbox) with a new uid and incarnation and owner as its first owner, unless the id

@@ -82,6 +82,7 @@ struct sb__store {
 	pthread_mutex_t gates[SB__GATE_COUNT];
 	pthread_rwlock_t lock;             /* see the lock order above */
 	size_t map_size;                   /* under lock */
+	void *map;                         /* its address, under lock; NULL: not known */
 	atomic_uint_least64_t reserved_to; /* bytes of data.mdb known to have real blocks */
 	atomic_bool broken;                /* a change of the map's size left no map */
 };
@@ -96,6 +97,9 @@ void sb__gate_enter(struct sb__store *store, enum sb__gate gate);
 void sb__gate_leave(struct sb__store *store, enum sb__gate gate);
 
 /* ── transactions: txn.c ── */
+
+/* Notes where the map is, by a record that was read. */
+void sb__map_find(struct sb__store *store, const void *record);
 
 /* LMDB's, through the gates. 0 or LMDB's error. */
 int sb__mdb_begin_read(struct sb__store *store, MDB_txn **ret);

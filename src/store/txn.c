@@ -171,6 +171,7 @@ static bool set_map_size(struct sb__store *store, size_t size)
 	/* LMDB unmaps first: if the new mapping failed after that, the environment would have none. */
 	if (!sb__os_map_fits(size))
 		return false;
+	store->map = NULL;
 	rc = mdb_env_set_mapsize(store->env, size);
 	if (rc != 0) {
 		atomic_store(&store->broken, true);
@@ -213,6 +214,46 @@ static bool follow_map(struct sb__store *store)
 	}
 	(void)pthread_rwlock_unlock(&store->lock);
 	return fits;
+}
+
+/* ── the map's pages ── */
+
+#define PAGE_HEAD  16u /* bytes; the page's number comes first */
+#define PAGE_MAGIC UINT32_C(0xbeefc0de)
+
+/* LMDB tells nobody where its map is. But each page of its file begins with its number (data version 1, on which
+ * mdb_env_open() insists), so the address of a record leads there. Believed where page 0 is found. */
+void sb__map_find(struct sb__store *store, const void *record)
+{
+	uintptr_t at = (uintptr_t)record;
+	MDB_envinfo info;
+	MDB_stat stat;
+	uint32_t magic;
+	size_t number;
+
+	if (mdb_env_info(store->env, &info) != 0 || mdb_env_stat(store->env, &stat) != 0)
+		return;
+	at -= at % stat.ms_psize;
+	memcpy(&number, (const void *)at, sizeof(number));
+	if (number > info.me_last_pgno || number > at / stat.ms_psize)
+		return;
+	at -= number * stat.ms_psize;
+	if (!sb__os_is_mapped((const void *)at, stat.ms_psize))
+		return;
+	memcpy(&number, (const void *)at, sizeof(number));
+	memcpy(&magic, (const uint8_t *)at + PAGE_HEAD, sizeof(magic));
+	if (number == 0 && magic == PAGE_MAGIC)
+		store->map = (void *)at;
+}
+
+void sb__store_unload(struct sb__store *store)
+{
+	if (store->epoch != sb__fork_epoch())
+		return;
+	(void)pthread_rwlock_rdlock(&store->lock);
+	if (store->map)
+		sb__os_unload(store->map, store->map_size);
+	(void)pthread_rwlock_unlock(&store->lock);
 }
 
 enum mode { READ, WRITE, WRITE_MORE };

@@ -26,6 +26,7 @@
  *   BUG_ALIVE    a caller that is woken by the owner's death wakes the others only if its own call has died
  *   BUG_ABANDON  a caller that gives up takes a BUSY lane back
  *   BUG_SEEN     a caller reads its reply bell after it looked at the lane
+ *   BUG_KEPT     the leader clears a bit that it had left standing, and does not look at the lane again
  *
  * Runs:
  *   verify: CALLERS=2 CALLS=1
@@ -37,6 +38,7 @@
  *   find: CALLERS=1 CALLS=2 BUG_PARK
  *   find: CALLERS=1 CALLS=2 BUG_SEEN
  *   find: CALLERS=1 CALLS=2 DEADLINE BUG_CLEAR
+ *   find: CALLERS=1 CALLS=3 BUG_KEPT
  *   find: CALLERS=1 CALLS=2 DEADLINE BUG_ABANDON
  *   find: CALLERS=2 CALLS=1 KILL_OWNER BUG_ALIVE
  */
@@ -202,6 +204,7 @@ lost:	ended++ /* an abandoned lane is the owner's to free */
 proctype Leader()
 {
 	byte l, seq, seen, call;
+	byte last = NOBODY; /* the lane that was served last: its bit may stand, and its word is looked at instead */
 
 	{
 	do
@@ -238,6 +241,23 @@ end:				!leader_sleeps
 			fi;
 			leader_parked = false
 		:: else ->
+			if
+			:: l == last ->
+				last = NOBODY;
+				atomic { /* accept */
+					if
+					:: lanes[l].state == READY ->
+						lanes[l].state = BUSY; seq = lanes[l].seq; call = lanes[l].request;
+						goto took
+					:: else
+					fi
+				};
+#ifdef BUG_KEPT
+				lanes[l].ready = false;
+				goto next
+#endif
+			:: else
+			fi;
 #ifdef BUG_CLEAR
 			seq = (lanes[l].state == READY -> 1 : 0);
 			lanes[l].ready = false;
@@ -255,7 +275,8 @@ end:				!leader_sleeps
 				:: else -> goto next
 				fi
 			};
-			atomic { ran[l]++; assert(ran[l] == 1 && !refused[l]) };
+took:			atomic { ran[l]++; assert(ran[l] == 1 && !refused[l]) };
+			last = l;
 			lanes[l].reply = call;
 			atomic { /* complete */
 				if

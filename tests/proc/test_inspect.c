@@ -18,6 +18,7 @@
 #include "fixture.h"
 #include "hand.h"
 #include "mailbox_impl.h"
+#include "many.h"
 #include "names.h"
 #include "refrows.h"
 #include "snapshot.h"
@@ -189,6 +190,59 @@ static int count_session(void *arg, const struct sb__session_view *view)
 	assert_true(view->mailbox.present);
 	++*count;
 	return 0;
+}
+
+static int do_nothing(void *arg, const struct sb__session_view *view)
+{
+	(void)arg;
+	(void)view;
+	return 0;
+}
+
+static void claim_in(struct many *many, const char *id)
+{
+	struct sb__mailbox_params params = { .owner = many->process[0].identity, .session_id = id };
+	struct sb__session_rec rec;
+	struct sb__mailbox *mailbox;
+	uint32_t lane;
+
+	assert_int_equal(sb__store_session_get(many->hand.store, id, &rec), 1);
+	params.incarnation = rec.incarnation;
+	assert_ok(sb__mailbox_create(many->hand.dir.mailbox, &params, &mailbox));
+	assert_ok(sb__lane_claim(mailbox, params.owner.slot, params.owner.generation, &lane));
+	sb__store(&sb__mailbox_control(mailbox)->live_refs, 20);
+	sb__mailbox_detach(mailbox);
+}
+
+/* So many that several threads read: each mailbox is counted once, those too that cannot be read. */
+static void test_overview_of_thousands(void **state)
+{
+	enum { SESSIONS = 4000 };
+	static struct many many;
+	struct sb__overview counted, viewed;
+	struct sb__inspect *inspect;
+	char dir[256];
+
+	(void)state;
+	fixture_dir_make(dir, sizeof(dir));
+	assert_ok(many_make(&many, dir, 4, SESSIONS));
+	claim_in(&many, "s0");
+	claim_in(&many, "s1999");
+	claim_in(&many, "s3999");
+	many_kill(&many, 0);
+	assert_ok(sb__inspect_open(dir, &inspect));
+	assert_ok(sb__inspect_overview(inspect, &counted));
+	assert_ok(sb__inspect_overview_sessions(inspect, &viewed, do_nothing, NULL));
+	sb__inspect_close(inspect);
+	assert_int_equal(counted.unreadable, SESSIONS - 3);
+	assert_int_equal(counted.lanes_claimed, 3);
+	assert_int_equal(counted.claimed_lanes_of_dead, 3);
+	assert_int_equal(counted.live_refs, 60);
+	assert_int_equal(counted.owners, 2 * SESSIONS);
+	counted.fs_free_bytes = viewed.fs_free_bytes;
+	assert_memory_equal(&counted, &viewed, sizeof(counted));
+	many_drop(&many);
+	fixture_dir_remove(dir);
 }
 
 /* Lanes in every state and in a grown block, and a session without a mailbox: an overview that only counts reads less than
@@ -428,6 +482,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_living, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dead_caller, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_orphan_files, setup, teardown),
+		cmocka_unit_test(test_overview_of_thousands),
 		cmocka_unit_test_setup_teardown(test_overview_says_what_the_views_say, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_overview_counts_what_it_cannot_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_processes, setup, teardown),

@@ -139,7 +139,7 @@ static void pretend(uint64_t *state, struct sb__mailbox *m, struct sb__bell *bel
 	sb__store(&l->word, SB__WORD(SB__LANE_READY, next_random(state), next_random(state) % 4,
 	                             next_random(state) % 4));
 	sb__lane_announce(m, lane);
-	(void)sb__bell_ring(bell, m->header.bell_index);
+	(void)sb__bell_ring(bell, m->header->bell_index);
 }
 
 typedef void (*scribble_fn)(struct scene *scene, struct sb__mailbox *m, struct sb__bell *bell,
@@ -209,7 +209,7 @@ static void other_files(struct scene *scene, struct sb__mailbox *m, struct sb__b
 	for (int i = 0; i < 3; i++)
 		if (files[i].map)
 			scribble(state, files[i].map, files[i].len);
-	(void)sb__bell_ring(bell, m->header.bell_index);
+	(void)sb__bell_ring(bell, m->header->bell_index);
 }
 
 /* All that stray stores can reach. */

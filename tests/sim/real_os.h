@@ -75,6 +75,8 @@ static inline int sim_rdlock(pthread_rwlock_t *lock)
 #define sb__os_pidfd_open    real_os_pidfd_open
 #define sb__os_cpu_count     real_os_cpu_count
 #define sb__os_cpu           real_os_cpu
+#define sb__os_cpu_clock     real_os_cpu_clock
+#define sb__os_cpu_time      real_os_cpu_time
 #define sb__os_yield         real_os_yield
 #define sb__os_slice_shorten real_os_slice_shorten
 #define sb__os_slice_restore real_os_slice_restore

@@ -534,6 +534,17 @@ int sb__os_cpu(void)
 	return -1; /* the same for all: who spins lets others run */
 }
 
+int sb__os_cpu_clock(void)
+{
+	return 0;
+}
+
+uint64_t sb__os_cpu_time(int clock)
+{
+	(void)clock; /* no call computes: whatever takes long waits */
+	return 0;
+}
+
 void sb__os_yield(void)
 {
 	sim_yield();

@@ -198,7 +198,8 @@ static void *serve(void *arg)
 	struct sb__mailbox *m = world.mailbox[CALLERS];
 	struct sb__bell *bell = &world.bell[CALLERS];
 	uint8_t scratch[SB__INLINE_MAX];
-	uint32_t sessions = 0, lanes = 0;
+	struct sb__taking at = { .cursor = 0 };
+	uint32_t sessions = 0;
 	struct sb__accepted call;
 
 	(void)arg;
@@ -207,7 +208,7 @@ static void *serve(void *arg)
 
 		if (index < 0)
 			(void)sb__bell_sleep(bell, FAR_NS, 0);
-		while (index == BELL_INDEX && sb__mailbox_accept(m, NULL, &lanes, scratch, &call) == 1)
+		while (index == BELL_INDEX && sb__mailbox_accept_next(m, NULL, &at, scratch, &call) == 1)
 			serve_call(m, &call);
 	}
 	return NULL;

@@ -307,6 +307,79 @@ static void a_request_past_its_deadline_is_passed_over(void **state)
 	assert_int_equal(call_end(&c), SB__LANE_ENDED);
 }
 
+static void take_next(struct shm_world *world, struct sb__taking *at, void *scratch, struct sb__accepted *ret)
+{
+	while (sb__mailbox_accept_next(world->mailbox, world->peers, at, scratch, ret) != 1)
+		usleep(100);
+}
+
+static bool has_bit(struct shm_world *world, uint32_t lane)
+{
+	return sb__load(&world->mailbox->control->ready[lane / 64]) & UINT64_C(1) << lane % 64;
+}
+
+/* One call after the other: the first one's bit is taken, that of those after it stands. */
+static void a_lane_that_is_served_again_keeps_its_bit(void **state)
+{
+	struct shm_world *world = *state;
+	uint32_t lane = claim(world);
+	uint8_t scratch[SB__INLINE_MAX];
+	struct sb__taking at = { .cursor = 0 };
+	struct sb__accepted accepted;
+	struct call c;
+
+	for (int i = 0; i < 4; i++) {
+		call_begin(&c, world, lane, 16);
+		take_next(world, &at, scratch, &accepted);
+		assert_int_equal(has_bit(world, lane), i > 0);
+		assert_true(answer(world, &accepted, 16));
+		assert_int_equal(call_end(&c), SB__LANE_REPLIED);
+		assert_int_equal(
+			sb__mailbox_accept_next(world->mailbox, world->peers, &at, scratch, &accepted), 0);
+	}
+	/* One that is not to be run loses it. */
+	call_begin(&c, world, lane, 16);
+	wait_for(world, lane, SB__LANE_READY);
+	sb__store(&lane_of(world, lane)->deadline_ns, 1);
+	assert_int_equal(sb__mailbox_accept_next(world->mailbox, world->peers, &at, scratch, &accepted), 0);
+	assert_int_equal(at.kept, 0); /* its caller may have set it again */
+	sb__mailbox_end(world->mailbox, SB__MAILBOX_EXPIRED);
+	assert_int_equal(call_end(&c), SB__LANE_ENDED);
+}
+
+/* However often the first one calls: the other is served in its turn. */
+static void a_kept_bit_holds_nobody_up(void **state)
+{
+	struct shm_world *world = *state;
+	uint32_t first = claim(world), other = claim(world);
+	uint8_t scratch[SB__INLINE_MAX];
+	struct sb__taking at = { .cursor = 0 };
+	struct sb__accepted accepted;
+	struct call c, o;
+
+	for (int i = 0; i < 2; i++) {
+		call_begin(&c, world, first, 16);
+		take_next(world, &at, scratch, &accepted);
+		assert_true(answer(world, &accepted, 16));
+		assert_int_equal(call_end(&c), SB__LANE_REPLIED);
+	}
+	assert_true(has_bit(world, first));
+	call_begin(&c, world, first, 16);
+	call_begin(&o, world, other, 16);
+	wait_for(world, first, SB__LANE_READY);
+	wait_for(world, other, SB__LANE_READY);
+	while (!has_bit(world, other))
+		usleep(100);
+	take_next(world, &at, scratch, &accepted);
+	assert_int_equal(accepted.lane, other);
+	assert_true(answer(world, &accepted, 16));
+	take_next(world, &at, scratch, &accepted);
+	assert_int_equal(accepted.lane, first);
+	assert_true(answer(world, &accepted, 16));
+	assert_int_equal(call_end(&o), SB__LANE_REPLIED);
+	assert_int_equal(call_end(&c), SB__LANE_REPLIED);
+}
+
 static void a_running_call_is_abandoned_at_its_deadline(void **state)
 {
 	struct shm_world *world = *state;
@@ -605,6 +678,8 @@ int main(void)
 		TEST(calls_work_on_high_lanes),
 		TEST(a_request_that_nobody_takes_is_withdrawn),
 		TEST(a_request_past_its_deadline_is_passed_over),
+		TEST(a_lane_that_is_served_again_keeps_its_bit),
+		TEST(a_kept_bit_holds_nobody_up),
 		TEST(a_running_call_is_abandoned_at_its_deadline),
 		TEST(an_ended_session_lets_everybody_go),
 		TEST(an_owner_that_lets_go_counts_as_dead),

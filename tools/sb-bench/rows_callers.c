@@ -129,14 +129,15 @@ void row_slow(struct bench *b)
 
 	bench_owner(b, source, SB_UNSET);
 	p99 = figure_new("slow_p99", "calls of 5 ms of Python, one of 8 callers in a loop: p99", "ms");
-	/* A call of 5 ms is interrupted once at most by a switch interval of 5 ms, and waits each time for seven others. */
+	/* Each of the seven waits for the six others and for itself, and the loop has a switch interval of 5 ms with each: 70 ms,
+	 * and up to two intervals until the first. docs/design/call-cost.md, calls that take long. */
 	figure_target(p99, TARGET_AT_MOST, 0, 2 * SLOW_CALLERS * SLOW_MS);
-	figure_tried(p99, "a caller that is not picked up within 2 ms calls for another thread; beyond that "
-	                  "CPython's switch interval "
-	                  "of 5 ms decides, which hands the GIL on in no order");
+	figure_tried(p99, "one thread runs the calls that wait, one after the other, and shares the GIL with "
+	                  "the loop alone; "
+	                  "what is over 7 x (5 + 5) ms is other programs' use of the CPUs");
 	fair = figure_new("slow_fairness", "  the slowest of the other seven as a part of their mean", "");
 	figure_target(fair, TARGET_AT_LEAST, 0, 0.5);
-	figure_tried(fair, "CPython hands the GIL on in no order");
+	figure_tried(fair, "calls that wait are run by one thread, in turn");
 	slow = mmap(NULL, SLOW_CALLERS * sizeof(*slow), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 	            -1, 0);
 	if (slow == MAP_FAILED)

@@ -114,7 +114,6 @@ struct sb__gil sb__gil_enter_as(struct sb__thread *thread)
 
 	if (gil.thread->batch && now == gil.thread->python) {
 		gil.how = SB__GIL_HAD;
-		breathe(gil.thread);
 	} else if (!own) {
 		gil.how = SB__GIL_ENSURED;
 		gil.state = ensure();
@@ -152,8 +151,12 @@ void sb__gil_batch_begin(void)
 {
 	struct sb__thread *thread = &this_thread;
 
-	if (thread->batch || sb__python_unusable())
+	if (sb__python_unusable())
 		return;
+	if (thread->batch) {
+		breathe(thread);
+		return;
+	}
 	thread->state = ensure();
 	thread->python = PyGILState_GetThisThreadState();
 	thread->since_ms = sb__now_coarse_ms();

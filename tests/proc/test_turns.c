@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Calls whose Python takes long, beside each other in one designated owner: none starves, none holds up those that only wait.
+ * Numbers are points of the contract.
+ *
+ * Nothing is timed: a loop runs until a call tells it to stop, so what ended before that ended beside it.
+ */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "fixture.h"
+
+#define CALLERS 7
+#define CALLS   8 /* of each */
+#define LOOPS   2
+
+static const char source[] = "import time, threading\n"
+			     "stop = threading.Event()\n"
+			     "looping = []\n"
+			     "meeting = threading.Barrier(7)\n"
+			     "def loop():\n"
+			     "  looping.append(1)\n"
+			     "  while not stop.is_set(): pass\n"
+			     "def loops(): return len(looping)\n"
+			     "def work():\n"
+			     "  until = time.thread_time() + 0.005\n"
+			     "  while time.thread_time() < until: pass\n"
+			     "def meet(): meeting.wait()\n";
+
+struct turns {
+	sb_session *session;
+	sb_ref names;
+	atomic_uint over; /* loops that came back */
+	atomic_uint done[CALLERS];
+	unsigned least; /* calls of the slowest, when the first was done with all of its own */
+	atomic_bool first;
+	atomic_uint failed;
+};
+
+struct caller {
+	struct turns *turns;
+	unsigned number;
+	const char *function;
+	pthread_t thread;
+};
+
+/* names[function]() */
+static int ask(struct turns *t, const char *function, sb_value **ret)
+{
+	sb_value *v = NULL;
+	int err = sb_getitem(t->session, &t->names, sb_args("s", function), &v);
+
+	if (!err)
+		err = sb_method(t->session, sb_value_ref(v), "__call__", NULL, ret);
+	sb_value_free(v);
+	return err;
+}
+
+static void turns_begin(struct turns *t, struct fixture *f)
+{
+	sb_request r = SB_REQUEST_INIT;
+	sb_value *v = NULL;
+
+	*t = (struct turns){ .session = fixture_session(f->bridge, "turns", SB_DESIGNATED_DEDICATED) };
+	r.name = "builtins:dict";
+	r.flags = SB_CALL_AS_REF;
+	assert_ok(sb_invoke(t->session, &r, &v));
+	t->names = *sb_value_ref(v);
+	sb_value_free(v);
+	assert_ok(sb_call(t->session, "builtins:exec", sb_args("sr", source, &t->names), NULL));
+}
+
+static void *loop(void *arg)
+{
+	struct caller *c = arg;
+
+	if (ask(c->turns, "loop", NULL))
+		atomic_fetch_add(&c->turns->failed, 1);
+	atomic_fetch_add(&c->turns->over, 1);
+	return NULL;
+}
+
+/* Returns once n loops run. */
+static void loops_begin(struct turns *t, struct caller *loops, unsigned n)
+{
+	int64_t running = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		loops[i] = (struct caller){ .turns = t };
+		assert_int_equal(pthread_create(&loops[i].thread, NULL, loop, &loops[i]), 0);
+	}
+	while (running < n) {
+		sb_value *v = NULL;
+
+		assert_ok(ask(t, "loops", &v));
+		assert_int_equal(sb_value_int(v, &running), 0);
+		sb_value_free(v);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+}
+
+static void loops_end(struct turns *t, struct caller *loops, unsigned n)
+{
+	sb_value *v = NULL;
+
+	assert_int_equal(atomic_load(&t->over), 0);
+	assert_ok(sb_getitem(t->session, &t->names, sb_args("s", "stop"), &v));
+	assert_ok(sb_method(t->session, sb_value_ref(v), "set", NULL, NULL));
+	sb_value_free(v);
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(pthread_join(loops[i].thread, NULL), 0);
+	assert_int_equal(atomic_load(&t->over), n);
+	assert_int_equal(atomic_load(&t->failed), 0);
+	sb_session_close(t->session);
+}
+
+static void *call_on(void *arg)
+{
+	struct caller *c = arg;
+	struct turns *t = c->turns;
+
+	for (unsigned i = 0; i < CALLS; i++) {
+		if (ask(t, c->function, NULL))
+			atomic_fetch_add(&t->failed, 1);
+		atomic_fetch_add(&t->done[c->number], 1);
+	}
+	if (!atomic_exchange(&t->first, true)) {
+		t->least = CALLS;
+		for (unsigned i = 0; i < CALLERS; i++)
+			t->least = atomic_load(&t->done[i]) < t->least ? atomic_load(&t->done[i]) : t->least;
+	}
+	return NULL;
+}
+
+/* Each makes all of its calls. */
+static void callers_run(struct turns *t, const char *function)
+{
+	struct caller callers[CALLERS];
+
+	for (unsigned i = 0; i < CALLERS; i++) {
+		callers[i] = (struct caller){ .turns = t, .number = i, .function = function };
+		assert_int_equal(pthread_create(&callers[i].thread, NULL, call_on, &callers[i]), 0);
+	}
+	for (unsigned i = 0; i < CALLERS; i++)
+		assert_int_equal(pthread_join(callers[i].thread, NULL), 0);
+	assert_int_equal(atomic_load(&t->failed), 0);
+}
+
+static void beside(void **state, unsigned loops_count, const char *function)
+{
+	struct caller loops[LOOPS];
+	struct turns t;
+
+	turns_begin(&t, *state);
+	loops_begin(&t, loops, loops_count);
+	callers_run(&t, function);
+	/* All wait nearly all the time, so they take turns; that one is late a few times says nothing. */
+	assert_true(t.least >= CALLS / 4);
+	loops_end(&t, loops, loops_count);
+}
+
+static void test_35_calls_take_turns(void **state)
+{
+	beside(state, 0, "work");
+}
+
+static void test_35_none_starves_beside_a_loop(void **state)
+{
+	beside(state, 1, "work");
+}
+
+static void test_35_none_starves_beside_two_loops(void **state)
+{
+	beside(state, LOOPS, "work");
+}
+
+/* They wait for each other without the GIL: each comes back only when all of them run. */
+static void test_35_calls_that_wait_run_at_once(void **state)
+{
+	beside(state, 0, "meet");
+}
+
+static void test_35_calls_that_wait_run_at_once_beside_a_loop(void **state)
+{
+	beside(state, 1, "meet");
+}
+
+#define IN_FIXTURE(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		IN_FIXTURE(test_35_calls_take_turns),
+		IN_FIXTURE(test_35_none_starves_beside_a_loop),
+		IN_FIXTURE(test_35_none_starves_beside_two_loops),
+		IN_FIXTURE(test_35_calls_that_wait_run_at_once),
+		IN_FIXTURE(test_35_calls_that_wait_run_at_once_beside_a_loop),
+	};
+
+	return cmocka_run_group_tests_name("turns", tests, NULL, NULL);
+}
