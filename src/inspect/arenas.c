@@ -28,7 +28,7 @@ int sb__inspect_arenas(struct sb__inspect *inspect,
 {
 	struct sb__bridge_file *files = NULL;
 	size_t count = 0;
-	int r = sb__bridge_files_list(&inspect->dir, &files, &count);
+	int r = sb__bridge_files_of(&inspect->dir, SB__FOLDER_ARENA, &files, &count);
 	struct gathering *g = malloc(sizeof(*g));
 
 	if (r >= 0 && !g)

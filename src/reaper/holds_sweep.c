@@ -82,7 +82,7 @@ int sb__reaper_drop_holds(struct sb__store *store, const struct sb__bridge_dir *
 	struct looking l = { .store = store, .dir = dir, .reclaimed = reclaimed, .arg = reclaimed_arg };
 	struct sb__bridge_file *files = NULL;
 	size_t count = 0;
-	int r = sb__bridge_files_list(dir, &files, &count);
+	int r = sb__bridge_files_of(dir, SB__FOLDER_ARENA, &files, &count);
 
 	for (size_t i = 0; r == 0 && i < count; i++) {
 		struct sb__holds_shm *holds;

@@ -132,12 +132,13 @@ static int list_visit(void *arg, const char *name)
 	return 0;
 }
 
-int sb__bridge_files_list(const struct sb__bridge_dir *dir, struct sb__bridge_file **ret, size_t *ret_count)
+static int list_folders(const struct sb__bridge_dir *dir, enum sb__folder first, enum sb__folder last,
+                        struct sb__bridge_file **ret, size_t *ret_count)
 {
 	struct listing l = { .files = NULL };
 	int r = 0;
 
-	for (l.folder = 0; l.folder < SB__FOLDERS && r == 0; l.folder++) {
+	for (l.folder = first; l.folder <= last && r == 0; l.folder++) {
 		r = sb__os_dir_each(sb__folder_fd(dir, l.folder), list_visit, &l);
 		if (r < 0)
 			r = sb__fail_errno(SB_ESYSTEM, -r, "%s/%s cannot be listed", dir->path,
@@ -152,6 +153,17 @@ int sb__bridge_files_list(const struct sb__bridge_dir *dir, struct sb__bridge_fi
 	*ret = l.files;
 	*ret_count = l.count;
 	return 0;
+}
+
+int sb__bridge_files_list(const struct sb__bridge_dir *dir, struct sb__bridge_file **ret, size_t *ret_count)
+{
+	return list_folders(dir, 0, SB__FOLDERS - 1, ret, ret_count);
+}
+
+int sb__bridge_files_of(const struct sb__bridge_dir *dir, enum sb__folder folder,
+                        struct sb__bridge_file **ret, size_t *ret_count)
+{
+	return list_folders(dir, folder, folder, ret, ret_count);
 }
 
 /* ── orphans ── */

@@ -44,6 +44,9 @@ struct sb__bridge_file {
 void sb__bridge_file_parse(enum sb__folder folder, const char *name, struct sb__bridge_file *ret);
 /* All files of the three folders, malloc'ed. 0, SB_ENOMEM, SB_ESYSTEM. */
 int sb__bridge_files_list(const struct sb__bridge_dir *dir, struct sb__bridge_file **ret, size_t *ret_count);
+/* Those of one folder: the one of mailboxes may have thousands. */
+int sb__bridge_files_of(const struct sb__bridge_dir *dir, enum sb__folder folder,
+                        struct sb__bridge_file **ret, size_t *ret_count);
 
 /* What the records know. Read it after listing: a file is made after its record, and an incarnation or a
  * slot.generation that is gone never comes back, so what is listed and not known here stays an orphan. */
