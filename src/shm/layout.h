@@ -22,8 +22,9 @@
 #include "identity.h"
 #include "snakebridge/ref.h"
 
-#define SB__LAYOUT_VERSION 2u
+#define SB__LAYOUT_VERSION 3u
 #define SB__PAGE           4096u
+#define SB__CONTROL_AT     512u  /* a mailbox's control fields, in the page of its header */
 #define SB__INLINE_MAX     4096u /* bytes of a request or reply inside the lane */
 #define SB__LANES_MAX      4096u
 #define SB__LANES_FIRST    4u  /* block 0; block k > 0 has 4 << (k - 1) lanes */
@@ -168,7 +169,7 @@ _Static_assert(offsetof(struct sb__lane_shm, reply_len) == 192, "layout");
 _Static_assert(offsetof(struct sb__lane_shm, request) == 256, "layout");
 _Static_assert(sizeof(struct sb__lane_shm) == 256 + 2 * SB__INLINE_MAX, "layout");
 
-/* Blocks of lanes follow the control page one after the other, each rounded up to whole pages. After block
+/* Blocks of lanes follow the first page one after the other, each rounded up to whole pages. After block
  * k the file has SB__LANES_FIRST << k lanes, so lane_count is always a power of two. A new mailbox has none: a session that
  * nobody calls from another process needs none. */
 static inline uint32_t sb__block_of_lane(uint32_t lane)
@@ -189,7 +190,7 @@ static inline size_t sb__block_size(uint32_t block)
 }
 static inline uint64_t sb__block_offset(uint32_t block)
 {
-	uint64_t offset = 2u * SB__PAGE; /* header and control */
+	uint64_t offset = SB__PAGE; /* header and control */
 
 	for (uint32_t i = 0; i < block; i++)
 		offset += sb__block_size(i);
@@ -199,7 +200,7 @@ _Static_assert(SB__LANES_FIRST << (SB__LANE_BLOCKS - 1) == SB__LANES_MAX, "layou
 
 /*
  * ── Mailbox ───────────────────────────────────────────────────────────────────────────────────────
- * File "mailbox/<incarnation, 16 hex digits>": header page, control page, lane blocks.
+ * File "mailbox/<incarnation, 16 hex digits>": a page with header and control fields, lane blocks.
  *
  * header: written before the rename that publishes the file; immutable after; read by all.
  *
@@ -251,7 +252,7 @@ struct sb__mailbox_header_shm {
 	uint32_t session_id_len;
 	char session_id[SB_SESSION_ID_MAX + 1];
 };
-_Static_assert(sizeof(struct sb__mailbox_header_shm) <= SB__PAGE, "layout");
+_Static_assert(sizeof(struct sb__mailbox_header_shm) <= SB__CONTROL_AT, "layout");
 
 struct sb__mailbox_control_shm {
 	sb__word state;
@@ -272,7 +273,7 @@ struct sb__mailbox_control_shm {
 };
 _Static_assert(offsetof(struct sb__mailbox_control_shm, ready_summary) == 64, "layout");
 _Static_assert(offsetof(struct sb__mailbox_control_shm, last_access_ms) % 64 == 0, "layout");
-_Static_assert(sizeof(struct sb__mailbox_control_shm) <= SB__PAGE, "layout");
+_Static_assert(SB__CONTROL_AT + sizeof(struct sb__mailbox_control_shm) <= SB__PAGE, "layout");
 
 /*
  * ── Bell ──────────────────────────────────────────────────────────────────────────────────────────

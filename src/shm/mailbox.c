@@ -29,7 +29,7 @@
 #include "point.h"
 
 #define WHAT       "the mailbox"
-#define LANES_AT   ((size_t)2 * SB__PAGE)         /* after header and control: what a new file has */
+#define LANES_AT   ((size_t)SB__PAGE)             /* after header and control: what a new file has */
 #define FIRST_SIZE (LANES_AT + sb__block_size(0)) /* with block 0: what is mapped at once */
 
 static const char magic[8] = { 'S', 'B', 'm', 'a', 'i', 'l', '0', '1' };
@@ -62,7 +62,7 @@ static int mailbox_new(int dir, uint8_t *map, bool lanes, const struct sb__mailb
 	m->header = (struct sb__mailbox_header_shm *)(m + 1);
 	memcpy(m->header, header, len);
 	m->map = map;
-	m->control = (struct sb__mailbox_control_shm *)(map + SB__PAGE);
+	m->control = (struct sb__mailbox_control_shm *)(map + SB__CONTROL_AT);
 	m->first_there = lanes;
 	pthread_mutex_init(&m->map_lock, NULL);
 	pthread_mutex_init(&m->replies_lock, NULL);
@@ -112,7 +112,7 @@ int sb__mailbox_create(int mailbox_dir, const struct sb__mailbox_params *params,
 	if (err)
 		return err;
 	memcpy(file.map, &header, sizeof(header));
-	control = (struct sb__mailbox_control_shm *)((uint8_t *)file.map + SB__PAGE);
+	control = (struct sb__mailbox_control_shm *)((uint8_t *)file.map + SB__CONTROL_AT);
 	sb__store(&control->state, SB__MAILBOX_SERVING);
 	sb__store(&control->last_access_ms, sb__now_coarse_ms());
 	mailbox_name(name, params->incarnation);
@@ -174,7 +174,7 @@ static int map_first(int fd, void **ret_map, bool *ret_lanes)
 	err = sb__os_map(fd, 0, FIRST_SIZE, true, &map);
 	if (err < 0)
 		return sb__file_fail(err, "mapped", WHAT);
-	control = (const struct sb__mailbox_control_shm *)((uint8_t *)map + SB__PAGE);
+	control = (const struct sb__mailbox_control_shm *)((uint8_t *)map + SB__CONTROL_AT);
 	*ret_lanes = sb__load_acquire(&control->lane_count) != 0;
 	err = *ret_lanes ? sb__file_check(fd, FIRST_SIZE, WHAT) : 0;
 	if (err) {

@@ -46,7 +46,7 @@ int sb__mailbox_peek(int mailbox_dir, uint64_t incarnation, void (*lane)(void *a
                      struct sb__mailbox_peek *ret)
 {
 	struct {
-		uint8_t header[SB__PAGE]; /* the file begins with both */
+		uint8_t header[SB__CONTROL_AT]; /* the file begins with both */
 		struct sb__mailbox_control_shm control;
 	} copy;
 	struct sb__mailbox_header_shm header;

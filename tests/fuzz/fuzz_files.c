@@ -63,7 +63,7 @@ static void as_mailbox(int dir, const struct made *f)
 {
 	static struct {
 		struct sb__mailbox_header_shm header;
-		uint8_t pad[SB__PAGE - sizeof(struct sb__mailbox_header_shm)];
+		uint8_t pad[SB__CONTROL_AT - sizeof(struct sb__mailbox_header_shm)];
 		struct sb__mailbox_control_shm control;
 	} honest;
 	struct sb__mailbox_peek peek;
@@ -80,7 +80,7 @@ static void as_mailbox(int dir, const struct made *f)
 		                                         .session_id = "s" };
 	sb__store(&honest.control.state, SB__MAILBOX_SERVING);
 	sb__store(&honest.control.lane_count, SB__LANES_FIRST);
-	lay(dir, "0000000000000005", f, &honest, sizeof(honest), 2u * SB__PAGE + sb__block_size(0));
+	lay(dir, "0000000000000005", f, &honest, sizeof(honest), SB__PAGE + sb__block_size(0));
 	if (sb__mailbox_attach(dir, INCARNATION, &m) == 0) {
 		const struct sb__mailbox_header_shm *h = sb__mailbox_header(m);
 

@@ -378,11 +378,12 @@ static void test_garbage(void **state)
 	bytes = malloc((size_t)st.st_size);
 	for (off_t i = 0; i < st.st_size; i++)
 		bytes[i] = (uint8_t)((uint64_t)i * 2654435761u >> 13);
-	assert_int_equal(pwrite(fd, bytes + SB__PAGE, (size_t)st.st_size - SB__PAGE, SB__PAGE),
-	                 st.st_size - SB__PAGE);
+	assert_int_equal(
+		pwrite(fd, bytes + SB__CONTROL_AT, (size_t)st.st_size - SB__CONTROL_AT, SB__CONTROL_AT),
+		st.st_size - SB__CONTROL_AT);
 	assert_int_equal(pwrite(refs, bytes, 5000, 0), 5000);
 	all_views_end(b, false);
-	assert_int_equal(pwrite(fd, bytes, SB__PAGE, 0), SB__PAGE);
+	assert_int_equal(pwrite(fd, bytes, SB__CONTROL_AT, 0), SB__CONTROL_AT);
 	all_views_end(b, true);
 	free(bytes);
 	close(refs);

@@ -167,9 +167,9 @@ static void whole_mailbox(struct scene *scene, struct sb__mailbox *m, struct sb_
 		return;
 	grown = true;
 	if (next_random(state) % 8 == 0) /* the header, too, and the state */
-		scribble(state, m->map, 2u * SB__PAGE);
+		scribble(state, m->map, SB__PAGE);
 	else
-		scribble(state, m->map, 2u * SB__PAGE + sb__block_size(0));
+		scribble(state, m->map, SB__PAGE + sb__block_size(0));
 	if (next_random(state) % 4)
 		sb__store(&m->control->state, SB__MAILBOX_SERVING);
 	pretend(state, m, bell, (uint32_t)next_random(state) % SB__LANES_FIRST);
