@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of one random history share: the model, and whoever looks at it. */
+#ifndef SB_TESTS_SIM_HISTORY_IMPL_H
+#define SB_TESTS_SIM_HISTORY_IMPL_H
+
+#include "core.h"
+#include "history.h"
+#include "sim.h"
+#include "snakebridge/snakebridge.h"
+
+enum { SESSIONS = 2, HANDLES = 4, SHELF = 8, CALLS = 512, OPS_MAX = 16, APPS_MAX = 6 };
+
+#define MS       UINT64_C(1000000)
+#define SLACK_MS 12                /* coarse clocks */
+#define LATE_MS  400               /* so late a caller may learn of its owner's death */
+#define LONG_MS  UINT64_C(3000000) /* it begins at 1000000 */
+#define TICK_MS  2500              /* so late idle sessions may be found by a pass that began then */
+
+/* A number of its own for each call; what became of it. */
+struct made_call {
+	unsigned ran;
+	bool told_not, oneway;
+	int k; /* one-way: its session, and how long it works */
+	uint64_t works_ms;
+	const struct sim_proc *ran_in;
+};
+
+struct modelled {
+	char id[48];
+	sb_session_options options;
+	unsigned releases_begun, releasing, releases_over, leaves_begun, refs_made, refs_released;
+	uint64_t uid, incarnation;               /* of it, when it was looked at last */
+	uint64_t released_since_ms, released_ms; /* the last release that ended one: begun, over */
+	uint64_t sure_ms, maybe_ms;              /* used for certain, perhaps, at that time or later */
+	unsigned uses;                           /* going on now */
+	bool idled;                              /* for the TTL, between two certain uses */
+	bool lost;                               /* one who may have been its designated owner may be gone */
+	uint32_t hosts;                          /* processes that may be */
+};
+
+struct handle {
+	sb_session *s;
+	int k;
+	bool attach_only;
+	unsigned releases; /* that were over when it was opened */
+};
+
+struct app {
+	struct sim_proc *proc;
+	struct sb__core *core; /* once attached */
+	uint64_t identity;     /* its incarnation number in the process record */
+	unsigned passes;       /* of the reaper, since it was dead */
+	struct handle handles[HANDLES];
+	unsigned ops;
+};
+
+struct history_world {
+	struct history *h;
+	struct modelled s[SESSIONS];
+	struct app apps[APPS_MAX];
+	unsigned app_count;
+	struct {
+		bool set;
+		int k;
+		sb_ref ref;
+		uint64_t number;
+	} shelf[SHELF];
+	struct made_call calls[CALLS];
+	uint64_t next_call;
+	unsigned faults, ops_max;
+	uint64_t fault_in, switch_in, switch_every;
+	bool over; /* all apps have ended */
+	uint64_t history_number;
+};
+extern struct history_world w;
+
+/* ── history.c ── */
+
+/* The first thing that the contract does not allow. */
+void wrong(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void tell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+uint64_t now_ms(void);
+/* What the model looks at by itself is no step of the history: until sim.decide is what this returned. */
+struct sim_thread *(*quiet_begin(void))(enum sim_point);
+
+/* ── history_calls.c: what may be, and calls ── */
+
+void used(int k, uint64_t since_ms);
+/* Between the two it may be used at any time, and afterwards it was; a killed user never comes to the second, but the owner
+ * may still be at its call. */
+void use_begin(int k);
+void use_end(int k);
+bool may_have_expired(int k);
+/* While it started, or was started again, for one who began to use it then. */
+bool may_have_expired_since(int k, uint64_t since_ms);
+bool may_be_released(const struct handle *h);
+bool session_may_be(int code, const struct handle *h, bool of_ref);
+void began(uint64_t number, uint64_t incarnation);
+void do_call(struct handle *h);
+
+/* ── history_reaper.c: passes of the reaper, and the end ── */
+
+void *reaper_main(void *arg);
+/* Also after a history that went wrong: the next one finds the store empty. */
+void end_all(void);
+
+#endif
