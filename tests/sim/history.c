@@ -78,8 +78,9 @@ static void app_start(void)
 }
 
 /* Whatever it hosted may be without an owner from now on. */
-static void going(const struct sim_proc *proc)
+static void going(struct sim_proc *proc)
 {
+	proc->leaving = true;
 	for (int k = 0; k < SESSIONS; k++)
 		if (w.s[k].hosts & UINT32_C(1) << proc->index)
 			w.s[k].lost = true;
@@ -189,6 +190,8 @@ static void do_open(struct app *app, sb_bridge *bridge, struct handle *h)
 	sim_note((uint64_t)(uint32_t)err);
 	app->core = bridge->core;
 	app->identity = bridge->core->self.incarnation;
+	app->slot = bridge->core->self.slot;
+	app->generation = bridge->core->self.generation;
 	if (!err) {
 		if (now_ms() - since <=
 		    SLACK_MS) /* else it may have been stopped, owner already, before it noted the use */
@@ -258,8 +261,12 @@ static void do_something(struct app *app, sb_bridge *bridge)
 	struct handle *h = &app->handles[sim_below(HANDLES)];
 	uint64_t what = sim_below(20);
 
+	for (int i = 0; i < HANDLES && !h->s && sim_below(4); i++)
+		h = &app->handles[i]; /* most do something with what they have */
 	if (!h->s)
 		do_open(app, bridge, h);
+	else if (what < 5)
+		do_array(app, h);
 	else if (what < 13)
 		do_call(h);
 	else if (what < 15)
@@ -271,6 +278,7 @@ static void do_something(struct app *app, sb_bridge *bridge)
 	for (unsigned i = 0; i < HANDLES; i++)
 		if (app->handles[i].s)
 			check_handle(app, &app->handles[i]);
+	check_arrays(app);
 }
 
 static void *app_main(void *arg)
@@ -327,6 +335,7 @@ void history_run(struct history *h)
 	w.h = h;
 	w.history_number = ++histories;
 	sim_engine_began = began;
+	sim_engine_saw = saw;
 	for (int k = 0; k < SESSIONS; k++)
 		choose_session(k);
 	w.ops_max = 3 + (unsigned)sim_below(OPS_MAX);

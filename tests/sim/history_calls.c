@@ -87,6 +87,7 @@ struct one_call {
 	const char *name;
 	const sb_ref *target;
 	uint64_t number, expected, began_ms;
+	unsigned along, gives; /* arrays among its arguments, and that it results in; 0: none */
 	uint32_t timeout_ms;
 	struct sim_proc *owner; /* designated owner when it began, or NULL */
 	uint64_t stopped_ns;    /* the caller's last stop, when it began */
@@ -125,6 +126,8 @@ static void judge_error(const struct one_call *c, const sb_error *e)
 		explained = now_ms() + 1 >= c->began_ms + c->timeout_ms;
 	if (e->code == SB_EPYTHON)
 		explained = e->outcome == SB_OUTCOME_EXCEPTION && m->ran == 1;
+	if (e->code == SB_EPROTOCOL)
+		explained = array_may_be_gone(c->along) || array_may_be_gone(c->gives);
 	if (e->code == SB_EREFSFULL)
 		explained = e->outcome == SB_OUTCOME_EXCEPTION;
 	if (!explained)
@@ -156,7 +159,9 @@ static void judge_value(const struct one_call *c, const sb_value *v)
 	if (w.calls[c->number].ran != 1)
 		wrong("call %llu \"%s\": a value, but it ran %u times", (unsigned long long)c->number,
 		      c->name, w.calls[c->number].ran);
-	if (strcmp(c->name, "make") == 0) {
+	if (c->gives) {
+		judge_array(v, c->gives);
+	} else if (strcmp(c->name, "make") == 0 || strcmp(c->name, "keep") == 0) {
 		unsigned at = (unsigned)sim_below(SHELF);
 
 		if (!ref) {
@@ -166,7 +171,8 @@ static void judge_value(const struct one_call *c, const sb_value *v)
 		w.shelf[at].set = true;
 		w.shelf[at].k = c->handle->k;
 		w.shelf[at].ref = *ref;
-		w.shelf[at].number = c->number;
+		w.shelf[at].number = c->along ? c->along : c->number;
+		w.shelf[at].array = c->along;
 	} else if (sb_value_int(v, &got) != 0 || (uint64_t)got != c->expected) {
 		wrong("call %llu \"%s\": the reply of another (%lld)", (unsigned long long)c->number, c->name,
 		      (long long)got);
@@ -254,11 +260,22 @@ static int invoke(const struct handle *h, const sb_request *request, sb_value **
 	return err;
 }
 
+static struct sb_args *arguments(const struct one_call *c, const struct wish *wish)
+{
+	w.calls[c->number].array = c->along;
+	if (wish->along)
+		return sb_args_pack("iia", (int)c->number, (int)wish->k, wish->along->array);
+	return sb_args_pack("ii", (int)c->number, (int)(wish->makes ? (int64_t)wish->makes : wish->k));
+}
+
 /* Sent, and no more is known of it but that it runs once at most. */
-static void make_oneway(struct handle *h, const char *name, int64_t k)
+void make_oneway(struct handle *h, const struct wish *wish)
 {
 	static const uint32_t timeouts[] = { 50, 1000, 120000 };
-	struct one_call c = { .handle = h, .name = name, .number = w.next_call };
+	struct one_call c = { .handle = h,
+		              .name = wish->name,
+		              .number = w.next_call,
+		              .along = wish->along ? wish->along->number : 0 };
 	sb_request request = SB_REQUEST_INIT;
 	int err;
 
@@ -266,19 +283,19 @@ static void make_oneway(struct handle *h, const char *name, int64_t k)
 		return;
 	w.next_call++;
 	request.timeout_ms = c.timeout_ms = timeouts[sim_below(3)];
-	request.name = name;
-	request.args = sb_args_pack("ii", (int)c.number, (int)k);
+	request.name = c.name;
+	request.args = arguments(&c, wish);
 	request.flags = SB_CALL_ONEWAY;
 	w.calls[c.number].oneway = true;
 	w.calls[c.number].k = h->k;
-	w.calls[c.number].works_ms = (uint64_t)k;
+	w.calls[c.number].works_ms = (uint64_t)wish->k;
 	w.s[h->k].hosts |= UINT32_C(1) << sim_self()->index;
 	c.began_ms = now_ms();
 	w.h->tally.oneways++;
 	use_begin(h->k);
 	err = sb_invoke(h->s, &request, NULL);
 	use_end(h->k);
-	tell("one-way call %llu \"%s\" on session %d: %s", (unsigned long long)c.number, name, h->k,
+	tell("one-way call %llu \"%s\" on session %d: %s", (unsigned long long)c.number, c.name, h->k,
 	     err ? sb_error_name(err) : "sent");
 	sim_note((uint64_t)(uint32_t)err);
 	if (err)
@@ -287,10 +304,15 @@ static void make_oneway(struct handle *h, const char *name, int64_t k)
 		used_by(h, c.began_ms);
 }
 
-static void make_call(struct handle *h, const char *name, int shelf, int64_t k)
+void make_call(struct handle *h, const struct wish *wish)
 {
 	static const uint32_t timeouts[] = { 5, 50, 1000, 120000 };
-	struct one_call c = { .handle = h, .name = name, .number = w.next_call, .expected = w.next_call };
+	struct one_call c = { .handle = h,
+		              .name = wish->name,
+		              .number = w.next_call,
+		              .expected = w.next_call,
+		              .along = wish->along ? wish->along->number : 0,
+		              .gives = wish->makes };
 	sb_request request = SB_REQUEST_INIT;
 	sb_value *value = NULL;
 	sb_ref ref;
@@ -301,16 +323,22 @@ static void make_call(struct handle *h, const char *name, int shelf, int64_t k)
 	w.next_call++;
 	c.timeout_ms = timeouts[sim_below(4)];
 	request.timeout_ms = c.timeout_ms;
-	request.name = name;
-	request.args = sb_args_pack("ii", (int)c.number, (int)k);
-	if (shelf >= 0) {
-		ref = w.shelf[shelf].ref;
-		c.expected = w.shelf[shelf].number;
+	request.name = c.name;
+	request.args = arguments(&c, wish);
+	if (wish->makes)
+		w.arrays[wish->makes].call = c.number;
+	if (c.along)
+		c.expected = c.along;
+	if (wish->shelf >= 0) {
+		ref = w.shelf[wish->shelf].ref;
+		c.expected = w.shelf[wish->shelf].number;
+		if (strcmp(c.name, "view") == 0)
+			c.gives = w.shelf[wish->shelf].array;
 		c.target = request.target = &ref;
 		request.verb = SB_VERB_METHOD;
 	} else {
 		w.s[h->k].hosts |= UINT32_C(1) << sim_self()->index; /* it may elect this process */
-		w.s[h->k].refs_made += strcmp(name, "make") == 0;
+		w.s[h->k].refs_made += strcmp(c.name, "make") == 0 || strcmp(c.name, "keep") == 0;
 	}
 	c.owner = designated_owner(h->k);
 	c.incarnation = w.s[h->k].incarnation;
@@ -322,7 +350,7 @@ static void make_call(struct handle *h, const char *name, int shelf, int64_t k)
 	use_begin(h->k);
 	err = invoke(h, &request, &value);
 	use_end(h->k);
-	tell("call %llu \"%s\" on session %d: %s", (unsigned long long)c.number, name, h->k,
+	tell("call %llu \"%s\" on session %d: %s", (unsigned long long)c.number, c.name, h->k,
 	     err ? sb_error_name(err) : "a value");
 	sim_note((uint64_t)(uint32_t)err);
 	if (err) {
@@ -330,8 +358,8 @@ static void make_call(struct handle *h, const char *name, int shelf, int64_t k)
 		if (sb_last_error()->outcome == SB_OUTCOME_EXCEPTION)
 			used_by(h, c.began_ms);
 		if (sb_last_error()->outcome == SB_OUTCOME_UNKNOWN &&
-		    w.s[h->k].maybe_ms < now_ms() + (uint64_t)k)
-			w.s[h->k].maybe_ms = now_ms() + (uint64_t)k; /* it runs on */
+		    w.s[h->k].maybe_ms < now_ms() + (uint64_t)wish->k)
+			w.s[h->k].maybe_ms = now_ms() + (uint64_t)wish->k; /* it runs on */
 	} else {
 		judge_value(&c, value);
 		used_by(h, c.began_ms);
@@ -356,17 +384,23 @@ void do_call(struct handle *h)
 {
 	static const char *const names[] = { "make", "make", "echo", "echo", "raise", "work", "hang" };
 	int shelf = (int)sim_below(SHELF);
+	struct wish wish = { .shelf = -1 };
 
 	if (w.shelf[shelf].set && w.shelf[shelf].k == h->k && sim_below(3)) {
 		if (sim_below(8) == 0)
 			do_drop_ref(h, shelf);
 		else
-			make_call(h, "get", shelf, 0);
+			make_call(h, &(struct wish){ .name = w.shelf[shelf].array && sim_below(2) ? "view"
+			                                                                          : "get",
+			                             .shelf = shelf });
 		return;
 	}
+	wish.k = (int64_t)sim_below(sim_below(4) ? 20 : 3000);
 	if (sim_below(8) == 0) {
-		make_oneway(h, names[2 + sim_below(5)], (int64_t)sim_below(sim_below(4) ? 20 : 3000));
+		wish.name = names[2 + sim_below(5)];
+		make_oneway(h, &wish);
 		return;
 	}
-	make_call(h, names[sim_below(7)], -1, (int64_t)sim_below(sim_below(4) ? 20 : 3000));
+	wish.name = names[sim_below(7)];
+	make_call(h, &wish);
 }

@@ -8,7 +8,16 @@
 #include "sim.h"
 #include "snakebridge/snakebridge.h"
 
-enum { SESSIONS = 2, HANDLES = 4, SHELF = 8, CALLS = 512, OPS_MAX = 16, APPS_MAX = 6 };
+enum {
+	SESSIONS = 2,
+	HANDLES = 4,
+	SHELF = 8,
+	CALLS = 512,
+	OPS_MAX = 16,
+	APPS_MAX = 6,
+	ARRAYS = 256,
+	HELD = 4
+};
 
 #define MS       UINT64_C(1000000)
 #define SLACK_MS 12                /* coarse clocks */
@@ -20,7 +29,8 @@ enum { SESSIONS = 2, HANDLES = 4, SHELF = 8, CALLS = 512, OPS_MAX = 16, APPS_MAX
 struct made_call {
 	unsigned ran;
 	bool told_not, oneway;
-	int k; /* one-way: its session, and how long it works */
+	unsigned array; /* that goes along; 0: none */
+	int k;          /* one-way: its session, and how long it works */
 	uint64_t works_ms;
 	const struct sim_proc *ran_in;
 };
@@ -45,12 +55,20 @@ struct handle {
 	unsigned releases; /* that were over when it was opened */
 };
 
+/* An array is full of its number as long as anybody keeps it. */
+struct held {
+	sb_array *array;
+	unsigned number; /* 0: none here */
+};
+
 struct app {
 	struct sim_proc *proc;
 	struct sb__core *core; /* once attached */
 	uint64_t identity;     /* its incarnation number in the process record */
-	unsigned passes;       /* of the reaper, since it was dead */
+	uint32_t slot, generation;
+	unsigned passes; /* of the reaper, since it was dead */
 	struct handle handles[HANDLES];
+	struct held held[HELD];
 	unsigned ops;
 };
 
@@ -63,10 +81,16 @@ struct history_world {
 		bool set;
 		int k;
 		sb_ref ref;
-		uint64_t number;
+		uint64_t number; /* that its object tells */
+		unsigned array;  /* that it keeps; 0: it is a number */
 	} shelf[SHELF];
 	struct made_call calls[CALLS];
 	uint64_t next_call;
+	struct {
+		struct sim_proc *maker; /* NULL: the call's that is to make it */
+		uint64_t call;
+	} arrays[ARRAYS];
+	unsigned next_array;
 	unsigned faults, ops_max;
 	uint64_t fault_in, switch_in, switch_every;
 	bool over; /* all apps have ended */
@@ -97,6 +121,28 @@ bool may_be_released(const struct handle *h);
 bool session_may_be(int code, const struct handle *h, bool of_ref);
 void began(uint64_t number, uint64_t incarnation);
 void do_call(struct handle *h);
+
+/* What a call is to be. */
+struct wish {
+	const char *name;
+	int shelf;          /* its target; -1: none */
+	int64_t k;          /* for how many milliseconds it works */
+	struct held *along; /* array among its arguments; NULL: none */
+	unsigned makes;     /* number of the array that it is to make; 0: none */
+};
+void make_call(struct handle *h, const struct wish *wish);
+void make_oneway(struct handle *h, const struct wish *wish);
+
+/* ── history_arrays.c ── */
+
+void do_array(struct app *app, struct handle *h);
+/* Those that it keeps are what they were. */
+void check_arrays(const struct app *app);
+/* The array in a value is number: the app keeps it. */
+void judge_array(const sb_value *v, unsigned number);
+/* Nobody finds it any more who has not mapped it: its maker is gone, or goes. */
+bool array_may_be_gone(unsigned number);
+void saw(uint64_t number, uint64_t seen);
 
 /* ── history_reaper.c: passes of the reaper, and the end ── */
 

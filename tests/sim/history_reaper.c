@@ -2,8 +2,12 @@
 /* The reaper of a random history: what each pass must have found, and what is left when all is over. */
 #include "history_impl.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "holds.h"
+#include "mailbox.h"
 #include "sim_bridge.h"
 #include "sweep.h"
 
@@ -15,18 +19,94 @@ struct pass {
 	struct sb__sweep_result result;
 };
 
+/* ── what dead processes had ── */
+
+static const struct app *dead_one(uint32_t slot, uint32_t generation)
+{
+	for (unsigned i = 0; i < w.app_count; i++)
+		if (w.apps[i].passes > 1 && w.apps[i].slot == slot &&
+		    (w.apps[i].generation & 0xffffu) == (generation & 0xffffu))
+			return &w.apps[i];
+	return NULL;
+}
+
+static void check_hold(void *arg, uint64_t word)
+{
+	const struct app *app = dead_one(SB__HOLD_SLOT(word), SB__HOLD_GENERATION(word));
+
+	if (app)
+		wrong("pid %d, dead, still keeps an array of arena/%s after a pass of the reaper",
+		      (int)app->proc->pid, (const char *)arg);
+}
+
+static int check_holds(void *arg, const char *name)
+{
+	struct sb__holds_shm *holds;
+	unsigned slot, generation;
+	int end = 0;
+
+	(void)arg;
+	if (sscanf(name, "%u.%u.holds%n", &slot, &generation, &end) == 2 && end && !name[end] &&
+	    sb__holds_attach(sim_dir_fd(SIM_DIR_ARENA), slot, generation, &holds) == 0)
+		(void)sb__holds_each(holds, check_hold, (void *)(uintptr_t)name);
+	return 0;
+}
+
+/* In the mailbox of one who lives: that of a dead one goes as a whole. */
+static bool serves(const struct sb__mailbox *mailbox)
+{
+	const struct sb__identity *owner = &sb__mailbox_header(mailbox)->owner;
+
+	for (unsigned i = 0; i < sim.proc_count; i++)
+		if (sim.procs[i].pid == owner->pid && sim.procs[i].start_time == owner->start_time)
+			return !sim.procs[i].dead;
+	return false;
+}
+
+static int check_lanes(void *arg, const char *name)
+{
+	struct sb__lane_view views[64];
+	struct sb__mailbox *mailbox;
+	uint64_t incarnation;
+	int end = 0;
+	uint32_t count;
+
+	(void)arg;
+	if (sscanf(name, "%" SCNx64 "%n", &incarnation, &end) != 1 || name[end] ||
+	    sb__mailbox_attach(sim_dir_fd(SIM_DIR_MAILBOX), incarnation, &mailbox) != 0 || !serves(mailbox))
+		return 0;
+	count = sb__mailbox_view(mailbox, views, 64);
+	for (uint32_t i = 0; i < count && i < 64; i++) {
+		const struct app *app = dead_one(views[i].slot, views[i].generation);
+
+		if (app && views[i].state != SB__LANE_ABANDONED) /* that is the owner's */
+			wrong("pid %d, dead, still has lane %u of mailbox %s, state %u, after a pass of the "
+			      "reaper",
+			      (int)app->proc->pid, views[i].lane, name, views[i].state);
+	}
+	return 0;
+}
+
+/* One may join what it left meanwhile: then the second pass finds it. */
+static void check_dead(const struct pass *pass)
+{
+	for (unsigned i = 0; i < w.app_count; i++)
+		w.apps[i].passes += w.apps[i].identity && pass->gone[w.apps[i].proc->index];
+	(void)sim_file_each(SIM_DIR_ARENA, check_holds, NULL);
+	(void)sim_file_each(SIM_DIR_MAILBOX, check_lanes, NULL);
+}
+
 static void check_pass(const struct pass *pass)
 {
 	struct sim_thread *(*decide_then)(enum sim_point) = quiet_begin();
 	struct sb__identity *records = NULL;
 	size_t count = 0;
 
+	check_dead(pass);
 	(void)sb__store_processes(sim_bridge_store(), &records, &count);
 	for (unsigned i = 0; i < w.app_count; i++)
 		for (size_t r = 0; r < count; r++)
-			if (w.apps[i].identity && records[r].incarnation == w.apps[i].identity &&
-			    pass->gone[w.apps[i].proc->index] &&
-			    ++w.apps[i].passes > 1) /* one may join what it left meanwhile */
+			if (w.apps[i].passes > 1 && records[r].incarnation == w.apps[i].identity)
 				wrong("pid %d, dead, is still there after a pass of the reaper (pass of %llu "
 				      "ms)",
 				      (int)w.apps[i].proc->pid,

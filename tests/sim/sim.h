@@ -61,6 +61,7 @@ struct sim_thread {
 struct sim_proc {
 	bool used, dead, gone; /* dead: runs no more; gone: the kernel has given back its pid and its locks */
 	bool zombie;           /* nobody has waited for it yet */
+	bool leaving;          /* closes its bridge, or is killed */
 	unsigned index;
 	int32_t pid;
 	uint64_t start_time; /* clock ticks */
@@ -111,6 +112,9 @@ enum sim_bug {
 	SIM_BUG_PID_IS_IDENTITY,   /* a process lives as long as its pid does */
 	SIM_BUG_END_UNTOLD,        /* the end of a session is not told in its mailbox */
 	SIM_BUG_UNTOUCHED,         /* calls do not count as accesses */
+	SIM_BUG_HOLD_UNTAKEN,      /* who keeps an array does not say so */
+	SIM_BUG_HOLD_OF_DEAD,      /* the reaper leaves what dead processes keep */
+	SIM_BUG_LANE_OF_DEAD,      /* it leaves their lanes */
 	SIM_BUGS
 };
 extern const char *const sim_bug_names[SIM_BUGS];

@@ -135,6 +135,7 @@ static void *owner_main(void *arg)
 	sim_wake_object(s, UINT32_MAX);
 	while (!err && sb__session_host_wait(session, NULL, 1000) == 0)
 		;
+	sim_self()->leaving = true;
 	if (!err)
 		sb_session_close(session);
 	sb_bridge_close(bridge);

@@ -20,6 +20,7 @@ struct object {
 	uint32_t generation;
 	uint8_t nonce[16];
 	uint64_t value, used_ms, made;
+	sb_array *array; /* its value, if it is not a number */
 };
 
 struct running {
@@ -37,16 +38,28 @@ struct sb__table {
 };
 
 void (*sim_engine_began)(uint64_t number, uint64_t incarnation);
+void (*sim_engine_saw)(uint64_t number, uint64_t seen);
+
+/* One request. */
+struct request {
+	struct sb__request_head head;
+	int64_t numbers[2];
+	sb_array *array; /* among its arguments, or NULL */
+};
 
 /* ── objects ── */
 
 static void drop(struct sb__table *t, struct object *o, int why)
 {
+	sb_array *array = o->array;
+
 	o->live = false;
 	o->gone = why;
+	o->array = NULL;
 	t->counts.live--;
 	if (t->options.rows.clear)
 		t->options.rows.clear(t->options.rows.arg, (uint32_t)(o - t->objects));
+	sb_array_unref(array);
 }
 
 static struct object *oldest(struct sb__table *t)
@@ -176,21 +189,109 @@ static void hang(struct sb__table *t, const struct sb__call_origin *origin, uint
 		r->on = false;
 }
 
+/* ── arrays ── */
+
+uint64_t sim_array_is(const sb_array *array)
+{
+	size_t count = 0;
+	const uint64_t *at = sb_array_as(array, "<u8", &count);
+
+	for (size_t i = 0; i < count; i++)
+		if (at[i] != at[0])
+			return UINT64_MAX;
+	return count ? at[0] : UINT64_MAX;
+}
+
+/* Kept until its reader keeps it, too. */
+static bool reply_block(const struct sb__table *t, const struct sb__call_origin *origin,
+                        const struct sb__block *block, void *kept, struct sb__buf *reply)
+{
+	struct sb__array_item item = { .dtype = "<u8",
+		                       .itemsize = 8,
+		                       .ndim = 1,
+		                       .shape = { SIM_ARRAY_COUNT },
+		                       .strides = { 8 },
+		                       .nbytes = SIM_ARRAY_COUNT * 8,
+		                       .block = *block };
+
+	if (!sb__kept_add(origin->kept, t->options.blocks, kept))
+		return false;
+	sb__put_array(reply, 2);
+	sb__put_uint(reply, SB__REPLY_VALUE);
+	sb__put_array_item(reply, &item);
+	return true;
+}
+
+static void make_array(const struct sb__table *t, const struct sb__call_origin *origin, uint64_t value,
+                       struct sb__buf *reply)
+{
+	const struct sb__blocks *blocks = t->options.blocks;
+	struct sb__block block;
+	void *addr, *kept;
+
+	if (blocks->make(blocks->arg, &t->options.share, SIM_ARRAY_COUNT * 8, &block, &addr, &kept) != 0) {
+		sb__reply_fail(reply, SB_ENOSPACE, blocks->why());
+		return;
+	}
+	for (size_t i = 0; i < SIM_ARRAY_COUNT; i++)
+		((uint64_t *)addr)[i] = value;
+	(void)reply_block(t, origin, &block, kept, reply);
+}
+
+static void view_array(const struct sb__table *t, const struct sb__call_origin *origin, sb_array *array,
+                       struct sb__buf *reply)
+{
+	const struct sb__blocks *blocks = t->options.blocks;
+	struct sb__block block;
+	bool writable;
+	void *kept;
+
+	if (!array || !blocks->find(blocks->arg, sb_array_data(array), sb_array_nbytes(array), &block,
+	                            &writable, &kept))
+		sb__reply_fail(reply, SB_ENOVIEW, "it is not shared");
+	else
+		(void)reply_block(t, origin, &block, kept, reply);
+}
+
+/* The array that a request brings. Until it was kept only its caller kept it, who may have given up before. */
+static int take_array(struct sb__table *t, const struct sb__call_origin *origin, struct sb__cursor *cursor,
+                      struct request *r)
+{
+	struct sb__array_item item;
+	int err = sb__next_array(cursor, &item);
+
+	if (!err)
+		err = sb__array_open(&item, t->options.blocks, &r->array);
+	if (!err && origin->stands && !origin->stands(origin->stands_arg))
+		err = SB_ECANCELLED;
+	return err;
+}
+
 static bool is(const struct sb__request_head *head, const char *name)
 {
 	return head->name_len == strlen(name) && memcmp(head->name, name, head->name_len) == 0;
 }
 
-static uint64_t call(struct sb__table *t, const struct sb__call_origin *origin,
-                     const struct sb__request_head *head, uint64_t number, int64_t k, struct sb__buf *reply)
+static uint64_t call(struct sb__table *t, const struct sb__call_origin *origin, const struct request *r,
+                     struct sb__buf *reply)
 {
+	const struct sb__request_head *head = &r->head;
+	uint64_t number = (uint64_t)r->numbers[0];
+	int64_t k = r->numbers[1];
 	struct object *o;
 
-	if (is(head, "make")) {
+	if (is(head, "make") || is(head, "keep")) {
 		o = make(t, origin, number);
+		if (o && r->array)
+			o->array = sb_array_ref(r->array);
 		if (o)
 			return reply_ref(t, o, reply);
 		sb__reply_fail(reply, SB_EREFSFULL, "as many refs as it may hold");
+	} else if (is(head, "array")) {
+		make_array(t, origin, (uint64_t)k, reply);
+	} else if (is(head, "sum")) {
+		sim_sleep((uint64_t)k * 1000000);
+		reply_number(reply, sim_array_is(r->array));
 	} else if (is(head, "raise")) {
 		reply_raised(reply, "ValueError");
 	} else if (is(head, "work")) {
@@ -204,20 +305,28 @@ static uint64_t call(struct sb__table *t, const struct sb__call_origin *origin,
 	return 0;
 }
 
-static uint64_t run(struct sb__table *t, const struct sb__call_origin *origin,
-                    const struct sb__request_head *head, const int64_t numbers[2], struct sb__buf *reply)
+static uint64_t run(struct sb__table *t, const struct sb__call_origin *origin, const struct request *r,
+                    struct sb__buf *reply)
 {
 	struct object *o = NULL;
-	int err = head->has_target ? find(t, &head->target, &o) : 0;
+	int err = r->head.has_target ? find(t, &r->head.target, &o) : 0;
+	sb_array *array;
 
 	if (err) {
 		sb__reply_refuse(reply, err, "stale");
 		return 0;
 	}
-	sim_engine_began((uint64_t)numbers[0], t->options.incarnation);
+	sim_engine_began((uint64_t)r->numbers[0], t->options.incarnation);
+	if (r->array)
+		sim_engine_saw((uint64_t)r->numbers[0], sim_array_is(r->array));
 	if (!o)
-		return call(t, origin, head, (uint64_t)numbers[0], numbers[1], reply);
-	reply_number(reply, o->value);
+		return call(t, origin, r, reply);
+	array = sb_array_ref(o->array); /* the object may go meanwhile */
+	if (is(&r->head, "view"))
+		view_array(t, origin, array, reply);
+	else
+		reply_number(reply, array ? sim_array_is(array) : o->value);
+	sb_array_unref(array);
 	return 0;
 }
 
@@ -238,27 +347,35 @@ static uint64_t engine_execute(struct sb__table *t, const struct sb__call_origin
                                const uint8_t *request, size_t len, struct sb__buf *reply)
 {
 	struct sb__cursor cursor = { .data = request, .len = len };
-	struct sb__request_head head;
+	struct request r = { .array = NULL };
 	struct sb__item item;
-	int64_t numbers[2] = { 0, 0 };
+	uint64_t made = 0;
+	int err = 0;
 
 	sim_point(SIM_AT_CALL);
 	if (t->destroyed)
 		sim_engine_began(UINT64_MAX,
 		                 t->options.incarnation); /* the history says that this must not be */
-	if (sb__request_decode(&cursor, &head) != 0 || sb__next(&cursor, &item) != 0 ||
+	if (sb__request_decode(&cursor, &r.head) != 0 || sb__next(&cursor, &item) != 0 ||
 	    item.type != SB__ITEM_ARRAY) {
 		sb__reply_refuse(reply, SB_EPROTOCOL, "no request");
 		return 0;
 	}
-	for (uint64_t i = 0, n = item.u.count; i < n && i < 2; i++)
-		if (sb__next(&cursor, &item) == 0 && item.type == SB__ITEM_INT)
-			numbers[i] = item.u.integer;
-	if (head.verb == SB_VERB_RELEASE && head.has_target) {
-		release(t, &head, reply);
-		return 0;
+	for (uint64_t i = 0, n = item.u.count; !err && i < n && i < 3; i++) {
+		err = sb__next(&cursor, &item);
+		if (!err && item.type == SB__ITEM_INT && i < 2)
+			r.numbers[i] = item.u.integer;
+		else if (!err && item.type == SB__ITEM_TAG && item.u.count == SB__TAG_ARRAY)
+			err = take_array(t, origin, &cursor, &r);
 	}
-	return run(t, origin, &head, numbers, reply);
+	if (err)
+		sb__reply_refuse(reply, err, sb_last_error()->message);
+	else if (r.head.verb == SB_VERB_RELEASE && r.head.has_target)
+		release(t, &r.head, reply);
+	else
+		made = run(t, origin, &r, reply);
+	sb_array_unref(r.array);
+	return made;
 }
 
 /* As if it had been written. */
@@ -349,6 +466,10 @@ static int engine_table_create(const struct sb__table_options *options, struct s
 
 static void engine_table_destroy(struct sb__table *t)
 {
+	for (unsigned i = 0; i < OBJECTS; i++) {
+		sb_array_unref(t->objects[i].array);
+		t->objects[i].array = NULL;
+	}
 	t->destroyed = true; /* its memory goes with the history */
 }
 

@@ -4,6 +4,7 @@
 #define SB_TESTS_SIM_HOOKED_H
 
 #include <pthread.h>
+#include <search.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -14,6 +15,12 @@ void *sim_calloc(size_t n, size_t size);
 void *sim_realloc(void *p, size_t n);
 void sim_free(void *p);
 char *sim_strdup(const char *s);
+
+void *sim_tsearch(const void *key, void **root, int (*compare)(const void *, const void *));
+void *sim_tfind(const void *key, void *const *root, int (*compare)(const void *, const void *));
+void *sim_tdelete(const void *key, void **root, int (*compare)(const void *, const void *));
+void sim_tdestroy(void *root, void (*free_key)(void *key));
+void sim_twalk_r(const void *root, void (*visit)(const void *node, VISIT which, void *arg), void *arg);
 
 int sim_getpid(void);
 int sim_nanosleep(const struct timespec *t, struct timespec *left);

@@ -31,6 +31,12 @@
 #undef strdup
 #define strdup sim_strdup
 
+#define tsearch  sim_tsearch
+#define tfind    sim_tfind
+#define tdelete  sim_tdelete
+#define tdestroy sim_tdestroy
+#define twalk_r  sim_twalk_r
+
 /* ── processes and threads ── */
 
 #define getpid    sim_getpid

@@ -37,6 +37,9 @@ const char *const sim_bug_names[SIM_BUGS] = {
 	[SIM_BUG_PID_IS_IDENTITY] = "pid-is-identity",
 	[SIM_BUG_END_UNTOLD] = "end-untold",
 	[SIM_BUG_UNTOUCHED] = "untouched",
+	[SIM_BUG_HOLD_UNTAKEN] = "hold-untaken",
+	[SIM_BUG_HOLD_OF_DEAD] = "hold-of-dead",
+	[SIM_BUG_LANE_OF_DEAD] = "lane-of-dead",
 };
 
 extern char __start_sim_state[], __stop_sim_state[], __start_sim_tls[], __stop_sim_tls[];
@@ -508,7 +511,7 @@ void sim_kill(struct sim_proc *proc, uint64_t gone_in_ns)
 {
 	if (proc->dead)
 		return;
-	proc->dead = true;
+	proc->dead = proc->leaving = true;
 	proc->gone_at_ns = sim.now_ns + gone_in_ns;
 	for (unsigned i = 0; i < sim.thread_count; i++) {
 		struct sim_thread *t = &sim.threads[i];

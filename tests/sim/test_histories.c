@@ -71,7 +71,8 @@ static void every_history_is_allowed(void **state)
 	}
 	printf("%llu histories from seed %llu: %llu steps, %llu switches, %llu calls (%llu values, %llu "
 	       "exceptions, "
-	       "%llu refused, %llu unknown; %llu of them in flight), %llu one-way calls, %llu opens, %llu "
+	       "%llu refused, %llu unknown; %llu of them in flight), %llu one-way calls, %llu done with "
+	       "arrays, %llu opens, %llu "
 	       "elections, %llu kills, %llu stops, %llu clocks "
 	       "set, %llu sweeps\n",
 	       (unsigned long long)count, (unsigned long long)(only ? only : first),
@@ -79,9 +80,9 @@ static void every_history_is_allowed(void **state)
 	       (unsigned long long)sum.values, (unsigned long long)sum.exceptions,
 	       (unsigned long long)sum.refused, (unsigned long long)sum.unknown,
 	       (unsigned long long)sum.futures, (unsigned long long)sum.oneways,
-	       (unsigned long long)sum.opens, (unsigned long long)sum.elections,
-	       (unsigned long long)sum.kills, (unsigned long long)sum.stops, (unsigned long long)sum.jumps,
-	       (unsigned long long)sum.sweeps);
+	       (unsigned long long)sum.arrays, (unsigned long long)sum.opens,
+	       (unsigned long long)sum.elections, (unsigned long long)sum.kills,
+	       (unsigned long long)sum.stops, (unsigned long long)sum.jumps, (unsigned long long)sum.sweeps);
 	printf("reliability: simulation/histories tried=%llu failed=%llu seconds=%.1f\n",
 	       (unsigned long long)count, (unsigned long long)failed, seconds_since(&begin));
 	assert_int_equal(failed, 0);
@@ -127,6 +128,9 @@ static void seeded_mistakes_are_found(void **state)
 	finds(SIM_BUG_WALL_CLOCK, 5000);
 	finds(SIM_BUG_END_UNTOLD, 5000);
 	finds(SIM_BUG_UNTOUCHED, 5000);
+	finds(SIM_BUG_HOLD_UNTAKEN, 5000);
+	finds(SIM_BUG_HOLD_OF_DEAD, 5000);
+	finds(SIM_BUG_LANE_OF_DEAD, 5000);
 }
 
 static int group_setup(void **state)
