@@ -101,6 +101,7 @@ static void put_answer(struct sb__buf *reply, const struct sb__asker *asker, con
 	if (asker && sb__next(&cursor, &item) == 0 && item.type == SB__ITEM_TAG &&
 	    sb__next_callback(&cursor, &function) == 0) {
 		sb__put_question(&question, asker->call, function);
+		sb__put_tag(&question, SB__TAG_TUPLE);
 		sb__put_array(&question, 0);
 		sb__put_null(&question);
 		if (asker->ask(asker->arg, &question, never, NULL, &given) == SB__ASKER_ANSWERED) {

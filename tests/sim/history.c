@@ -267,6 +267,10 @@ static void do_something(struct app *app, sb_bridge *bridge)
 		do_open(app, bridge, h);
 	else if (what < 5)
 		do_array(app, h);
+	else if (what < 7)
+		do_batch(app, h);
+	else if (what < 9)
+		do_ask(app, h);
 	else if (what < 13)
 		do_call(h);
 	else if (what < 15)

@@ -8,7 +8,7 @@
 
 struct history_tally { /* of uint64_t only: they are summed up */
 	uint64_t steps, switches, calls, values, exceptions, refused, unknown, opens, elections, kills, stops,
-		jumps, sweeps, futures, oneways, arrays;
+		jumps, sweeps, futures, oneways, arrays, batches, callbacks;
 };
 
 struct history {

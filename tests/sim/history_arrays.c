@@ -8,7 +8,7 @@
 
 #include "sim_engine.h"
 
-static struct app *me(void)
+struct app *me(void)
 {
 	for (unsigned i = 0; i < w.app_count; i++)
 		if (w.apps[i].proc == sim_self())

@@ -82,18 +82,6 @@ static bool ref_may_be(int code, int k)
 
 /* ── calls ── */
 
-struct one_call {
-	const struct handle *handle;
-	const char *name;
-	const sb_ref *target;
-	uint64_t number, expected, began_ms;
-	unsigned along, gives; /* arrays among its arguments, and that it results in; 0: none */
-	uint32_t timeout_ms;
-	struct sim_proc *owner; /* designated owner when it began, or NULL */
-	uint64_t stopped_ns;    /* the caller's last stop, when it began */
-	uint64_t incarnation;   /* of the session, then */
-};
-
 void began(uint64_t number, uint64_t incarnation)
 {
 	struct made_call *c = number < CALLS ? &w.calls[number] : NULL;
@@ -106,6 +94,7 @@ void began(uint64_t number, uint64_t incarnation)
 	}
 	c->ran++;
 	c->ran_in = sim_self();
+	c->order = ++w.runs;
 	if (c->oneway && w.s[c->k].maybe_ms < now_ms() + c->works_ms)
 		w.s[c->k].maybe_ms = now_ms() + c->works_ms; /* a use that its sender knows nothing of */
 	if (c->ran > 1)
@@ -114,7 +103,13 @@ void began(uint64_t number, uint64_t incarnation)
 		wrong("call %llu ran after its caller was told that it had not", (unsigned long long)number);
 }
 
-static void judge_error(const struct one_call *c, const sb_error *e)
+/* The session ends, or its designated owner leaves, while calls run. */
+static bool owner_may_go(const struct handle *h)
+{
+	return w.s[h->k].lost || may_be_released(h) || may_have_expired(h->k);
+}
+
+void judge_error(const struct one_call *c, const sb_error *e)
 {
 	struct made_call *m = &w.calls[c->number];
 	bool explained = session_may_be(e->code, c->handle, c->target != NULL) ||
@@ -126,6 +121,17 @@ static void judge_error(const struct one_call *c, const sb_error *e)
 		explained = now_ms() + 1 >= c->began_ms + c->timeout_ms;
 	if (e->code == SB_EPYTHON)
 		explained = e->outcome == SB_OUTCOME_EXCEPTION && m->ran == 1;
+	if (e->code == SB_EPYTHON && c->asked) /* the function's, or its asker was not answered */
+		explained &= c->asked->raised || now_ms() + 1 >= c->began_ms + c->timeout_ms ||
+		             owner_may_go(c->handle);
+	if (e->code == SB_ENOVIEW) /* its maker or its owner leaves */
+		explained = e->outcome == SB_OUTCOME_EXCEPTION &&
+		            (owner_may_go(c->handle) || array_may_be_gone(c->gives));
+	if (e->code == SB_ECANCELLED) /* the rest of a batch; the end of its session cancels it as well */
+		explained = e->outcome == SB_OUTCOME_REFUSED &&
+		            (c->stopped || (c->item && owner_may_go(c->handle)));
+	if (e->code == SB_EINVAL)
+		explained = e->outcome == SB_OUTCOME_REFUSED && c->unfounded;
 	if (e->code == SB_EPROTOCOL)
 		explained = array_may_be_gone(c->along) || array_may_be_gone(c->gives);
 	if (e->code == SB_EREFSFULL)
@@ -150,7 +156,7 @@ static void judge_error(const struct one_call *c, const sb_error *e)
 	}
 }
 
-static void judge_value(const struct one_call *c, const sb_value *v)
+void judge_value(const struct one_call *c, const sb_value *v)
 {
 	const sb_ref *ref = sb_value_ref(v);
 	int64_t got = 0;
@@ -233,7 +239,7 @@ static void judge_time(const struct one_call *c, int err)
 }
 
 /* Only of the session that has the id now: an earlier one may go on for a moment where it was not told of its end. */
-static void used_by(const struct handle *h, uint64_t since_ms)
+void used_by(const struct handle *h, uint64_t since_ms)
 {
 	(void)designated_owner(h->k);
 	if (w.s[h->k].uid == h->s->uid)
@@ -241,12 +247,12 @@ static void used_by(const struct handle *h, uint64_t since_ms)
 }
 
 /* As a call that is waited for, or as one in flight that is waited for now and then. */
-static int invoke(const struct handle *h, const sb_request *request, sb_value **ret_value)
+static int invoke(const struct handle *h, const sb_request *request, bool at_once, sb_value **ret_value)
 {
 	sb_future *future;
 	int err;
 
-	if (sim_below(4))
+	if (at_once || sim_below(4))
 		return sb_invoke(h->s, request, ret_value);
 	w.h->tally.futures++;
 	err = sb_call_start(h->s, request, &future);
@@ -263,6 +269,8 @@ static int invoke(const struct handle *h, const sb_request *request, sb_value **
 static struct sb_args *arguments(const struct one_call *c, const struct wish *wish)
 {
 	w.calls[c->number].array = c->along;
+	if (wish->asked)
+		return sb_args("iik", (int)c->number, (int)wish->k, answer, wish->asked);
 	if (wish->along)
 		return sb_args_pack("iia", (int)c->number, (int)wish->k, wish->along->array);
 	return sb_args_pack("ii", (int)c->number, (int)(wish->makes ? (int64_t)wish->makes : wish->k));
@@ -289,6 +297,7 @@ void make_oneway(struct handle *h, const struct wish *wish)
 	w.calls[c.number].oneway = true;
 	w.calls[c.number].k = h->k;
 	w.calls[c.number].works_ms = (uint64_t)wish->k;
+	w.s[h->k].refs_made += strcmp(c.name, "keep") == 0;
 	w.s[h->k].hosts |= UINT32_C(1) << sim_self()->index;
 	c.began_ms = now_ms();
 	w.h->tally.oneways++;
@@ -312,7 +321,8 @@ void make_call(struct handle *h, const struct wish *wish)
 		              .number = w.next_call,
 		              .expected = w.next_call,
 		              .along = wish->along ? wish->along->number : 0,
-		              .gives = wish->makes };
+		              .gives = wish->makes,
+		              .asked = wish->asked };
 	sb_request request = SB_REQUEST_INIT;
 	sb_value *value = NULL;
 	sb_ref ref;
@@ -329,6 +339,15 @@ void make_call(struct handle *h, const struct wish *wish)
 		w.arrays[wish->makes].call = c.number;
 	if (c.along)
 		c.expected = c.along;
+	if (c.asked) {
+		*c.asked = (struct asked){ .app = me(),
+			                   .handle = h,
+			                   .thread = sim.current,
+			                   .number = c.number,
+			                   .most = 1 + (unsigned)wish->k % 2,
+			                   .waits = true };
+		c.expected = c.number * c.asked->most;
+	}
 	if (wish->shelf >= 0) {
 		ref = w.shelf[wish->shelf].ref;
 		c.expected = w.shelf[wish->shelf].number;
@@ -348,8 +367,14 @@ void make_call(struct handle *h, const struct wish *wish)
 	c.stopped_ns = sim_self()->stopped_until_ns;
 	w.h->tally.calls++;
 	use_begin(h->k);
-	err = invoke(h, &request, &value);
+	err = invoke(h, &request, wish->asked != NULL, &value);
 	use_end(h->k);
+	if (c.asked) {
+		c.asked->waits = false;
+		if (!err && c.asked->times != c.asked->most)
+			wrong("call %llu: a value, but its function ran %u times",
+			      (unsigned long long)c.number, c.asked->times);
+	}
 	tell("call %llu \"%s\" on session %d: %s", (unsigned long long)c.number, c.name, h->k,
 	     err ? sb_error_name(err) : "a value");
 	sim_note((uint64_t)(uint32_t)err);
@@ -364,7 +389,8 @@ void make_call(struct handle *h, const struct wish *wish)
 		judge_value(&c, value);
 		used_by(h, c.began_ms);
 	}
-	judge_time(&c, err);
+	if (!c.asked) /* functions take their time */
+		judge_time(&c, err);
 	sb_value_free(value);
 }
 

@@ -33,6 +33,7 @@ struct made_call {
 	int k;          /* one-way: its session, and how long it works */
 	uint64_t works_ms;
 	const struct sim_proc *ran_in;
+	unsigned order; /* which of all that ran it was */
 };
 
 struct modelled {
@@ -70,6 +71,7 @@ struct app {
 	struct handle handles[HANDLES];
 	struct held held[HELD];
 	unsigned ops;
+	unsigned depth; /* of functions that run for calls of its */
 };
 
 struct history_world {
@@ -90,7 +92,7 @@ struct history_world {
 		struct sim_proc *maker; /* NULL: the call's that is to make it */
 		uint64_t call;
 	} arrays[ARRAYS];
-	unsigned next_array;
+	unsigned next_array, runs;
 	unsigned faults, ops_max;
 	uint64_t fault_in, switch_in, switch_every;
 	bool over; /* all apps have ended */
@@ -125,16 +127,51 @@ void do_call(struct handle *h);
 /* What a call is to be. */
 struct wish {
 	const char *name;
-	int shelf;          /* its target; -1: none */
-	int64_t k;          /* for how many milliseconds it works */
-	struct held *along; /* array among its arguments; NULL: none */
-	unsigned makes;     /* number of the array that it is to make; 0: none */
+	int shelf;           /* its target; -1: none */
+	int64_t k;           /* for how many milliseconds it works */
+	struct held *along;  /* array among its arguments; NULL: none */
+	struct asked *asked; /* function among them; NULL: none */
+	unsigned makes;      /* number of the array that it is to make; 0: none */
 };
+/* One that is made, or an item of a batch. */
+struct one_call {
+	const struct handle *handle;
+	const char *name;
+	const sb_ref *target;
+	uint64_t number, expected, began_ms;
+	unsigned along, gives; /* arrays among its arguments, and that it results in; 0: none */
+	uint32_t timeout_ms;
+	struct sim_proc *owner;        /* designated owner when it began, or NULL */
+	uint64_t stopped_ns;           /* the caller's last stop, when it began */
+	uint64_t incarnation;          /* of the session, then */
+	bool item, stopped, unfounded; /* of a batch: one before it failed; it stands on one that failed */
+	struct asked *asked;           /* it passes a function */
+};
+void judge_error(const struct one_call *c, const sb_error *e);
+void judge_value(const struct one_call *c, const sb_value *v);
+void used_by(const struct handle *h, uint64_t since_ms);
 void make_call(struct handle *h, const struct wish *wish);
 void make_oneway(struct handle *h, const struct wish *wish);
 
+/* ── history_batches.c, history_callbacks.c ── */
+
+void do_batch(struct app *app, struct handle *h);
+
+/* A function that goes along with a call, and what is known of it. */
+struct asked {
+	struct app *app;
+	struct handle *handle;
+	const struct sim_thread *thread;
+	uint64_t number;
+	unsigned times, most;
+	bool waits, raised;
+};
+void do_ask(struct app *app, struct handle *h);
+int answer(void *arg, const sb_value *args, const sb_value *kwargs, sb_value **ret_value);
+
 /* ── history_arrays.c ── */
 
+struct app *me(void);
 void do_array(struct app *app, struct handle *h);
 /* Those that it keeps are what they were. */
 void check_arrays(const struct app *app);

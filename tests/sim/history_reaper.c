@@ -52,11 +52,16 @@ static int check_holds(void *arg, const char *name)
 	return 0;
 }
 
-/* In the mailbox of one who lives: that of a dead one goes as a whole. */
+/* In the mailbox of a session whose owner lives: that of a dead one, and that of a session that ended, goes as a whole. */
 static bool serves(const struct sb__mailbox *mailbox)
 {
-	const struct sb__identity *owner = &sb__mailbox_header(mailbox)->owner;
+	const struct sb__mailbox_header_shm *header = sb__mailbox_header(mailbox);
+	const struct sb__identity *owner = &header->owner;
+	struct sb__session_rec rec;
 
+	if (sb__store_session_get(sim_bridge_store(), header->session_id, &rec) != 1 ||
+	    rec.incarnation != header->incarnation)
+		return false;
 	for (unsigned i = 0; i < sim.proc_count; i++)
 		if (sim.procs[i].pid == owner->pid && sim.procs[i].start_time == owner->start_time)
 			return !sim.procs[i].dead;

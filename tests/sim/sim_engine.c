@@ -4,15 +4,17 @@
 
 #include <string.h>
 
+#include "callback.h"
 #include "clock.h"
 #include "engine.h"
 #include "fail.h"
 #include "ids.h"
 #include "message.h"
 #include "sim.h"
+#include "snakebridge/async.h"
 #include "snakebridge/error.h"
 
-enum { OBJECTS = 64, RUNNING = 16 };
+enum { OBJECTS = 64, RUNNING = 16, ITEMS = 8 };
 
 struct object {
 	bool live, used_by_others;
@@ -44,7 +46,14 @@ void (*sim_engine_saw)(uint64_t number, uint64_t seen);
 struct request {
 	struct sb__request_head head;
 	int64_t numbers[2];
-	sb_array *array; /* among its arguments, or NULL */
+	sb_array *array;   /* among its arguments, or NULL */
+	bool has_function; /* among its arguments, too */
+	uint32_t function;
+	uint64_t reply;          /* number of its reply, or of its batch's */
+	bool made;               /* the reply has refs that were made for it */
+	bool gave;               /* a value */
+	uint64_t earlier[ITEMS]; /* what the batch's items before this gave; UINT64_MAX: nothing */
+	unsigned items;
 };
 
 /* ── objects ── */
@@ -76,7 +85,8 @@ static struct object *oldest(struct sb__table *t)
 }
 
 /* NULL: the session is full, and says so. */
-static struct object *make(struct sb__table *t, const struct sb__call_origin *origin, uint64_t value)
+static struct object *make(struct sb__table *t, const struct sb__call_origin *origin, uint64_t value,
+                           sb_array *array)
 {
 	struct object *o = t->objects;
 
@@ -91,7 +101,11 @@ static struct object *make(struct sb__table *t, const struct sb__call_origin *or
 		if (!p->live && (o->live || p->generation < o->generation))
 			o = p;
 	*o = (struct object){
-		.live = true, .generation = o->generation + 1, .value = value, .used_ms = sb__now_ms()
+		.live = true,
+		.generation = o->generation + 1,
+		.value = value,
+		.used_ms = sb__now_ms(),
+		.array = sb_array_ref(array),
 	};
 	(void)sb__random(o->nonce, sizeof(o->nonce));
 	t->counts.live++;
@@ -147,7 +161,7 @@ static void reply_raised(struct sb__buf *reply, const char *type)
 	sb__put_int(reply, SB_EPYTHON);
 }
 
-static uint64_t reply_ref(struct sb__table *t, struct object *o, struct sb__buf *reply)
+static void reply_ref(struct sb__table *t, struct object *o, struct request *r, struct sb__buf *reply)
 {
 	sb_ref ref = { .incarnation = t->options.incarnation,
 		       .slot = (uint32_t)(o - t->objects),
@@ -157,8 +171,8 @@ static uint64_t reply_ref(struct sb__table *t, struct object *o, struct sb__buf 
 	sb__put_array(reply, 2);
 	sb__put_uint(reply, SB__REPLY_VALUE);
 	sb__put_ref(reply, &ref, "sim.Number");
-	o->made = ++t->replies;
-	return o->made;
+	o->made = r->reply;
+	r->made = true;
 }
 
 /* ── running ── */
@@ -238,19 +252,17 @@ static void make_array(const struct sb__table *t, const struct sb__call_origin *
 	(void)reply_block(t, origin, &block, kept, reply);
 }
 
+/* By its name: a file has one address here, however often it is mapped, so by address two mappings of it are one. */
 static void view_array(const struct sb__table *t, const struct sb__call_origin *origin, sb_array *array,
                        struct sb__buf *reply)
 {
 	const struct sb__blocks *blocks = t->options.blocks;
-	struct sb__block block;
-	bool writable;
-	void *kept;
+	void *addr, *kept;
 
-	if (!array || !blocks->find(blocks->arg, sb_array_data(array), sb_array_nbytes(array), &block,
-	                            &writable, &kept))
+	if (!array || blocks->keep(blocks->arg, &array->block, true, &addr, &kept) != 0)
 		sb__reply_fail(reply, SB_ENOVIEW, "it is not shared");
 	else
-		(void)reply_block(t, origin, &block, kept, reply);
+		(void)reply_block(t, origin, &array->block, kept, reply);
 }
 
 /* The array that a request brings. Until it was kept only its caller kept it, who may have given up before. */
@@ -272,8 +284,57 @@ static bool is(const struct sb__request_head *head, const char *name)
 	return head->name_len == strlen(name) && memcmp(head->name, name, head->name_len) == 0;
 }
 
-static uint64_t call(struct sb__table *t, const struct sb__call_origin *origin, const struct request *r,
-                     struct sb__buf *reply)
+/* ── callbacks ── */
+
+static bool never(void *arg)
+{
+	(void)arg;
+	return false;
+}
+
+/* One question. True: it was answered with a number. */
+static bool ask(const struct sb__asker *asker, uint32_t function, int64_t *ret)
+{
+	struct sb__buf question, given;
+	struct sb__cursor cursor;
+	struct sb__answer answer = { .failed = true };
+	struct sb__item item = { .type = SB__ITEM_NULL };
+
+	sb__buf_init(&question, NULL, 0);
+	sb__buf_init(&given, NULL, 0);
+	sb__put_question(&question, asker->call, function);
+	sb__put_tag(&question, SB__TAG_TUPLE);
+	sb__put_array(&question, 0);
+	sb__put_null(&question);
+	if (asker->ask(asker->arg, &question, never, NULL, &given) == SB__ASKER_ANSWERED) {
+		cursor = (struct sb__cursor){ .data = given.data, .len = given.len };
+		if (sb__next_answer(&cursor, &answer) != 0 ||
+		    (!answer.failed && sb__next(&cursor, &item) != 0))
+			answer.failed = true;
+	}
+	asker->done(asker->arg);
+	sb__buf_free(&question);
+	sb__buf_free(&given);
+	*ret = item.type == SB__ITEM_INT ? item.u.integer : -1;
+	return !answer.failed && item.type == SB__ITEM_INT;
+}
+
+static void ask_all(const struct sb__call_origin *origin, const struct request *r, struct sb__buf *reply)
+{
+	int64_t sum = 0, one;
+
+	for (int64_t i = 0; i <= r->numbers[1] % 2; i++) {
+		if (!origin->asker || !ask(origin->asker, r->function, &one)) {
+			reply_raised(reply, "snakebridge.CallbackError");
+			return;
+		}
+		sum += one;
+	}
+	reply_number(reply, (uint64_t)sum);
+}
+
+static void call(struct sb__table *t, const struct sb__call_origin *origin, struct request *r,
+                 struct sb__buf *reply)
 {
 	const struct sb__request_head *head = &r->head;
 	uint64_t number = (uint64_t)r->numbers[0];
@@ -281,12 +342,13 @@ static uint64_t call(struct sb__table *t, const struct sb__call_origin *origin, 
 	struct object *o;
 
 	if (is(head, "make") || is(head, "keep")) {
-		o = make(t, origin, number);
-		if (o && r->array)
-			o->array = sb_array_ref(r->array);
+		o = make(t, origin, number, r->array);
 		if (o)
-			return reply_ref(t, o, reply);
-		sb__reply_fail(reply, SB_EREFSFULL, "as many refs as it may hold");
+			reply_ref(t, o, r, reply);
+		else
+			sb__reply_fail(reply, SB_EREFSFULL, "as many refs as it may hold");
+	} else if (is(head, "ask") && r->has_function) {
+		ask_all(origin, r, reply);
 	} else if (is(head, "array")) {
 		make_array(t, origin, (uint64_t)k, reply);
 	} else if (is(head, "sum")) {
@@ -302,32 +364,49 @@ static uint64_t call(struct sb__table *t, const struct sb__call_origin *origin, 
 	} else {
 		reply_number(reply, number);
 	}
-	return 0;
 }
 
-static uint64_t run(struct sb__table *t, const struct sb__call_origin *origin, const struct request *r,
-                    struct sb__buf *reply)
+static int find_target(struct sb__table *t, const struct request *r, struct object **ret)
+{
+	uint32_t item = r->head.target.slot;
+
+	if (!r->head.has_target)
+		return 0;
+	if (!r->head.target_is_item)
+		return find(t, &r->head.target, ret);
+	return item < r->items && r->earlier[item] != UINT64_MAX ? 0 : SB_EINVAL;
+}
+
+static void run(struct sb__table *t, const struct sb__call_origin *origin, struct request *r,
+                struct sb__buf *reply)
 {
 	struct object *o = NULL;
-	int err = r->head.has_target ? find(t, &r->head.target, &o) : 0;
+	int err = find_target(t, r, &o);
 	sb_array *array;
 
 	if (err) {
 		sb__reply_refuse(reply, err, "stale");
-		return 0;
+		return;
 	}
 	sim_engine_began((uint64_t)r->numbers[0], t->options.incarnation);
 	if (r->array)
 		sim_engine_saw((uint64_t)r->numbers[0], sim_array_is(r->array));
-	if (!o)
-		return call(t, origin, r, reply);
+	r->gave = true;
+	if (r->head.target_is_item) {
+		reply_number(reply, r->earlier[r->head.target.slot]);
+		return;
+	}
+	if (!o) {
+		call(t, origin, r, reply);
+		r->gave = reply->len > 1 && reply->data[1] == SB__REPLY_VALUE;
+		return;
+	}
 	array = sb_array_ref(o->array); /* the object may go meanwhile */
 	if (is(&r->head, "view"))
 		view_array(t, origin, array, reply);
 	else
 		reply_number(reply, array ? sim_array_is(array) : o->value);
 	sb_array_unref(array);
-	return 0;
 }
 
 /* Releasing says whether it dropped something; a stale ref is fine. */
@@ -343,39 +422,110 @@ static void release(struct sb__table *t, const struct sb__request_head *head, st
 	sb__put_bool(reply, dropped);
 }
 
+/* What comes after a request's head. */
+static void run_one(struct sb__table *t, const struct sb__call_origin *origin, struct sb__cursor *cursor,
+                    struct request *r, struct sb__buf *reply)
+{
+	struct sb__item item;
+	int err = sb__next(cursor, &item);
+
+	for (uint64_t i = 0, n = item.u.count; !err && i < n && i < 3; i++) {
+		err = sb__next(cursor, &item);
+		if (!err && item.type == SB__ITEM_INT && i < 2) {
+			r->numbers[i] = item.u.integer;
+		} else if (!err && item.type == SB__ITEM_TAG && item.u.count == SB__TAG_ARRAY) {
+			err = take_array(t, origin, cursor, r);
+		} else if (!err && item.type == SB__ITEM_TAG && item.u.count == SB__TAG_CALLBACK) {
+			err = sb__next_callback(cursor, &r->function);
+			r->has_function = !err;
+		}
+	}
+	if (err)
+		sb__reply_refuse(reply, err, sb_last_error()->message);
+	else if (r->head.verb == SB_VERB_RELEASE && r->head.has_target)
+		release(t, &r->head, reply);
+	else
+		run(t, origin, r, reply);
+	sb_array_unref(r->array);
+	r->array = NULL;
+}
+
+/* Why no further item is to run; 0: it is. */
+static int batch_stopped(const struct sb__call_origin *origin, const struct running *running, bool failed)
+{
+	if (failed || (running && running->cancelled))
+		return SB_ECANCELLED;
+	return origin->deadline_ns && sb__now_ns() >= origin->deadline_ns ? SB_ETIMEOUT : 0;
+}
+
+static void run_item(struct sb__table *t, const struct sb__call_origin *origin, const struct sb__item *bytes,
+                     struct request *batch, struct sb__buf *reply)
+{
+	struct sb__cursor cursor = { .data = bytes->u.bytes.data, .len = bytes->u.bytes.len };
+	struct request r = { .reply = batch->reply, .items = batch->items };
+
+	memcpy(r.earlier, batch->earlier, sizeof(r.earlier));
+	if (sb__request_decode(&cursor, &r.head) != 0)
+		sb__reply_refuse(reply, SB_EPROTOCOL, "no request");
+	else
+		run_one(t, origin, &cursor, &r, reply);
+	batch->made |= r.made;
+	batch->earlier[batch->items++] = r.gave ? (uint64_t)r.numbers[0] : UINT64_MAX;
+}
+
+static void run_batch(struct sb__table *t, const struct sb__call_origin *origin, struct sb__cursor *cursor,
+                      struct request *batch, struct sb__buf *reply)
+{
+	struct running *running = begin(t, origin);
+	struct sb__item item = { .type = SB__ITEM_NULL };
+	bool failed = false;
+	uint64_t n;
+
+	(void)sb__next(cursor, &item);
+	n = item.u.count < ITEMS ? item.u.count : ITEMS;
+	sb__put_array(reply, 2);
+	sb__put_uint(reply, SB__REPLY_VALUE);
+	sb__put_array(reply, n);
+	for (uint64_t i = 0; i < n; i++) {
+		size_t kept = origin->kept->count;
+		int stop = batch_stopped(origin, running,
+		                         failed && batch->head.flags & SB_BATCH_STOP_ON_ERROR);
+		struct sb__buf part;
+
+		sb__buf_init(&part, NULL, 0);
+		(void)sb__next(cursor, &item);
+		if (stop) {
+			sb__reply_refuse(&part, stop, "not run");
+			batch->earlier[batch->items++] = UINT64_MAX;
+		} else {
+			run_item(t, origin, &item, batch, &part);
+		}
+		failed |= sb__reply_kind(&part) != SB__REPLY_VALUE;
+		sb__put_item_reply(reply, &part, origin->kept->count > kept);
+		sb__buf_free(&part);
+		sim_point(SIM_AT_CALL);
+	}
+	if (running)
+		running->on = false;
+}
+
 static uint64_t engine_execute(struct sb__table *t, const struct sb__call_origin *origin,
                                const uint8_t *request, size_t len, struct sb__buf *reply)
 {
 	struct sb__cursor cursor = { .data = request, .len = len };
-	struct request r = { .array = NULL };
-	struct sb__item item;
-	uint64_t made = 0;
-	int err = 0;
+	struct request r = { .reply = ++t->replies };
 
 	sim_point(SIM_AT_CALL);
 	if (t->destroyed)
 		sim_engine_began(UINT64_MAX,
 		                 t->options.incarnation); /* the history says that this must not be */
-	if (sb__request_decode(&cursor, &r.head) != 0 || sb__next(&cursor, &item) != 0 ||
-	    item.type != SB__ITEM_ARRAY) {
+	if (sb__request_decode(&cursor, &r.head) != 0)
 		sb__reply_refuse(reply, SB_EPROTOCOL, "no request");
-		return 0;
-	}
-	for (uint64_t i = 0, n = item.u.count; !err && i < n && i < 3; i++) {
-		err = sb__next(&cursor, &item);
-		if (!err && item.type == SB__ITEM_INT && i < 2)
-			r.numbers[i] = item.u.integer;
-		else if (!err && item.type == SB__ITEM_TAG && item.u.count == SB__TAG_ARRAY)
-			err = take_array(t, origin, &cursor, &r);
-	}
-	if (err)
-		sb__reply_refuse(reply, err, sb_last_error()->message);
-	else if (r.head.verb == SB_VERB_RELEASE && r.head.has_target)
-		release(t, &r.head, reply);
+	else if (r.head.verb == SB_VERB_BATCH)
+		run_batch(t, origin, &cursor, &r, reply);
 	else
-		made = run(t, origin, &r, reply);
-	sb_array_unref(r.array);
-	return made;
+		run_one(t, origin, &cursor, &r, reply);
+	return r.made ? r.reply : 0;
 }
 
 /* As if it had been written. */

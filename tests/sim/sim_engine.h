@@ -13,6 +13,8 @@
  *   call "sum" (n, ms, a) what all elements of the array are, also after so long
  *   call "keep" (n, _, a) a new object: the array itself. "get": what its elements are
  *   method "view" (n)     the array of such an object
+ *   call "ask" (n, k, f)  calls the function once or, if k is odd, twice: the sum of its answers, or its exception
+ * And batches of these; the target of an item may be what an earlier one made.
  */
 #ifndef SB_TESTS_SIM_ENGINE_H
 #define SB_TESTS_SIM_ENGINE_H

@@ -48,6 +48,37 @@ static void add(struct history_tally *sum, const struct history_tally *one)
 		to[i] += from[i];
 }
 
+static void tell_tally(const struct history_tally *t)
+{
+	const struct {
+		uint64_t count;
+		const char *of;
+	} all[] = {
+		{ t->steps, "steps" },
+		{ t->switches, "switches" },
+		{ t->calls, "calls" },
+		{ t->futures, "of them in flight" },
+		{ t->oneways, "one-way calls" },
+		{ t->batches, "batches" },
+		{ t->callbacks, "functions run" },
+		{ t->arrays, "done with arrays" },
+		{ t->values, "values" },
+		{ t->exceptions, "exceptions" },
+		{ t->refused, "refused" },
+		{ t->unknown, "unknown" },
+		{ t->opens, "opens" },
+		{ t->elections, "elections" },
+		{ t->kills, "kills" },
+		{ t->stops, "stops" },
+		{ t->jumps, "clocks set" },
+		{ t->sweeps, "sweeps" },
+	};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		printf("%s %llu %s", i ? "," : "", (unsigned long long)all[i].count, all[i].of);
+	printf("\n");
+}
+
 static void every_history_is_allowed(void **state)
 {
 	uint64_t first = from_environment("SB_SIM_FIRST", 1), only = from_environment("SB_SIM_SEED", 0);
@@ -69,20 +100,9 @@ static void every_history_is_allowed(void **state)
 			printf("seed %llu: %s; again with SB_SIM_SEED=%llu\n", (unsigned long long)h.seed,
 			       h.wrong, (unsigned long long)h.seed);
 	}
-	printf("%llu histories from seed %llu: %llu steps, %llu switches, %llu calls (%llu values, %llu "
-	       "exceptions, "
-	       "%llu refused, %llu unknown; %llu of them in flight), %llu one-way calls, %llu done with "
-	       "arrays, %llu opens, %llu "
-	       "elections, %llu kills, %llu stops, %llu clocks "
-	       "set, %llu sweeps\n",
-	       (unsigned long long)count, (unsigned long long)(only ? only : first),
-	       (unsigned long long)sum.steps, (unsigned long long)sum.switches, (unsigned long long)sum.calls,
-	       (unsigned long long)sum.values, (unsigned long long)sum.exceptions,
-	       (unsigned long long)sum.refused, (unsigned long long)sum.unknown,
-	       (unsigned long long)sum.futures, (unsigned long long)sum.oneways,
-	       (unsigned long long)sum.arrays, (unsigned long long)sum.opens,
-	       (unsigned long long)sum.elections, (unsigned long long)sum.kills,
-	       (unsigned long long)sum.stops, (unsigned long long)sum.jumps, (unsigned long long)sum.sweeps);
+	printf("%llu histories from seed %llu:", (unsigned long long)count,
+	       (unsigned long long)(only ? only : first));
+	tell_tally(&sum);
 	printf("reliability: simulation/histories tried=%llu failed=%llu seconds=%.1f\n",
 	       (unsigned long long)count, (unsigned long long)failed, seconds_since(&begin));
 	assert_int_equal(failed, 0);
