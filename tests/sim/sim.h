@@ -160,6 +160,7 @@ void sim_note(uint64_t what);   /* into the hash */
 
 void *sim_reserve(size_t n, size_t align); /* not zeroed */
 void *sim_zeroes(size_t n);                /* whole pages */
+void *sim_alias(void *pages, size_t n);    /* of them, at another address, as a further mapping is */
 bool sim_owns(const void *p);
 
 /* ── files (sim_os.c) ── */

@@ -252,17 +252,19 @@ static void make_array(const struct sb__table *t, const struct sb__call_origin *
 	(void)reply_block(t, origin, &block, kept, reply);
 }
 
-/* By its name: a file has one address here, however often it is mapped, so by address two mappings of it are one. */
 static void view_array(const struct sb__table *t, const struct sb__call_origin *origin, sb_array *array,
                        struct sb__buf *reply)
 {
 	const struct sb__blocks *blocks = t->options.blocks;
-	void *addr, *kept;
+	struct sb__block block;
+	bool writable;
+	void *kept;
 
-	if (!array || blocks->keep(blocks->arg, &array->block, true, &addr, &kept) != 0)
+	if (!array || !blocks->find(blocks->arg, sb_array_data(array), sb_array_nbytes(array), &block,
+	                            &writable, &kept))
 		sb__reply_fail(reply, SB_ENOVIEW, "it is not shared");
 	else
-		(void)reply_block(t, origin, &array->block, kept, reply);
+		(void)reply_block(t, origin, &block, kept, reply);
 }
 
 /* The array that a request brings. Until it was kept only its caller kept it, who may have given up before. */

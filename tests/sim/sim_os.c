@@ -4,7 +4,7 @@
  * locks, /proc, pids, futexes, clocks. Only the library's own files are simulated: the session store is LMDB itself, on a
  * real directory (sim_store.c).
  *
- * Mappings are addresses in a file's memory, which never moves and begins as zeroes.
+ * Mappings are addresses in a file's memory, which never moves and begins as zeroes; those of arenas are real ones of it.
  */
 #include "sim.h"
 
@@ -291,11 +291,13 @@ int sb__os_map(int fd, off_t offset, size_t len, bool writable, void **ret)
 	struct desc *d = of(fd);
 
 	(void)writable;
-	(void)len;
 	sim_point(SIM_AT_CALL);
 	if (!d)
 		return -EBADF;
 	*ret = d->file->data + offset;
+	/* Blocks are found by their address, so a process that maps an arena once more sees it elsewhere. */
+	if (d->file->dir == SIM_DIR_ARENA && !strstr(d->file->name, "holds"))
+		*ret = sim_alias(*ret, len);
 	return 0;
 }
 

@@ -6,12 +6,14 @@
  * freed within a history is spoiled, so a use after free shows.
  */
 #undef _FORTIFY_SOURCE
+#define _GNU_SOURCE
 #include "sim.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <linux/futex.h>
 
@@ -48,8 +50,9 @@ static char pristine_state[SIM_STATE_MAX], outside_state[SIM_STATE_MAX];
 static char pristine_tls[SIM_TLS_MAX], outside_tls[SIM_TLS_MAX];
 static struct sim_proc *loaded; /* whose static data is in place; NULL: that of outside */
 static struct sim_thread *loaded_tls;
-static char *stacks, *region, *big;
-static size_t region_used, big_used;
+static char *stacks, *region, *big, *aliases;
+static size_t region_used, big_used, aliases_used;
+static int big_fd;
 static jmp_buf outside;
 static bool stuck;
 static unsigned unfinished; /* threads that must finish and have not */
@@ -89,6 +92,17 @@ void *sim_zeroes(size_t n)
 		abort();
 	big_used = at + (n + PAGE - 1) / PAGE * PAGE;
 	return big + at;
+}
+
+void *sim_alias(void *pages, size_t n)
+{
+	char *at = aliases + aliases_used;
+
+	aliases_used += (n + PAGE - 1) / PAGE * PAGE;
+	if (aliases_used > REGION_SIZE || mmap(at, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, big_fd,
+	                                       (char *)pages - big) == MAP_FAILED)
+		abort();
+	return at;
 }
 
 void *sim_malloc(size_t n)
@@ -198,9 +212,12 @@ __attribute__((constructor)) static void set_up_once(void)
 	              -1, 0);
 	stacks = mmap(NULL, STACK_SIZE * SIM_THREADS_MAX, PROT_READ | PROT_WRITE,
 	              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	big = mmap(NULL, REGION_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-	           0);
-	if (big == MAP_FAILED || region == MAP_FAILED || stacks == MAP_FAILED)
+	big_fd = memfd_create("simulation", MFD_CLOEXEC);
+	if (big_fd < 0 || ftruncate(big_fd, (off_t)REGION_SIZE))
+		abort();
+	big = mmap(NULL, REGION_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, big_fd, 0);
+	aliases = mmap(NULL, REGION_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (aliases == MAP_FAILED || big == MAP_FAILED || region == MAP_FAILED || stacks == MAP_FAILED)
 		abort();
 }
 
@@ -566,8 +583,12 @@ void sim_begin(uint64_t seed)
 	unfinished = 0;
 	region_used = 0;
 	if (big_used > 0)
-		(void)madvise(big, big_used, MADV_DONTNEED);
+		(void)madvise(big, big_used, MADV_REMOVE);
 	big_used = 0;
+	if (aliases_used > 0)
+		(void)mmap(aliases, aliases_used, PROT_NONE,
+		           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	aliases_used = 0;
 	sim.on = true;
 	memcpy(__start_sim_state, pristine_state, (size_t)(__stop_sim_state - __start_sim_state));
 	memcpy(__start_sim_tls, pristine_tls, (size_t)(__stop_sim_tls - __start_sim_tls));
