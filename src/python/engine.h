@@ -25,7 +25,7 @@
 #include "buf.h"
 #include "snakebridge/ref.h"
 
-#define SB__ENGINE_ABI 7u
+#define SB__ENGINE_ABI 8u
 
 struct sb__table; /* opaque to everyone but the engine */
 
@@ -150,6 +150,9 @@ struct sb__engine {
 	uint32_t (*expire)(struct sb__table *table, uint64_t now_ms);
 	/* Lock-free copy of the counts. */
 	void (*counts)(const struct sb__table *table, struct sb__table_counts *ret);
+	/* By a thread that will call in, at its beginning: has the memory that its first call takes otherwise. Where there is none
+	 * then, the C library ends the process. Does not take the GIL. */
+	void (*thread_begin)(void);
 	/* Brackets a batch: keeps the GIL between executes. batch_begin() within a batch gives it up for a moment if that was
 	 * not done for some milliseconds, so that other threads run. Optional to call; nests not. No wait and no fork()
 	 * inside. */

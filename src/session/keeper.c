@@ -403,6 +403,7 @@ void *sb__keeper_main(void *arg)
 	host->keeper_ready = true;
 	pthread_cond_broadcast(&host->changed);
 	pthread_mutex_unlock(&host->lock);
+	host->engine->thread_begin();
 	while (!atomic_load(&host->keeper_stopping)) {
 		keep_all(host);
 		keeper_sleep(host);

@@ -382,6 +382,7 @@ static void *worker_main(void *arg)
 	struct sb__host *host = w->host;
 
 	atomic_store(&w->cpu_clock, sb__os_cpu_clock());
+	host->engine->thread_begin(); /* there was memory for its stack just now */
 	while (!atomic_load(&host->stopping)) {
 		bool first;
 

@@ -287,6 +287,135 @@ static void test_30_owner_out_of_memory_answers(void **state)
 	sb_session_close(s);
 }
 
+struct eater {
+	struct fixture *f;
+	int orders[2], answers[2];
+};
+
+/* Takes all memory that there is, down to the last bytes, sleeps on it, and gives it back. */
+static void eat(int tell)
+{
+	static const size_t sizes[] = { 1 << 20, 1 << 16, 4096, 1024, 512, 256, 128, 64, 32, 16 };
+	struct rlimit limit = { (rlim_t)address_space_kb(getpid()) << 10, RLIM_INFINITY };
+	void **list = NULL, **p;
+
+	setrlimit(RLIMIT_AS, &limit);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		while ((p = malloc(sizes[i])) != NULL) {
+			*p = list;
+			list = p;
+		}
+	(void)!write(tell, "e", 1);
+	usleep(300000);
+	limit.rlim_cur = RLIM_INFINITY;
+	setrlimit(RLIMIT_AS, &limit);
+	while ((p = list) != NULL) {
+		list = *p;
+		free(p);
+	}
+	(void)!write(tell, "d", 1);
+}
+
+/* A designated owner that eats when it is told: this program anew, so that all its threads have their memory from one arena of
+ * malloc()'s. */
+static int become_eater(void *arg)
+{
+	struct eater *e = arg;
+	char in[16], out[16];
+
+	close(e->orders[1]);
+	snprintf(in, sizeof(in), "%d", e->orders[0]);
+	snprintf(out, sizeof(out), "%d", e->answers[1]);
+	setenv("MALLOC_ARENA_MAX", "1", 1);
+	execl("/proc/self/exe", "eater", e->f->dir, in, out, (char *)NULL);
+	return 127;
+}
+
+static int eater_main(const char *dir, int in, int out)
+{
+	sb_bridge *bridge;
+	sb_session *s;
+	char order;
+
+	if (!succeeds(sb_bridge_open(dir, NULL, &bridge)))
+		return 1;
+	s = fixture_session(bridge, "eaten", SB_DESIGNATED_SELF);
+	if (!answers(s, 1) || write(out, "r", 1) != 1)
+		return 2;
+	while (read(in, &order, 1) == 1)
+		eat(out);
+	sb_session_close(s);
+	sb_bridge_close(bridge);
+	return 0;
+}
+
+static char said(const struct eater *e)
+{
+	char c = 0;
+
+	return read(e->answers[0], &c, 1) == 1 ? c : '?';
+}
+
+/* Or it was answered nevertheless. */
+static bool is_no_memory(int err)
+{
+	return err == 0 || err == SB_EPYTHON || err == SB_ENOMEM;
+}
+
+static sb_future *start_sleep(sb_session *s, double seconds)
+{
+	sb_request r = SB_REQUEST_INIT;
+	sb_future *future = NULL;
+
+	r.name = "time:sleep";
+	r.args = sb_args("d", seconds);
+	assert_ok(sb_call_start(s, &r, &future));
+	return future;
+}
+
+/*
+ * A service thread that never ran Python needs a thread state, and Python ends the process where there is no memory for
+ * that: the thread waits. The calls that sleep take the threads that have one.
+ */
+static void test_30_owner_without_memory_for_another_thread(void **state)
+{
+	struct eater e = { .f = *state };
+	sb_session *s;
+	pid_t pid;
+
+	if (fixture_slowness() > 1)
+		skip();
+	assert_true(pipe(e.orders) == 0 && pipe(e.answers) == 0);
+	pid = fixture_fork(become_eater, &e);
+	close(e.answers[1]);
+	assert_int_equal(said(&e), 'r');
+	s = fixture_session(e.f->bridge, "eaten", SB_DESIGNATED_SELF);
+	for (int i = 0; i < 3; i++) {
+		sb_future *sleeping[8];
+		int err;
+
+		for (int k = 0; k < 8; k++) {
+			sleeping[k] = start_sleep(s, 0.8);
+			usleep(20000);
+		}
+		assert_int_equal(write(e.orders[1], "e", 1), 1);
+		assert_int_equal(said(&e), 'e');
+		err = sb_call(s, "builtins:abs", sb_args("i", 1), NULL);
+		assert_true(is_no_memory(err));
+		assert_int_equal(said(&e), 'd');
+		for (int k = 0; k < 8; k++) {
+			assert_true(is_no_memory(sb_future_wait(sleeping[k], SB_WAIT_FOREVER, NULL)));
+			sb_future_free(sleeping[k]);
+		}
+		assert_true(answers(s, i));
+	}
+	sb_session_close(s);
+	close(e.orders[1]);
+	assert_int_equal(fixture_wait(pid), 0);
+	close(e.orders[0]);
+	close(e.answers[0]);
+}
+
 /* ── many ── */
 
 struct crowd {
@@ -384,7 +513,7 @@ static void test_31_thousands_of_sessions_on_one_bridge(void **state)
 	free(sessions);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_35_session_that_hangs_slows_no_other, fixture_setup,
@@ -394,11 +523,16 @@ int main(void)
 		cmocka_unit_test(test_35_one_process_cannot_take_all_bytes),
 		cmocka_unit_test_setup_teardown(test_30_owner_out_of_memory_answers, fixture_setup,
 		                                fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_30_owner_without_memory_for_another_thread,
+		                                fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_31_thousand_processes_use_one_session, fixture_setup,
 		                                fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_31_thousands_of_sessions_on_one_bridge, fixture_setup,
 		                                fixture_teardown),
 	};
+
+	if (argc == 4)
+		return eater_main(argv[1], atoi(argv[2]), atoi(argv[3]));
 
 	return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
 }

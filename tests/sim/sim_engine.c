@@ -653,6 +653,7 @@ static const struct sb__engine engine = {
 	.settle = engine_settle,
 	.expire = engine_expire,
 	.counts = engine_counts,
+	.thread_begin = nothing,
 	.batch_begin = nothing,
 	.batch_end = nothing,
 	.within = engine_within,

@@ -16,6 +16,7 @@ static const struct sb__engine engine = {
 	.settle = sb__settle,
 	.expire = sb__table_expire,
 	.counts = sb__table_counts,
+	.thread_begin = sb__gil_thread_begin,
 	.batch_begin = sb__gil_batch_begin,
 	.batch_end = sb__gil_batch_end,
 	.within = sb__execute_within,

@@ -3,7 +3,7 @@
  * The GIL, and the thread states that threads need to hold it.
  *
  * A thread that Python does not know gets a thread state at its first entry and keeps it until it ends:
- * making one per entry costs ten times what taking the GIL does. The kept state is an extra count of
+ * making one per entry costs ten times what taking the GIL does. The kept state has a count of its own beside those of
  * PyGILState_Ensure(), so extension modules that use PyGILState_* in the same thread see what they expect. Since that count
  * keeps it for as long as the thread lives, further entries take the GIL with it directly.
  *
@@ -20,7 +20,10 @@
 #include <pthread.h>
 
 #include "clock.h"
+#include "os_linux.h"
 
+#define WAIT_FIRST_NS  1000000
+#define WAIT_MAX_NS    50000000
 #define BATCH_YIELD_MS 4 /* a batch gives up the GIL this often; CPython's own interval is 5 */
 
 static pthread_key_t kept_key; /* PyThreadState * that this file made */
@@ -87,19 +90,36 @@ void sb__gil_breathe(void)
 	breathe(&this_thread);
 }
 
+/* Where there is no memory for one, PyGILState_Ensure() ends the process. What takes it all may be a call that runs in another
+ * thread: this one waits until some is given back. */
+static void make_state(void)
+{
+	uint64_t pause_ns = WAIT_FIRST_NS;
+	PyThreadState *state;
+
+	while ((state = PyThreadState_New(PyInterpreterState_Main())) == NULL) {
+		sb__os_sleep(pause_ns);
+		if (pause_ns < WAIT_MAX_NS)
+			pause_ns *= 2;
+	}
+	/* Its count is 1, which leave() does not take back. Without memory for the key it is lost at the thread's end. */
+	this_thread.own = state;
+	(void)pthread_setspecific(kept_key, state);
+}
+
+/* Thread-local memory of the plugin, and the state. */
+void sb__gil_thread_begin(void)
+{
+	this_thread.batch = false;
+	if (!sb__python_unusable() && !PyGILState_GetThisThreadState())
+		make_state();
+}
+
 static PyGILState_STATE ensure(void)
 {
-	bool unknown = PyGILState_GetThisThreadState() == NULL;
-	PyGILState_STATE state = PyGILState_Ensure();
-
-	if (unknown) {
-		/* One count more than leave() takes back. Without memory for the key it is lost at the
-		 * thread's end. */
-		(void)PyGILState_Ensure();
-		this_thread.own = PyGILState_GetThisThreadState();
-		(void)pthread_setspecific(kept_key, this_thread.own);
-	}
-	return state;
+	if (!PyGILState_GetThisThreadState())
+		make_state();
+	return PyGILState_Ensure();
 }
 
 struct sb__gil sb__gil_enter(void)

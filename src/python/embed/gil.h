@@ -42,7 +42,8 @@ void sb__gil_leave(struct sb__gil gil);
 /* Between two items of work: gives it up for a moment if this thread has had it for some milliseconds. */
 void sb__gil_breathe(void);
 
-/* engine.h: batch_begin, batch_end. */
+/* engine.h: thread_begin, batch_begin, batch_end. */
+void sb__gil_thread_begin(void);
 void sb__gil_batch_begin(void);
 void sb__gil_batch_end(void);
 
