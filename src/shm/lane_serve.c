@@ -24,7 +24,8 @@
 
 #define MS          UINT64_C(1000000)
 #define LINGER_NS   2000u /* about two calls' time: what comes later is found at the bell */
-#define CLOCK_EVERY 16u   /* spins between looks at the clock */
+#define CLOCK_EVERY 4u    /* rounds between looks at the clock */
+#define KEPT_LOOKS  4u    /* at the lane that was served last, for one at everything else */
 
 /* ── finding ── */
 
@@ -71,16 +72,20 @@ static int next_ready(struct sb__mailbox *m, uint32_t cursor)
 	return lane;
 }
 
-/* The same; kept: 1 + the lane whose bit stands while its word is looked at instead. */
+/* Has the lane whose bit stands a request? True also where that cannot be told. */
+static bool kept_is_ready(struct sb__mailbox *m, uint32_t kept)
+{
+	struct sb__lane_shm *l = sb__lane_at(m, kept - 1);
+
+	return !l || SB__WORD_STATE(sb__load_acquire(&l->word)) == SB__LANE_READY;
+}
+
+/* The next lane with a bit; kept: 1 + the lane whose bit stands while its word is looked at instead. */
 static int find_ready(struct sb__mailbox *m, uint32_t cursor, uint32_t kept)
 {
 	int lane = next_ready(m, cursor), other;
-	struct sb__lane_shm *l;
 
-	if (lane < 0 || (uint32_t)lane + 1 != kept)
-		return lane;
-	l = sb__lane_at(m, kept - 1);
-	if (!l || SB__WORD_STATE(sb__load_acquire(&l->word)) == SB__LANE_READY)
+	if (lane < 0 || (uint32_t)lane + 1 != kept || kept_is_ready(m, kept))
 		return lane;
 	other = next_ready(m, kept);
 	return other == lane ? -1 : other;
@@ -306,6 +311,9 @@ bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, cons
 		    sb__load(&mailbox->control->attention) != attention ||
 		    sb__bell_others(bell, mailbox->header->bell_index))
 			return false;
+		/* What comes nearly always is looked for most often. */
+		for (unsigned k = 0; at->kept && k < KEPT_LOOKS && !kept_is_ready(mailbox, at->kept); k++)
+			sb__pause();
 		sb__pause();
 		if (i % CLOCK_EVERY == 0) {
 			uint64_t now = sb__now_ns();

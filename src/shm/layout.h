@@ -264,7 +264,7 @@ struct sb__mailbox_control_shm {
 	sb__word ready[SB__LANES_MAX / 64];
 	uint8_t pad1[56];
 	sb__word last_access_ms; /* sb__now_coarse_ms() */
-	uint8_t pad2[56];
+	uint8_t pad2[120];       /* CPUs fetch lines in pairs: these change with each call, that one hardly */
 	sb__word calls, exceptions, refused; /* mirrors of the owner's private counters */
 	sb__word live_refs, evicted_refs, expired_refs, created_refs;
 	sb__word in_flight;

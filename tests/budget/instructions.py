@@ -24,7 +24,7 @@ WAKING = {'shm': 150, 'base': 60, 'C library': 150}  # more where the other side
 LAYERS = ('api', 'session', 'python', 'shm', 'codec', 'base', 'C library', 'CPython')
 # Functions whose instructions are collected; one inside another is where collecting stops: waiting.
 COLLECT = {'caller': ('sb_method', 'sb_value_free', 'spin_for_reply', 'sleep_for_reply'),
-           'owner': ('sb__mailbox_accept', 'sb__execute', 'sb__accepted_complete'),
+           'owner': ('sb__mailbox_accept_next', 'sb__execute', 'sb__accepted_complete'),
            'own': ('sb_method', 'sb_value_free')}
 # Steps of a call: functions with all that they call.
 STEPS = {'caller': (('sb__request_check', 'check the request'), ('sb__resolve', 'resolve the session'),
@@ -32,7 +32,7 @@ STEPS = {'caller': (('sb__request_check', 'check the request'), ('sb__resolve', 
                     ('sb__way_encode', 'write the request into the lane'), ('sb__flight_post', 'publish it, ring'),
                     ('sb__lane_reply', 'copy the reply'), ('sb__reply_decode_shared', 'make it a value'),
                     ('sb__lane_consume', 'give the lane back'), ('sb_value_free', 'free the value')),
-         'owner': (('sb__mailbox_accept', 'find the request, copy it'), ('sb__request_decode', 'read its head'),
+         'owner': (('sb__mailbox_accept_next', 'find the request, copy it'), ('sb__request_decode', 'read its head'),
                    ('sb__running_add', 'note that it runs'), ('sb__gil_enter_as', 'have the GIL'),
                    ('sb__table_find', 'find the target'),
                    ('sb__resolve_method', 'find the method'), ('sb__frame_call', 'run it, in a frame of the session'),

@@ -42,9 +42,11 @@ void row_noop(struct bench *b)
 	f = figure_new("noop_awake", "sb_method() of a no-op, both awake", "µs");
 	figure_floor_label(f, b->cpus > 1 ? "ping-pong through a shared word, spinning" : "futex ping-pong");
 	figure_target(f, TARGET_AT_MOST, 0, 1);
-	figure_tried(f, "names of methods kept as objects, the wire format's heads by hand, no printf, no "
-	                "allocation for None, the GIL kept while calls keep coming, spinning that learns; "
-	                "what is left is told in docs/design/call-cost.md");
+	figure_tried(
+		f, "names of methods kept as objects, the wire format's heads by hand, no printf, no "
+		   "allocation for None, the GIL kept while calls keep coming, spinning that learns, ready "
+		   "bits that stand while one lane calls; fetching lines ahead gained nothing; what is left "
+		   "is told in docs/design/call-cost.md");
 	for (unsigned i = 0; i < b->rounds; i++) {
 		series_add(&f->floor, pingpong_ns(raw, 20000) / 1e3);
 		series_add(&f->ours, noop_ns(b) / 1e3);
