@@ -209,7 +209,7 @@ void row_batch(struct bench *b)
 	figure_tried(
 		f, "one request, one GIL, one Python frame; a request's head that is the one before's is not "
 		   "read again, methods are called unbound, a caller's items are encoded where they travel, "
-	           "short "
+		   "short "
 		   "replies are written and read without a call");
 	r.verb = SB_VERB_METHOD;
 	r.target = &b->nothing;

@@ -53,7 +53,7 @@ void row_sessions(struct bench *b)
 	figure_tried(
 		rate,
 		"one transaction to open and one to end, the ring of events stays mapped, a mailbox is one "
-	        "page "
+		"page "
 		"before a caller comes; two fifths of what is left are the store's 26 pages, in a B-tree for "
 		"each index, a third is the mailbox's file, made, mapped and unlinked each time, and some of "
 		"the rest wakes the keeper; mailboxes that are used again were not tried");
