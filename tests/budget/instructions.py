@@ -25,7 +25,8 @@ LAYERS = ('api', 'session', 'python', 'shm', 'codec', 'base', 'C library', 'CPyt
 # Functions whose instructions are collected; one inside another is where collecting stops: waiting.
 COLLECT = {'caller': ('sb_method', 'sb_value_free', 'spin_for_reply', 'sleep_for_reply'),
            'owner': ('sb__mailbox_accept_next', 'sb__execute', 'sb__accepted_complete'),
-           'own': ('sb_method', 'sb_value_free')}
+           'own': ('sb_method', 'sb_value_free'),
+           'batch': ('sb_batch_add', 'sb_batch_run', 'sb_batch_free')}
 # Steps of a call: functions with all that they call.
 STEPS = {'caller': (('sb__request_check', 'check the request'), ('sb__resolve', 'resolve the session'),
                     ('sb__session_enter', 'is the handle at home here'), ('sb__thread_lane', "the thread's lane"),
@@ -113,11 +114,11 @@ def run_there(binary, noop_calls, directory):
     return {side: Counts(out) for side, out in outs.items()}
 
 
-def run_here(noop_calls, directory):
-    out = os.path.join(directory, 'own')
-    subprocess.run(valgrind(out, 'own') + [noop_calls, os.path.join(directory, 'own-bridge'), str(CALLS), 'here'], check=True,
-                   timeout=120, stderr=subprocess.PIPE)
-    return {'own': Counts(out)}
+def run_here(noop_calls, directory, side, mode):
+    out = os.path.join(directory, side)
+    subprocess.run(valgrind(out, side) + [noop_calls, out + '-bridge', str(CALLS), mode], check=True, timeout=120,
+                   stderr=subprocess.PIPE)
+    return {side: Counts(out)}
 
 
 def read_budget():
@@ -138,7 +139,7 @@ def write_budget(counts):
         for side, count in counts.items():
             for layer in LAYERS:
                 if layer != 'CPython' and count.layers[layer] >= CALLS:
-                    most = count.layers[layer] * 13 // 12 // CALLS + 10 + (WAKING.get(layer, 0) if side != 'own' else 0)
+                    most = count.layers[layer] * 13 // 12 // CALLS + 10 + (WAKING.get(layer, 0) if side in ('caller', 'owner') else 0)
                     file.write(f'{side}\t{layer}\t{most}\n')
 
 
@@ -156,7 +157,7 @@ def compare(counts):
 
 
 def tables(counts):
-    sides = {'caller': 'caller', 'owner': 'owner', 'own': 'own session'}
+    sides = {'caller': 'caller', 'owner': 'owner', 'own': 'own session', 'batch': 'item of a batch'}
     lines = ['| layer | ' + ' | '.join(sides.values()) + ' |', '|---|' + '---:|' * len(sides)]
     for layer in LAYERS:
         lines.append(f'| {layer} | ' + ' | '.join(f'{counts[side].layers[layer] / CALLS:,.0f}' for side in sides) + ' |')
@@ -186,7 +187,8 @@ def main():
     os.environ.update(SNAKEBRIDGE_SWEEP_MS='0')
     shm = '/dev/shm' if os.access('/dev/shm', os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix='sb-budget-', dir=shm) as directory:
-        counts = {**run_there(binary, noop_calls, directory), **run_here(noop_calls, directory)}
+        counts = {**run_there(binary, noop_calls, directory), **run_here(noop_calls, directory, 'own', 'here'),
+                  **run_here(noop_calls, directory, 'batch', 'batch')}
     if sys.argv[3:4] == ['--budget']:
         write_budget(counts)
     elif sys.argv[3:4] == ['--page']:

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What instructions.py counts the instructions of: no-op method calls, in the session "budget" that an sb-owner serves there, or
- * in one of this process's own.
+ * in one of this process's own, one by one or in batches.
  *
- *	noop_calls DIRECTORY CALLS there|here
+ *	noop_calls DIRECTORY CALLS there|here|batch
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +40,21 @@ static sb_ref make_object(sb_session *session)
 	return ref;
 }
 
+static void run_batch(sb_session *session, const sb_ref *ref, int items)
+{
+	sb_request request = SB_REQUEST_INIT;
+	sb_batch *batch;
+
+	request.verb = SB_VERB_METHOD;
+	request.target = ref;
+	request.name = "noop";
+	must(sb_batch_new(0, &batch), "a batch");
+	for (int i = 0; i < items; i++)
+		must(sb_batch_add(batch, &request, NULL), "an item");
+	must(sb_batch_run(session, batch, 0), "the batch");
+	sb_batch_free(batch);
+}
+
 int main(int argc, char **argv)
 {
 	sb_session_options options = SB_SESSION_OPTIONS_INIT;
@@ -57,7 +72,10 @@ int main(int argc, char **argv)
 	}
 	must(sb_session_open(bridge, &options, &session), "opening a session");
 	ref = make_object(session);
-	for (int i = atoi(argv[2]); i > 0; i--) {
+	if (strcmp(argv[3], "batch") == 0)
+		for (int i = 0; i < 2; i++)
+			run_batch(session, &ref, atoi(argv[2]) / 2);
+	for (int i = atoi(argv[2]); strcmp(argv[3], "batch") != 0 && i > 0; i--) {
 		must(sb_method(session, &ref, "noop", NULL, &value), "noop()");
 		sb_value_free(value);
 	}
