@@ -24,11 +24,11 @@
 #include "point.h"
 
 #define MS             UINT64_C(1000000)
-#define FIRST_SLICE_NS (2 * MS)         /* then the owner is asked whether its leader hangs */
-#define SLICE_MAX_NS   (100 * MS)       /* while it is not taken up */
-#define SLICE_RUNS_NS  (1000 * MS)      /* while it runs, and the kernel tells of its end as of its owner's */
+#define FIRST_SLICE_NS (2 * MS) /* then the owner is asked whether its leader hangs */
+#define SLICE_MAX_NS   (100 * MS)
 #define POLL_MAX_NS    (20 * MS)        /* where the kernel cannot wait for reply and death at once */
-#define ALIVE_EVERY_NS (100 * MS)       /* the slow question, where slices are as short */
+#define ALIVE_EVERY_NS (100 * MS)       /* the slow question */
+#define ALIVE_TOLD_NS  (1000 * MS)      /* the same where the kernel tells of the owner's end */
 #define CLOCK_EVERY    64u              /* spins between looks at the clock */
 #define TURN_NS        UINT64_C(300000) /* see be_prompt() */
 
@@ -247,6 +247,13 @@ static bool spin_for_reply(struct sb__flight *f)
 	return true;
 }
 
+static uint64_t ask_alive_next(const struct sb__flight *f, uint64_t now)
+{
+	unsigned int unused;
+
+	return now + (sb__bell_alive_word(f->bell, &unused) ? ALIVE_TOLD_NS : ALIVE_EVERY_NS);
+}
+
 /* Between slices: is there a reason to stop waiting? */
 static bool given_up(struct sb__flight *f, uint64_t now, enum why *ret_why)
 {
@@ -264,7 +271,7 @@ static bool given_up(struct sb__flight *f, uint64_t now, enum why *ret_why)
 		return true;
 	}
 	if (f->alive && now >= f->next_alive_ns) {
-		f->next_alive_ns = now + ALIVE_EVERY_NS;
+		f->next_alive_ns = ask_alive_next(f, now);
 		if (!f->alive(f->alive_arg)) {
 			*ret_why = DIED;
 			return true;
@@ -288,7 +295,7 @@ static void slice_passed(struct sb__flight *f, bool polling)
 	if (polling)
 		f->slice_ns += f->slice_ns < POLL_MAX_NS ? FIRST_SLICE_NS : 0;
 	else if (!waits)
-		f->slice_ns = SLICE_RUNS_NS;
+		f->slice_ns = SLICE_MAX_NS;
 	else if (f->slices == 1)
 		f->slice_ns = POLL_MAX_NS;
 	else
@@ -368,7 +375,7 @@ static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
 {
 	if (!f->slice_ns) {
 		f->slice_ns = FIRST_SLICE_NS;
-		f->next_alive_ns = sb__now_ns() + ALIVE_EVERY_NS;
+		f->next_alive_ns = ask_alive_next(f, sb__now_ns());
 	}
 	if (until_ns > f->deadline_ns)
 		until_ns = f->deadline_ns;
