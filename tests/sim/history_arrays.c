@@ -74,15 +74,14 @@ void judge_array(const sb_value *v, unsigned number)
 static void make_array(struct handle *h)
 {
 	size_t count = SIM_ARRAY_COUNT;
-	unsigned number = w.next_array;
+	unsigned number = w.next_array++; /* at once: another process makes one while ours is being made */
 	sb_array *array;
 
+	w.arrays[number].maker = sim_self();
 	if (sb_array_new(h->s, "<u8", 1, &count, &array) != 0) {
 		wrong("an array cannot be made: %s", sb_last_error()->message);
 		return;
 	}
-	w.next_array++;
-	w.arrays[number].maker = sim_self();
 	for (size_t i = 0; i < count; i++)
 		((uint64_t *)sb_array_writable(array))[i] = number;
 	tell("makes array %u", number);
