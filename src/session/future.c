@@ -98,7 +98,7 @@ int sb__call_start(sb_session *named, const sb_request *request, sb_future **ret
 		return err;
 	}
 	f->core = f->way.session->core;
-	memcpy(f->id, f->way.id, sizeof(f->id));
+	memcpy(f->id, f->way.id, strlen(f->way.id) + 1);
 	f->way.id = f->id;
 	(void)sb__way_label(&f->way);
 	f->way.request = NULL; /* the caller's */

@@ -181,75 +181,6 @@ static void test_09_released_while_an_owner_starts(void **state)
 	sb_session_close(s);
 }
 
-#ifdef SNAKEBRIDGE_POINTS
-
-struct opening {
-	struct fixture *f;
-	sb_session *s;
-	int err;
-};
-
-static void *open_dedicated(void *arg)
-{
-	struct opening *o = arg;
-	sb_session_options options = SB_SESSION_OPTIONS_INIT;
-
-	options.session_id = "late";
-	options.designated = SB_DESIGNATED_DEDICATED;
-	o->err = sb_session_open(o->f->bridge, &options, &o->s);
-	if (o->err)
-		fprintf(stderr, "opening: %s\n", sb_last_error()->message);
-	return NULL;
-}
-
-/* Joins it as soon as it is there. */
-static sb_session *join_late(struct fixture *f)
-{
-	sb_session_options options = SB_SESSION_OPTIONS_INIT;
-	sb_session *s;
-
-	options.session_id = "late";
-	options.designated = SB_DESIGNATED_ATTACH_ONLY;
-	while (sb_session_open(f->bridge, &options, &s) != 0) {
-		assert_int_equal(sb_last_error()->code, SB_ENOSESSION);
-		usleep(1000);
-	}
-	return s;
-}
-
-/* The owner is stopped when the session can be used and it has not attached itself; others use and end it. Its opener gets a
- * fresh one. */
-static void test_12_14_ended_before_its_owner_attached(void **state)
-{
-	struct opening o = { .f = *state };
-	sb_session_info early = { .size = sizeof(early) };
-	pthread_t thread;
-	sb_session *s;
-
-	assert_int_equal(setenv("SB_POINT", "open.active:1:stop", 1),
-	                 0); /* for sb-owner: here it was looked at long ago */
-	assert_int_equal(pthread_create(&thread, NULL, open_dedicated, &o), 0);
-	s = join_late(o.f);
-	unsetenv("SB_POINT");
-	assert_ok(sb_session_get_info(s, &early));
-	assert_int_not_equal(early.designated_pid, getpid());
-	assert_ok(sb_session_release(o.f->bridge, "late", NULL));
-	while (pthread_tryjoin_np(thread, NULL) != 0) { /* it may come to where it stops only now */
-		(void)kill(early.designated_pid, SIGCONT);
-		usleep(1000);
-	}
-	assert_int_equal(o.err, 0);
-	assert_ok(sb_call(o.s, "builtins:object", NULL, NULL));
-	assert_true(info_of(o.s).designated_pid != early.designated_pid);
-	while (kill(early.designated_pid, 0) == 0) /* it has nothing to do */
-		usleep(1000);
-	assert_int_equal(sb_call(s, "builtins:object", NULL, NULL), SB_ERELEASED);
-	sb_session_close(s);
-	sb_session_close(o.s);
-}
-
-#endif
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -260,9 +191,6 @@ int main(void)
 		TEST(test_11_elected_owner_dies_starting),
 		TEST(test_11_31_reaper_finds_those_that_died_starting),
 		TEST(test_09_released_while_an_owner_starts),
-#ifdef SNAKEBRIDGE_POINTS
-		TEST(test_12_14_ended_before_its_owner_attached),
-#endif
 	};
 
 	return cmocka_run_group_tests_name("starting", tests, NULL, NULL);
