@@ -22,9 +22,11 @@
 #include "clock.h"
 #include "os_linux.h"
 
-#define WAIT_FIRST_NS  1000000
-#define WAIT_MAX_NS    50000000
-#define BATCH_YIELD_MS 4 /* a batch gives up the GIL this often; CPython's own interval is 5 */
+#define WAIT_FIRST_NS 1000000
+#define WAIT_MAX_NS   50000000
+/* More than CPython's switch interval of 5 ms: a thread that waits for the GIL begins to wait anew whenever it is let go of, and asks for it,
+ * which is never refused, after an interval without. */
+#define BATCH_YIELD_MS 12
 
 static pthread_key_t kept_key; /* PyThreadState * that this file made */
 
