@@ -37,6 +37,8 @@ struct sb_value {
 
 _Static_assert(sizeof(struct sb_value) <= 24, "a node is three words");
 
+/* The wire's tag of a kind that is its items in an array: tuple, set, frozenset, slice, range, fraction. */
+uint64_t sb__tree_tag(sb_kind kind);
 /* How many nodes a value has below it, at u.items. */
 size_t sb__tree_items(const sb_value *value);
 /* The fields of a datetime, date or time. The zone is the tree's. */
