@@ -26,9 +26,8 @@
 #define FDS_MAX    96u
 #define ALIVES_MAX (SB__OS_WAITS_MAX - 1 - FDS_MAX) /* words of different owners that one thread waits on */
 #define HURRY_NS   (2 * MS)
-#define SLICE_NS   (100 * MS)  /* while it is not taken up */
-#define RUNS_NS    (1000 * MS) /* the slow question: does the owner live? */
-#define POLL_NS    (20 * MS)   /* where the kernel cannot wait for several words */
+#define SLICE_NS   (100 * MS) /* the slow question: does the owner live? */
+#define POLL_NS    (20 * MS)  /* where the kernel cannot wait for several words */
 #define IDLE_NS    (3600000 * MS)
 
 struct sb__watcher {
@@ -107,7 +106,7 @@ static bool watch_one(struct round *r, struct sb__watch *w)
 	r->waits[r->count++] = wait;
 	add_alive(r, w->flight.bell);
 	sooner(r, w->flight.deadline_ns);
-	sooner(r, r->now + RUNS_NS);
+	sooner(r, r->now + SLICE_NS);
 	return false;
 }
 
