@@ -10,6 +10,7 @@
 #include "fail.h"
 #include "ids.h"
 #include "message.h"
+#include "own_request.h"
 #include "sim.h"
 #include "snakebridge/async.h"
 #include "snakebridge/error.h"
@@ -539,18 +540,7 @@ static uint64_t engine_execute_own(struct sb__table *table, const struct sb__cal
 	uint64_t number;
 
 	sb__buf_init(&buf, memory, sizeof(memory));
-	sb__put_array(&buf, 6);
-	sb__put_uint(&buf, own->verb);
-	sb__put_uint(&buf, own->flags);
-	if (own->target)
-		sb__put_ref(&buf, own->target, NULL);
-	else
-		sb__put_null(&buf);
-	if (own->name)
-		sb__put_str(&buf, own->name, strlen(own->name));
-	else
-		sb__put_null(&buf);
-	sb__buf_append(&buf, own->arguments, own->arguments_len);
+	own_request_write(&buf, own);
 	number = engine_execute(table, origin, buf.data, buf.len, reply);
 	sb__buf_free(&buf);
 	own->ended_ms = 0;
