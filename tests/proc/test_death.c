@@ -213,6 +213,33 @@ static void test_11_attach_only(void **state)
 
 /* ── workers die ── */
 
+static int call_for_ever(void *arg)
+{
+	struct fixture *f = arg;
+	sb_session *s = fixture_session(f->bridge, "interrupted", SB_DESIGNATED_ATTACH_ONLY);
+	int err = sb_call(s, "builtins:exec", sb_args("s", "while True: pass"), NULL);
+
+	return err == SB_ERELEASED && sb_last_error()->outcome == SB_OUTCOME_UNKNOWN ? 0 : 1;
+}
+
+/* 09: also one that comes to look only after its call was interrupted, and a reply stands that says so. */
+static void test_09_release_reaches_a_caller_that_looks_late(void **state)
+{
+	struct fixture *f = *state;
+	sb_session *s = fixture_session(f->bridge, "interrupted", SB_DESIGNATED_DEDICATED);
+	int32_t owner = owner_pid(s);
+	pid_t caller = fixture_fork(call_for_ever, f);
+
+	fixture_wait_running(f, "builtins:exec");
+	kill(caller, SIGSTOP);
+	assert_ok(sb_session_release(f->bridge, "interrupted", NULL));
+	while (kill(owner, 0) == 0) /* it has nothing to do, once the call is over */
+		usleep(1000);
+	kill(caller, SIGCONT);
+	assert_int_equal(fixture_wait(caller), 0);
+	sb_session_close(s);
+}
+
 /* 31: rounds of eight forked workers, of which a random one is killed at a random moment. Many more of them are in
  * stress/test_kill_rounds.c. */
 static void test_31_rounds_of_killed_workers(void **state)
@@ -323,6 +350,7 @@ int main(void)
 		T(test_11_elects_without_alive_mutex),
 		T(test_10_last_owner_killed),
 		T(test_09_release_reaches_callers_in_flight),
+		T(test_09_release_reaches_a_caller_that_looks_late),
 		T(test_31_rounds_of_killed_workers),
 	};
 
