@@ -181,12 +181,10 @@ static int finish(const struct sb__way *c, struct sb__attachment *a, const struc
 		err = sb__reply_decode_shared(reply->data, reply->len, c->id,
 		                              sb__space_blocks(c->session->core->space), ret_value);
 	}
-	/* The end of a session cancels what waits for its turn, and interrupts what runs, whose caller may come to look only then:
-	 * say why. */
-	if (err == SB_ECANCELLED && sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
-		return ended(c, a,
-		             sb_last_error()->outcome == SB_OUTCOME_REFUSED ? SB_OUTCOME_REFUSED
-		                                                            : SB_OUTCOME_UNKNOWN);
+	/* The end of a session cancels what waits for its turn: say why. */
+	if (err == SB_ECANCELLED && sb_last_error()->outcome == SB_OUTCOME_REFUSED &&
+	    sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
+		return ended(c, a, SB_OUTCOME_REFUSED);
 	if (err) {
 		sb__fail_set_trace(c->trace_id);
 		sb__fail_set_sessions(c->id, NULL);
@@ -315,6 +313,9 @@ int sb__way_take(const struct sb__way *c, struct sb__attachment *a, uint32_t lan
 	} else {
 		err = finish(c, a, reply, ret_value ? &value : NULL);
 	}
+	/* It interrupts what runs, too, whose caller may come to look only then. */
+	if (err == SB_ECANCELLED && sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
+		err = ended(c, a, SB_OUTCOME_UNKNOWN);
 	/* Arrays are kept now, or could not be. If the owner took the reply back before, they may be others' by now. */
 	if (err == SB_EPROTOCOL || sb__value_has_arrays(value))
 		err = kept_in_time(c, a, lane, value, err);
