@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sb-call: calls on a session, from the shell. Arguments and results are JSON, or arrays in files: the command line. What
- * it says is understood in sb-call/request.c, and done in run.c and batch.c there.
+ * sb-call: calls on a session, from the shell. Arguments and results are JSON, or arrays in files. This file: the command
+ * line. sb-call/request.c parses what it says; run.c and batch.c there run it.
  *
- * It is an ordinary user of the library. The sessions it makes are dedicated and persistent, so that a ref
- * outlives the command that printed it; what exists already is joined as it is. It never becomes a
- * designated owner: it is gone too soon.
+ * It is an ordinary user of the library. The sessions that it creates are dedicated and persistent, so that a ref
+ * outlives the command that printed it; an existing session is joined as it is. It never becomes a
+ * designated owner: it exits too soon.
  *
  * Crash: as any caller's: its lane and its ownership go at the next reaper pass; a persistent session stays.
  */
@@ -24,9 +24,9 @@ struct call_settings call_settings = {
 /* clang-format off */
 static const struct tool_option session_options[] = {
 	{ .name = "session", .letter = 's', .argument = "ID", .type = TOOL_TEXT, .target = &call_settings.session.id,
-	  .help = "the session to call in; not needed with a ref, which knows its own" },
+	  .help = "the session to call in; not needed with a ref, which names its own" },
 	{ .name = "attach-only", .type = TOOL_FLAG, .target = &call_settings.attach_only,
-	  .help = "fail if there is no such session, instead of making it" },
+	  .help = "fail if there is no such session, instead of creating it" },
 	{ .name = "not-persistent", .type = TOOL_FLAG, .target = &call_settings.not_persistent,
 	  .help = "let the session end with its last owner, which may be this command" },
 	TOOL_SESSION_OPTIONS(call_settings.session),
@@ -39,16 +39,16 @@ static const struct tool_option call_options[] = {
 	{ .name = "plain", .type = TOOL_FLAG, .target = &call_settings.plain,
 	  .help = "print the plain base value of a Counter, OrderedDict, namedtuple, IntEnum, ... instead of a ref" },
 	{ .name = "out", .letter = 'o', .argument = "FILE", .type = TOOL_TEXT, .target = &call_settings.out,
-	  .help = "write the result, an array, into this file as numpy.save() does; - for stdout, without a line of JSON" },
+	  .help = "write the result, an array, to this file as numpy.save() does; - for stdout, without a line of JSON" },
 	{ .name = "fetch", .argument = "N", .type = TOOL_WHOLE, .target = &call_settings.fetch, .min = 1,
 	  .max = SB_ITER_BATCH_MAX,
-	  .help = "items that iter and stream fetch in one round trip at most (default: as many as come in time)" },
+	  .help = "the most items that iter and stream fetch in one round trip (default: as many as come in time)" },
 	{ .name = "limit", .argument = "N", .type = TOOL_WHOLE, .target = &call_settings.limit, .min = 1, .max = INT64_MAX,
-	  .help = "items that iter and stream print at most; then the stream is closed" },
+	  .help = "the most items that iter and stream print; then the stream is closed" },
 	{ .name = "batch", .type = TOOL_FLAG, .target = &call_settings.batch,
-	  .help = "run the requests that stand in FILE, or stdin, one a line, in one round trip" },
+	  .help = "run the requests in FILE, or on stdin, one per line, in one round trip" },
 	{ .name = "stop-on-error", .type = TOOL_FLAG, .target = &call_settings.stop_on_error,
-	  .help = "with --batch: the first that fails is the last that runs" },
+	  .help = "with --batch: run nothing after the first request that fails" },
 	{ 0 }
 };
 
@@ -77,34 +77,35 @@ const struct tool call_tool = {
 		 "[options] request REQUEST\n"
 		 "[options] --batch [FILE]\n"
 		 "[options] release-session ID",
-	.about = "Makes one call in a SnakeBridge session and prints its result as one line of JSON. "
-		 "PATH is module:name or module.name. An ARG is JSON, or name=JSON for a keyword argument; a "
-		 "text is '\"text\"' with its quotes. A REF is what an earlier call printed, "
-		 "{\"$ref\": \"sbref:...\"} or only the sbref:... in it. What JSON has not is written "
-		 "{\"$tuple\": [...]}, {\"$bytes\": \"base64\"}, {\"$float\": \"nan\"}, "
-		 "{\"$dict\": [[key, value], ...]}. KEY, VALUE and ITEM are JSON, too. In place of JSON, "
-		 "@FILE takes what is in the file, and - what comes on stdin: JSON, or an array as numpy.save() "
-		 "writes it, which is read straight into shared memory. stream "
-		 "calls, and prints each item of the result as a line of its own as soon as it comes, for which --timeout "
-		 "waits, if it is given; iter does so with an object. Both close the stream however they end, also where "
-		 "nobody reads their output any more. A REQUEST is an object, or @FILE, or -: {\"verb\": \"method\", "
-		 "\"target\": REF, \"name\": \"fit\", \"args\": [...], \"kwargs\": {...}, \"as_ref\": true, "
-		 "\"plain\": true, \"files\": {\"0\": \"a.npy\"}, \"out\": \"b.npy\"}; what is not needed is left out, "
-		 "the verb of a call too. files: arguments by position or name, each as @FILE has it. out: as --out. --batch reads one a line, at "
-		 "most 10000, and runs none if one is wrong; {\"$item\": 0} in a line stands for the result of the first, "
-		 "wherever a value or a target may stand. It prints {\"item\": 0, \"result\": ...} or {\"item\": 0, "
-		 "\"error\": {...}} for each. The session is made if need be, with an owner process of "
-		 "its own, and stays until it is released or idle for its TTL.",
+	.about = "Makes one call in a SnakeBridge session and prints its result as one line of JSON. The session is "
+		 "created if need be, with an owner process of its own, and stays until it is released or has been "
+		 "idle for its TTL.\n"
+		 "PATH is module:name or module.name. ARG, KEY, VALUE and ITEM are JSON: a text is '\"text\"', with its "
+		 "quotes. An ARG of the form name=JSON is a keyword argument. In place of JSON, @FILE reads a file and "
+		 "- reads stdin: JSON, or an array as numpy.save() writes it, which goes straight into shared memory.\n"
+		 "A REF is what an earlier call printed: {\"$ref\": \"sbref:...\"}, or just the sbref:... in it. Other "
+		 "values that JSON lacks are {\"$tuple\": [...]}, {\"$bytes\": \"base64\"}, {\"$float\": \"nan\"}, "
+		 "{\"$dict\": [[key, value], ...]} and the like.\n"
+		 "stream makes a call and prints each item of its result on a line of its own as soon as it comes; iter "
+		 "does so with an object. With --timeout they wait that long for each item. Both close the stream when "
+		 "they end, even if nobody reads their output any more.\n"
+		 "A REQUEST is a JSON object, @FILE or -: {\"verb\": \"method\", \"target\": REF, \"name\": \"fit\", "
+		 "\"args\": [...], \"kwargs\": {...}, \"as_ref\": true, \"plain\": true, \"files\": {\"0\": \"a.npy\"}, "
+		 "\"out\": \"b.npy\"}. Leave out what is not needed; without a verb it is a call. files: arguments by "
+		 "position or name, read as with @FILE. out: as --out.\n"
+		 "--batch reads one request per line, at most 10000, and runs none if one is wrong. {\"$item\": 0} in a "
+		 "line stands for the result of the first, wherever a value or a target may be. It prints "
+		 "{\"item\": 0, \"result\": ...} or {\"item\": 0, \"error\": {...}} for each.",
 	.groups = groups,
 	.exits = "0  the result was printed\n"
-		 "1  it ran and failed: Python raised an exception, which is on stderr, or the result is no array for --out\n"
+		 "1  it ran and failed: Python raised an exception, which is on stderr, or the result is not an array for --out\n"
 		 "2  the command line, or what is in a file or on stdin, is wrong; nothing ran\n"
-		 "3  the bridge or the session's owner cannot be had\n"
+		 "3  the bridge cannot be used, or the session's owner cannot be started\n"
 		 "4  the bridge was made by another version\n"
 		 "5  the bridge's data is damaged\n"
 		 "6  refused, and nothing ran: a stale ref, another session's ref, a released session, ...\n"
 		 "7  unknown: the owner died or the timeout passed while it ran\n"
-		 "With --batch: that of the first item that failed; 0 if none did.\n",
+		 "With --batch: the status of the first item that failed; 0 if none did.\n",
 	.environment = TOOL_ENVIRONMENT "SNAKEBRIDGE_PYTHON  as --python\n",
 	.examples = "sb-call --session demo call math:sqrt 16\n"
 		    "sb-call --session demo call builtins:sorted '[3, 1, 2]' reverse=true\n"
@@ -241,10 +242,11 @@ int main(int argc, char **argv)
 		return tool_finish(&call_tool, status);
 	}
 	if (optind == argc)
-		return tool_usage(&call_tool, "no verb is given; there are%s", verb_list(list, sizeof(list)));
+		return tool_usage(&call_tool, "no verb is given; the verbs are%s",
+		                  verb_list(list, sizeof(list)));
 	verb = find_verb(argv[optind]);
 	if (!verb)
-		return tool_usage(&call_tool, "unknown verb '%s'; there are%s", argv[optind],
+		return tool_usage(&call_tool, "unknown verb '%s'; the verbs are%s", argv[optind],
 		                  verb_list(list, sizeof(list)));
 	job.words = argv + optind + 1;
 	job.count = argc - optind - 1;

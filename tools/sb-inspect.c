@@ -29,19 +29,18 @@ static bool check, metrics, watch;
 static const struct tool_option own[] = {
 	{ .name = "check",
 	  .letter = 'c',
-	  .help = "look whether all records, indexes and mailboxes agree, and say what does not",
+	  .help = "check that all records, indexes and mailboxes agree, and list what does not",
 	  .type = TOOL_FLAG,
 	  .target = &check },
 	{ .name = "watch",
 	  .letter = 'w',
-	  .help = "show what the sessions do, again every SECONDS (default 1), as a full screen on a "
-	          "terminal; ends by "
-	          "'q', a signal, or after --timeout",
+	  .help = "show what the sessions are doing, every SECONDS (default 1), on a full screen if "
+	          "stdout is a terminal; 'q', a signal or --timeout ends it",
 	  .type = TOOL_FLAG,
 	  .target = &watch },
 	{ .name = "openmetrics",
 	  .letter = 'm',
-	  .help = "write the bridge and its sessions in the text format that Prometheus reads",
+	  .help = "write metrics of the bridge and its sessions in the text format that Prometheus reads",
 	  .type = TOOL_FLAG,
 	  .target = &metrics },
 	{ 0 },
@@ -49,13 +48,13 @@ static const struct tool_option own[] = {
 /* clang-format off */
 static const struct tool_option which_ones[] = {
 	{ .name = "tag", .argument = "KEY[=VALUE]",
-	  .help = "only sessions with this tag; may be given several times, then all are needed",
+	  .help = "only sessions with this tag; if given several times, with all of them",
 	  .type = TOOL_LIST, .target = &view_filter.tags },
 	{ .name = "owner", .argument = "PID", .help = "only sessions that this process owns or serves",
 	  .type = TOOL_WHOLE, .target = &view_filter.owner, .min = 1, .max = INT32_MAX },
 	{ .name = "state", .argument = "STATE", .help = "only sessions that are starting, active or orphaned",
 	  .type = TOOL_TEXT, .target = &view_filter.state },
-	{ .name = "type", .argument = "PATTERN", .help = "only refs to objects of such types, as 'numpy.*'",
+	{ .name = "type", .argument = "PATTERN", .help = "only refs to objects of matching types, such as 'numpy.*'",
 	  .type = TOOL_TEXT, .target = &view_filter.type },
 	{ .name = "sort", .letter = 's', .argument = "KEY",
 	  .help = "sessions by id, age, idle, state, owners, refs, lanes, calls or latency; owners by id, pid or age; "
@@ -66,7 +65,7 @@ static const struct tool_option which_ones[] = {
 /* clang-format on */
 static const struct tool_option shared[] = { TOOL_COMMON_OPTIONS(inspect_common), { 0 } };
 static const struct tool_group groups[] = { { "Options", own },
-	                                    { "Which, in what order", which_ones },
+	                                    { "Filter and order", which_ones },
 	                                    { "Events", view_events_options },
 	                                    { "Common options", shared },
 	                                    { 0 } };
@@ -77,18 +76,21 @@ const struct tool inspect_tool = {
 		"[options] calls\n[options] refs ID\n[options] events\n--check [options]\n--openmetrics "
 		"[options]\n--watch "
 		"[options] [SECONDS]",
-	.about = "Shows a bridge: its state as a whole, its processes, sessions, their owners, the calls in "
-		 "flight, or "
-		 "one session with its owners, lanes and refs. Changes nothing, and waits for nobody: what "
-		 "it shows was "
-		 "read while others went on.",
+	.about = "Shows what is in a bridge, without changing anything and without waiting for anybody. Its "
+	         "figures were read "
+		 "within milliseconds, while the processes went on.\n"
+		 "Without an operand it gives an overview. processes, sessions, owners and calls (those in "
+	         "flight) list "
+		 "what the bridge has; session ID shows one session with its owners, lanes and refs; refs ID "
+	         "lists that "
+		 "session's refs; events lists what happened to sessions, and why.",
 	.groups = groups,
 	.exits = "0  shown\n"
 		 "1  there is no such session, or --check found something\n"
-		 "2  usage\n"
+		 "2  the command line is wrong\n"
 		 "3  there is no bridge, or it cannot be used\n"
-		 "4  the bridge is of another version\n"
-		 "5  the bridge is damaged\n",
+		 "4  the bridge was made by another version\n"
+		 "5  the bridge's data is damaged\n",
 	.environment = TOOL_ENVIRONMENT,
 	.examples = "sb-inspect calls --owner 4711\n"
 		    "sb-inspect refs iris --type 'numpy.*' --sort idle\n"

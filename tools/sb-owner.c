@@ -38,17 +38,17 @@ static const struct tool_option own[] = {
 	  .target = &wanted.id },
 	{ .name = "persistent",
 	  .letter = 'p',
-	  .help = "the session outlives its last owner; it ends by release or TTL",
+	  .help = "let the session outlive its last owner; it ends on release or after its TTL",
 	  .type = TOOL_FLAG,
 	  .target = &persistent },
 	{ .name = "on-full",
 	  .argument = "evict|error",
-	  .help = "what happens when it is full (default evict)",
+	  .help = "when the session is full, evict a ref or fail the call (default evict)",
 	  .type = TOOL_TEXT,
 	  .target = &on_full },
 	TOOL_SESSION_OPTIONS(wanted),
 	{ .name = "detach",
-	  .help = "go on in the background once the session is served",
+	  .help = "continue in the background once the session is served",
 	  .type = TOOL_FLAG,
 	  .target = &detach },
 	{ 0 },
@@ -58,18 +58,20 @@ static const struct tool_group groups[] = { { "Session", own }, { "Common option
 static const struct tool tool = {
 	.name = "sb-owner",
 	.usage = "--session ID [options]",
-	.about = "Holds the Python objects of one session and serves calls on them, until the session ends. "
-		 "SIGTERM and SIGINT "
-		 "end it; the session is then orphaned.",
+	.about =
+		"Holds the Python objects of one session and serves calls on them, until the session ends or "
+		"SIGTERM or SIGINT stops it. If it stops first, the session is orphaned.\n"
+		"The library starts it for sessions that are opened with designated = dedicated. Started by "
+	        "hand, or "
+		"as a service, it keeps objects independent of the programs that use them.",
 	.groups = groups,
 	.exits = "0  the session ended, or a signal ended the owner\n"
-		 "2  usage\n"
+		 "2  the command line is wrong\n"
 		 "3  the bridge cannot be used, or Python cannot be started\n"
-		 "4  the bridge is of another version\n"
-		 "5  the bridge is damaged\n"
-		 "6  the session has a living designated owner, or other options\n",
-	.environment = TOOL_ENVIRONMENT
-	"SNAKEBRIDGE_PYTHON  the Python whose packages are used where --python is not given\n",
+		 "4  the bridge was made by another version\n"
+		 "5  the bridge's data is damaged\n"
+		 "6  the session has a living designated owner or contradicting options\n",
+	.environment = TOOL_ENVIRONMENT "SNAKEBRIDGE_PYTHON  as --python\n",
 	.examples = "sb-owner --session iris --persistent --ttl 0 --detach\n",
 	.common = &common,
 };
@@ -211,9 +213,9 @@ int main(int argc, char **argv)
 	if (!wanted.id)
 		return tool_usage(&tool, "--session ID is required");
 	if (optind < argc)
-		return tool_usage(&tool, "unexpected argument \"%s\"", argv[optind]);
+		return tool_usage(&tool, "unexpected argument '%s'", argv[optind]);
 	if (on_full && strcmp(on_full, "evict") != 0 && strcmp(on_full, "error") != 0)
-		return tool_usage(&tool, "--on-full %s: use evict or error", on_full);
+		return tool_usage(&tool, "--on-full takes evict or error, not '%s'", on_full);
 	status = tool_session_fill(&tool, &wanted, &options);
 	if (status)
 		return status;

@@ -47,24 +47,23 @@ static const struct tool_option own[] = {
 	{ .name = "interval",
 	  .letter = 'i',
 	  .argument = "SECONDS",
-	  .help = "stay in the foreground and make a pass this often, and at once when a process of the "
-	          "bridge dies, however it dies; "
-	          "SIGTERM and SIGINT end it",
+	  .help = "stay in the foreground; make a pass this often, and at once when a process of the "
+	          "bridge dies. SIGTERM and SIGINT end it",
 	  .type = TOOL_SECONDS,
 	  .target = &interval_ms,
 	  .min = 10,
 	  .max = 86400000 },
 	{ .name = "wait",
 	  .letter = 'w',
-	  .help = "with --interval: where there is no bridge (any more), wait for one instead of giving up",
+	  .help = "with --interval: if there is no bridge (any more), wait for one instead of giving up",
 	  .type = TOOL_FLAG,
 	  .target = &await_bridge },
 	{ .name = "files-every",
 	  .letter = 'f',
 	  .argument = "SECONDS",
-	  .help = "look for files that belong to nobody only if that was not done for so long. It is the one "
-	          "part "
-	          "of a pass that costs by what lives, not by what died (default: 0, in every pass, with "
+	  .help = "look for orphan files only if that was last done this long ago. It is the one part of a "
+	          "pass "
+	          "whose cost grows with what lives, not with what died (default: 0, in every pass, with "
 	          "--once; "
 	          "60 with --interval)",
 	  .type = TOOL_SECONDS,
@@ -72,12 +71,12 @@ static const struct tool_option own[] = {
 	  .max = 86400000 },
 	{ .name = "dry-run",
 	  .letter = 'n',
-	  .help = "say what would be done, change nothing",
+	  .help = "show what would be done, change nothing",
 	  .type = TOOL_FLAG,
 	  .target = &dry_run },
 	{ .name = "budget-ms",
 	  .argument = "MS",
-	  .help = "end a pass after about this many milliseconds; the next one goes on (default: no limit)",
+	  .help = "end a pass after about this many milliseconds; the next one continues (default: no limit)",
 	  .type = TOOL_WHOLE,
 	  .target = &budget_ms,
 	  .min = 1,
@@ -89,18 +88,20 @@ static const struct tool_group groups[] = { { "Options", own }, { "Common option
 static const struct tool tool = {
 	.name = "sb-reaper",
 	.usage = "[options]",
-	.about = "Tidies a bridge: removes what dead processes left (owner records, lanes, sessions without "
-		 "owners, files), "
-		 "ends expired sessions, and never touches what a living process has. "
-		 "Run it as a service (sb-reaper.service, --interval), from a timer or cron "
-		 "(sb-reaper.timer, --once --files-every), or by hand. "
-		 "Each action is told with its evidence: who died and how that was proved.",
+	.about =
+		"Cleans up a bridge: removes what dead processes left (owner records, lanes, sessions "
+	        "without owners, files) and "
+		"ends expired sessions. It never touches what belongs to a living process. Each action is "
+	        "reported "
+		"with its evidence: who died, and how that was established.\n"
+		"Run it as a service (sb-reaper.service, --interval), from a timer or cron (sb-reaper.timer, "
+		"--once --files-every), or by hand.",
 	.groups = groups,
-	.exits = "0  done, whether there was something to tidy or not\n"
-		 "2  usage\n"
+	.exits = "0  done, whether or not there was anything to do\n"
+		 "2  the command line is wrong\n"
 		 "3  there is no bridge, or it cannot be used\n"
-		 "4  the bridge is of another version\n"
-		 "5  the bridge is damaged\n",
+		 "4  the bridge was made by another version\n"
+		 "5  the bridge's data is damaged\n",
 	.environment = TOOL_ENVIRONMENT
 	"NOTIFY_SOCKET    where a service manager listens: with --interval it is told READY=1, STATUS=,\n"
 	"                 WATCHDOG=1 (as often as WATCHDOG_USEC asks) and STOPPING=1, see sd_notify(3)\n",

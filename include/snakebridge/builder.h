@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Building values step by step, where a format of sb_value_pack() would not do:
+ * Building values step by step, where a format for sb_value_pack() is not enough:
  *
  *	sb_builder *b = sb_builder_new();
  *	sb_builder_begin(b, SB_KIND_DICT);
@@ -12,8 +12,8 @@
  *	sb_builder_end(b);
  *	err = sb_builder_finish(b, &value);
  *
- * No step reports anything: what goes wrong first is kept, the steps after it do nothing, and sb_builder_finish(), which
- * also frees the builder, gives the error.
+ * No step reports an error: the first one is remembered, later steps do nothing, and sb_builder_finish(), which also frees
+ * the builder, returns it.
  */
 #ifndef SNAKEBRIDGE_BUILDER_H
 #define SNAKEBRIDGE_BUILDER_H
@@ -27,7 +27,7 @@ extern "C" {
 typedef struct sb_builder sb_builder;
 
 /*
- * A builder of one value. Never NULL: without memory, sb_builder_finish() says so.
+ * Creates a builder of one value. Never returns NULL: if memory runs out, sb_builder_finish() reports it.
  *
  * Errors: none (sb_builder_finish() reports them).  Threads: one at a time.  Fork: a copy in each.
  * Blocks: no.  Crash: nothing shared.  Since: 0.1
@@ -35,19 +35,19 @@ typedef struct sb_builder sb_builder;
 SB_API sb_builder *sb_builder_new(void);
 
 /*
- * Begins a container, whose items are what is added until the sb_builder_end() that belongs to it: SB_KIND_LIST, TUPLE,
- * SET, FROZENSET; SB_KIND_DICT of keys and values in turn; SB_KIND_SLICE and SB_KIND_RANGE of start, stop and step;
- * SB_KIND_FRACTION of numerator and denominator. Of a dict's equal keys Python keeps the last.
+ * Begins a container; its items are what is added up to the matching sb_builder_end(). SB_KIND_LIST, TUPLE, SET, FROZENSET;
+ * SB_KIND_DICT: keys and values in turn; SB_KIND_SLICE and SB_KIND_RANGE: start, stop and step; SB_KIND_FRACTION: numerator
+ * and denominator. If keys of a dict are equal, Python keeps the last.
  *
  * Errors: none (sb_builder_finish() reports them).  Threads: one at a time.  Fork: a copy in each.
  * Blocks: no.  Crash: nothing shared.  Since: 0.1
  */
 SB_API void sb_builder_begin(sb_builder *builder, sb_kind kind);
-/* Ends the container begun last. Errors: none. Threads: one at a time. Fork: a copy in each. Blocks: no. Crash: nothing shared. Since: 0.1 */
+/* Ends the innermost open container. Errors: none. Threads: one at a time. Fork: a copy in each. Blocks: no. Crash: nothing shared. Since: 0.1 */
 SB_API void sb_builder_end(sb_builder *builder);
 
 /*
- * Each of these adds one value, of the kind in its name; what a pointer points to is copied.
+ * Each of these adds one value of the kind in its name; what a pointer points to is copied.
  *
  * Errors: none (sb_builder_finish() reports them).  Threads: one at a time.  Fork: a copy in each.
  * Blocks: no.  Crash: nothing shared.  Since: 0.1
@@ -95,15 +95,15 @@ SB_API void sb_builder_ref(sb_builder *builder, const sb_ref *ref);
 SB_API void sb_builder_value(sb_builder *builder, const sb_value *value);
 
 /*
- * Makes the value, which becomes the caller's, and frees the builder in any case. *ret_value is untouched on failure.
+ * Makes the value, which the caller owns, and frees the builder in any case. *ret_value is untouched on failure.
  *
- * Errors: SB_EINVAL (what went wrong in building; or nothing was added, or a container is open), SB_ENOMEM, SB_ETOOBIG,
+ * Errors: SB_EINVAL (an error of an earlier step; nothing was added; a container is still open), SB_ENOMEM, SB_ETOOBIG,
  * SB_ETOODEEP.  Threads: one at a time.  Fork: a copy in each.  Blocks: no.  Crash: nothing shared.  Since: 0.1
  */
 SB_API int sb_builder_finish(sb_builder *builder, sb_value **ret_value);
 
 /*
- * Frees a builder that is not to be finished; NULL is fine.
+ * Frees a builder without finishing it; NULL is fine.
  *
  * Errors: none.  Threads: any, once.  Fork: frees this process's copy.  Blocks: no.  Crash: nothing shared.  Since: 0.1
  */

@@ -6,13 +6,13 @@
  * the thread's auto-session. A ref of another session, as target or anywhere inside the arguments, is
  * refused with SB_EREFSESSION and nothing runs.
  *
- * Outcome: 0 and a value; or a negative code, with sb_last_error()->outcome saying whether Python
+ * Outcome: 0 and a value; or a negative code, and sb_last_error()->outcome says whether Python
  * raised, nothing ran, or it is unknown.
  *
- * All functions here consume args (NULL: no arguments), also when they fail. ret_value may be NULL to
- * drop the result; else *ret_value becomes the caller's on success and is untouched on failure.
+ * All functions here consume args (NULL: no arguments), even when they fail. ret_value may be NULL to
+ * drop the result; otherwise the caller owns *ret_value on success, and it is untouched on failure.
  *
- * What is common to all, referred to as «as sb_invoke()»:
+ * Common to all, and referred to as "as sb_invoke()":
  * Errors: SB_EINVAL, SB_ENOMEM; SB_EPYTHON, SB_EMODULE, SB_EATTRIBUTE (exception); SB_ERELEASED,
  * SB_EEXPIRED, SB_EOWNERDIED, SB_ENOOWNER, SB_ETIMEOUT, SB_ELANES; SB_EREFUNKNOWN, SB_EREFRELEASED,
  * SB_EREFEXPIRED, SB_EREFEVICTED, SB_EREFSESSION, SB_EREFSFULL; SB_ETOOBIG, SB_ETOODEEP,
@@ -52,45 +52,46 @@ typedef enum sb_verb {
 	SB_VERB_HASH = 14,     /* target */
 	SB_VERB_ITER = 15,     /* target; gives the ref of a stream: snakebridge/stream.h */
 	SB_VERB_NEXT =
-		16, /* target: a stream; one or two: how many items at most, and after how many milliseconds fewer will
-	                      do; gives [was that the end, [item …]]; none, and not the end: none came in time */
+		16, /* target: a stream; one or two arguments: the most items, and after how many milliseconds fewer are
+	                      enough; gives [was that the end, [item …]]; no item, and not the end: none came in time */
 	SB_VERB_ENTER = 17, /* target */
 	SB_VERB_EXIT =
-		18, /* target, none, or two: an exception's type and message; gives whether it was suppressed */
+		18, /* target; none, or two: an exception's type and message; gives whether it was suppressed */
 	SB_VERB_PIN = 19,   /* target; gives how many pins it has */
 	SB_VERB_UNPIN = 20, /* the same */
-	SB_VERB_CHECK = 21, /* target: does it live? None, or the error that says why not */
-	SB_VERB_BATCH = 22, /* of sb_batch_run() only */
-	SB_VERB_CLOSE = 23  /* target: a stream; closes it for all its readers; gives whether this call did */
+	SB_VERB_CHECK = 21, /* target; gives None if it exists, else the error that says why not */
+	SB_VERB_BATCH = 22, /* used by sb_batch_run() only */
+	SB_VERB_CLOSE =
+		23 /* target: a stream; closes it for all its readers; gives whether this call did that */
 } sb_verb;
 
 #define SB_CALL_AS_REF 1u /* leave the result where it is, whatever it is */
-/* Not the object but its plain base value, at any depth, where it is of a subclass of int, float, str, bytes, list,
- * tuple or dict: Counter, OrderedDict, defaultdict, namedtuple, IntEnum, … Without it such a result is a ref, because a
- * subclass has more to it than its base. */
+/* Instances of subclasses of int, float, str, bytes, list, tuple or dict (Counter, OrderedDict, defaultdict, namedtuple,
+ * IntEnum, …) come back as the plain value of that base, at any depth. Without this flag they are refs, because a subclass
+ * has more to it than its base. */
 #define SB_CALL_PLAIN 2u
-/* Arrays in the result are not copied but shared: what the designated owner writes into them later shows, and what the
- * caller writes shows there. Their memory must be in an arena: large NumPy arrays that a designated owner makes are, and so
- * are arguments; else the call fails with SB_ENOVIEW, after it ran. */
+/* Arrays in the result are shared, not copied: later writes by the designated owner show here, and the caller's writes
+ * show there. Their memory must be in an arena, as it is for large NumPy arrays that a designated owner creates and for
+ * arguments; otherwise the call fails with SB_ENOVIEW, after it ran. */
 #define SB_CALL_AS_VIEW 4u
 
-/* Returns as soon as the request is published; see sb_call_oneway(). The result is dropped, also where ret_value is given:
- * *ret_value is NULL then. */
+/* Return as soon as the request is published; see sb_call_oneway(). The result is dropped; if ret_value is given, *ret_value
+ * becomes NULL. */
 #define SB_CALL_ONEWAY 8u
 
-/* The result is iterated over, and comes back as the ref of a stream: snakebridge/stream.h. */
+/* The result comes back as the ref of a stream that iterates over it: snakebridge/stream.h. */
 #define SB_CALL_STREAM 16u
 
 /* One call. Start with SB_REQUEST_INIT. Grows at the end. */
 typedef struct sb_request {
 	size_t size;
 	sb_verb verb;
-	const sb_ref *target; /* NULL for call and get */
+	const sb_ref *target; /* NULL for SB_VERB_CALL and SB_VERB_GET */
 	const char *name;
 	sb_args *args;       /* consumed */
 	uint32_t timeout_ms; /* 0: the session's default */
 	uint32_t flags;      /* SB_CALL_… */
-	uint64_t trace_id;   /* 0: the library makes one */
+	uint64_t trace_id;   /* 0: the library generates one */
 } sb_request;
 #define SB_REQUEST_INIT                                                     \
 	{                                                                   \
@@ -98,7 +99,7 @@ typedef struct sb_request {
 	}
 
 /*
- * The general form; the functions below are short for it.
+ * The general form; the functions below are shorthands for it.
  *
  * Errors: see the top of this file.
  * Threads: any; each thread has its own lane.  Fork: the child attaches anew at its first call.
@@ -127,7 +128,7 @@ SB_API int sb_method(sb_session *session, const sb_ref *target, const char *name
                      sb_value **ret_value);
 
 /*
- * Reads an attribute of an object; a dotted name walks down.
+ * Reads an attribute of an object; a dotted name follows attributes of attributes.
  *
  * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
  * Crash: as sb_invoke().  Since: 0.1
@@ -207,7 +208,7 @@ SB_API int sb_repr(sb_session *session, const sb_ref *target, sb_value **ret_val
 SB_API int sb_str(sb_session *session, const sb_ref *target, sb_value **ret_value);
 
 /*
- * hash(target); what cannot be hashed raises TypeError. Texts' hashes differ from process to process.
+ * hash(target); an object that cannot be hashed raises TypeError. The hash of a str differs from process to process.
  *
  * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
  * Crash: as sb_invoke().  Since: 0.1
@@ -217,7 +218,7 @@ SB_API int sb_hash(sb_session *session, const sb_ref *target, int64_t *ret_hash)
 /* ── context managers ── */
 
 /*
- * Enters a context manager: calls its __enter__() and gives what that gives, often the manager itself.
+ * Enters a context manager: calls its __enter__() and gives that method's result, often the manager itself.
  *
  * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
  * Crash: as sb_invoke().  Since: 0.1
@@ -225,21 +226,21 @@ SB_API int sb_hash(sb_session *session, const sb_ref *target, int64_t *ret_hash)
 SB_API int sb_enter(sb_session *session, const sb_ref *target, sb_value **ret_value);
 
 /*
- * Leaves a context manager: calls its __exit__(). error NULL: without an exception. Else with one: of the class
- * error->python_type if the owner has that loaded and it can be made from the message alone, else a RuntimeError; it is a
- * new exception without traceback. ret_suppressed (may be NULL): whether __exit__() asked to suppress it.
+ * Leaves a context manager: calls its __exit__(), without an exception if error is NULL. Otherwise with a new one, without
+ * traceback: of the class error->python_type if the owner has loaded it and it can be created from a message alone, else a
+ * RuntimeError. ret_suppressed (may be NULL): whether __exit__() asked to suppress it.
  *
  * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
  * Crash: as sb_invoke().  Since: 0.1
  */
 SB_API int sb_exit(sb_session *session, const sb_ref *target, const sb_error *error, bool *ret_suppressed);
 
-/* The body of sb_with_object(). entered: what __enter__() gave, borrowed. 0, or a negative code of a failure. */
+/* The body of sb_with_object(). entered: what __enter__() gave, borrowed. Returns 0 or a negative code. */
 typedef int (*sb_with_fn)(sb_session *session, const sb_value *entered, void *arg);
 
 /*
- * Python's with statement: enters target, runs body, leaves it. If body fails, __exit__() gets the thread's last error
- * (sb_last_error(), if it is of that code) and may suppress it: the result is 0 then. Else the result is what body
+ * Python's with statement: enters target, runs body, leaves target. If body fails, __exit__() gets the thread's last error
+ * (sb_last_error(), if it has that code) and may suppress it; the result is then 0. Otherwise the result is what body
  * returned, or the error of entering or leaving.
  *
  * Errors: as sb_invoke(), else body's.  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as
@@ -250,9 +251,8 @@ SB_API int sb_with_object(sb_session *session, const sb_ref *target, sb_with_fn 
 /* ── refs ── */
 
 /*
- * Pins a ref: as long as it has pins it is not evicted to make room. Pins count. They keep nothing from expiring: a
- * pinned ref that is idle for the session's TTL goes as others do, and all go with their session. ret_pins (may
- * be NULL): how many it has now.
+ * Pins a ref: as long as it has pins it is not evicted. Pins are counted. They do not stop a ref from expiring after
+ * being idle for the session's TTL, nor from going with its session. ret_pins (may be NULL): how many pins it has now.
  *
  * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
  * Crash: as sb_invoke().  Since: 0.1
@@ -260,7 +260,7 @@ SB_API int sb_with_object(sb_session *session, const sb_ref *target, sb_with_fn 
 SB_API int sb_ref_pin(sb_session *session, const sb_ref *ref, uint32_t *ret_pins);
 
 /*
- * Takes a pin away; of a ref that has none it takes nothing, and says 0.
+ * Removes a pin; if the ref has none, does nothing and gives 0.
  *
  * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
  * Crash: as sb_invoke().  Since: 0.1
@@ -274,15 +274,15 @@ typedef struct sb_ref_info {
 	char type_module[SB_TYPE_NAME_MAX + 1]; /* "module" */
 	char session_id[SB_SESSION_ID_MAX + 1];
 	uint64_t incarnation;
-	int32_t creator_pid; /* of the process whose call created it; 0: not known */
+	int32_t creator_pid; /* the process whose call created it; 0: unknown */
 	uint32_t pins;
-	int64_t age_ms;  /* since it was created; -1: not known */
-	int64_t idle_ms; /* since it was used last; -1: not known */
+	int64_t age_ms;  /* since it was created; -1: unknown */
+	int64_t idle_ms; /* since it was last used; -1: unknown */
 } sb_ref_info;
 
 /*
- * Facts about a live ref, read from shared memory: no call, no Python, no use that would keep it from expiring. Only a
- * ref that is not found there costs a call, which says why it is stale.
+ * Describes a live ref from shared memory: no call, no Python, and it does not count as a use that would keep the ref from
+ * expiring. Only a ref that is not found there costs a call, to learn why it is stale.
  *
  * Errors: as sb_invoke().  Threads: as sb_invoke().  Fork: as sb_invoke().  Blocks: as sb_invoke().
  * Crash: as sb_invoke().  Since: 0.1
@@ -290,7 +290,7 @@ typedef struct sb_ref_info {
 SB_API int sb_ref_get_info(sb_session *session, const sb_ref *ref, sb_ref_info *ret_info);
 
 /*
- * Drops a ref: the session no longer holds the object. Dropping one that is gone already is fine.
+ * Releases a ref: the session no longer holds the object. Releasing one that is gone already is no error.
  * ret_dropped (may be NULL): whether this call dropped it.
  *
  * Errors: as sb_invoke(), but a ref that was released, evicted or expired is no error, nor is a
@@ -301,24 +301,24 @@ SB_API int sb_ref_release(sb_session *session, const sb_ref *ref, bool *ret_drop
 
 /* What sb_cancel() found and did. */
 typedef enum sb_cancel_level {
-	SB_CANCEL_NONE = 0, /* no such call is in flight: it has ended, or was never sent */
+	SB_CANCEL_NONE = 0, /* no such call is in flight: it has ended or was never sent */
 	SB_CANCEL_REMOVED =
-		1, /* it had not begun, and never will: its caller gets SB_ECANCELLED, outcome refused */
+		1, /* it had not begun and never will: its caller gets SB_ECANCELLED, outcome refused */
 	SB_CANCEL_ASKED =
-		2 /* it runs: Python raises snakebridge.CallCancelled in it, a BaseException, as soon as it runs
-	                          Python code; its caller gets SB_ECANCELLED, outcome exception. C code is not stopped:
-	                          it ends when it ends, and a call that catches the exception goes on */
+		2 /* it is running: snakebridge.CallCancelled, a BaseException, is raised in it as soon as it
+	                          executes Python code; its caller gets SB_ECANCELLED, outcome exception. C code is not
+	                          interrupted, and a call that catches the exception goes on */
 } sb_cancel_level;
 
 /*
- * Cancels the calls of a trace id (sb_request.trace_id; sb-inspect shows them), from any thread of any process that
+ * Cancels the calls with a trace id (sb_request.trace_id; sb-inspect shows it), from any thread of any process that
  * uses the session. session NULL: the thread's current context. ret_level may be NULL. Does not wait for the call to
- * end. A call of the designated owner's own process on objects that it holds itself is found in that process only.
+ * end. A call that the designated owner makes on objects of its own process can be cancelled in that process only.
  *
- * A call that nobody waits for any more is cancelled without asking: see cancel_abandoned in snakebridge/config.h.
+ * A call whose caller no longer waits is cancelled automatically: see the knob cancel_abandoned (snakebridge/config.h).
  *
- * Errors: SB_EINVAL; what became of the session, as sb_invoke().  Threads: any.  Fork: the child attaches anew.
- * Blocks: no; in the designated owner's process for the GIL.  Crash: cancelled or not.  Since: 0.1
+ * Errors: SB_EINVAL; those of sb_invoke() about the session.  Threads: any.  Fork: the child attaches anew.
+ * Blocks: no; in the designated owner's process, for the GIL.  Crash: cancelled or not.  Since: 0.1
  */
 SB_API int sb_cancel(sb_session *session, uint64_t trace_id, int *ret_level);
 

@@ -95,29 +95,28 @@ typedef enum sb_outcome {
 	SB_OUTCOME_NONE = 0,      /* not a call, or the call gave a value */
 	SB_OUTCOME_EXCEPTION = 1, /* it ran and Python raised */
 	SB_OUTCOME_REFUSED = 2,   /* nothing ran */
-	SB_OUTCOME_UNKNOWN = 3    /* sent, and may have run: owner died or deadline passed */
+	SB_OUTCOME_UNKNOWN = 3    /* sent, and may have run: the owner died or the deadline passed */
 } sb_outcome;
 
-/* The details of a thread's last failed call. Strings are never NULL ("" where there is nothing). */
+/* The details of a thread's last failure. Strings are never NULL ("" if there is nothing). */
 typedef struct sb_error {
 	int code;                     /* sb_code */
 	int outcome;                  /* sb_outcome */
-	int sys_errno;                /* errno where a system call failed, else 0 */
+	int sys_errno;                /* errno if a system call failed, else 0 */
 	uint64_t trace_id;            /* of the call, 0 if it was not one */
 	const char *message;          /* one sentence: what happened, to what, what to do */
 	const char *session_id;       /* the session that the call resolved to */
 	const char *other_session_id; /* the ref's session, where two are involved */
 	const char *python_type;      /* qualified, e.g. "builtins.ValueError" */
 	const char *python_message;   /* str(exception), capped */
-	const char
-		*python_traceback; /* as Python prints it, causes first; its front is cut off if too long */
+	const char *python_traceback; /* as Python prints it, causes first; cut at the front if too long */
 } sb_error;
 
 /*
  * The calling thread's last error. Never NULL; code is SB_OK if nothing failed yet.
  *
- * A failing function replaces it, a succeeding one leaves it alone. The record and its strings
- * belong to the library and live until the thread's next failure or its end.
+ * A function that fails replaces it; one that succeeds leaves it alone. The record and its strings
+ * belong to the library and are valid until the thread's next failure or its end.
  *
  * Errors: none.  Threads: per thread.  Fork: kept by the forking thread's child.  Blocks: no.
  * Crash: nothing shared.  Since: 0.1
@@ -125,21 +124,21 @@ typedef struct sb_error {
 SB_API const sb_error *sb_last_error(void);
 
 /*
- * Static text of a code, e.g. "the session was released"; "unknown error" for a code not known.
+ * Static text for a code, e.g. "the session was released"; "unknown error" for an unknown code.
  *
  * Errors: none.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
  */
 SB_API const char *sb_strerror(int code);
 
 /*
- * Static name of a code, e.g. "SB_ERELEASED"; "SB_OK" for 0, "SB_E?" for a code not known.
+ * Static name of a code, e.g. "SB_ERELEASED"; "SB_OK" for 0, "SB_E?" for an unknown code.
  *
  * Errors: none.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
  */
 SB_API const char *sb_error_name(int code);
 
 /*
- * Static advice for a code: what to do about it; "" for 0 or a code not known.
+ * Static advice for a code: what to do about it; "" for 0 or an unknown code.
  *
  * Errors: none.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
  */
@@ -147,12 +146,12 @@ SB_API const char *sb_error_advice(int code);
 
 typedef enum sb_log_level { SB_LOG_DEBUG = 0, SB_LOG_INFO = 1, SB_LOG_WARN = 2 } sb_log_level;
 
-/* Called with one line of text without newline. Must not call into SnakeBridge. */
+/* Called with one line of text, without its newline. Must not call into SnakeBridge. */
 typedef void (*sb_log_fn)(void *arg, sb_log_level level, const char *line);
 
 /*
- * Sets where the library's log lines go in this process; NULL (the default) drops them. The library
- * never writes to stdout or stderr by itself.
+ * Sets the function that receives the library's log lines in this process; NULL (the default) drops them.
+ * The library itself never writes to stdout or stderr.
  *
  * Errors: none.  Threads: any; fn may be called from any thread.  Fork: inherited.  Blocks: no.
  * Crash: nothing shared.  Since: 0.1

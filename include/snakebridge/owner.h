@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Dedicated owners: a process of its own that holds a session's objects, so that they outlive the process
- * that made them. The tool sb-owner is this function with options; programs may be their own owner, for
- * instance to load a model before they serve.
+ * that created them. The tool sb-owner is this function with command-line options; a program can be an owner
+ * itself, for instance to load a model before it serves calls.
  */
 #ifndef SNAKEBRIDGE_OWNER_H
 #define SNAKEBRIDGE_OWNER_H
@@ -14,15 +14,15 @@
 extern "C" {
 #endif
 
-/* Called once, when the session can be joined and called. Non-zero ends the owner again. */
+/* Called once, when the session can be joined and called. A non-zero result ends the owner. */
 typedef int (*sb_owner_ready_fn)(sb_session *session, void *arg);
 
 /*
  * Makes this process the designated owner of a new (or orphaned) session and serves it until the session
- * ends, *stop becomes non-zero (may be NULL), or ready returns non-zero. A signal handler that sets *stop is
- * noticed at once where it runs in the calling thread, any other writer within a second. The process does
- * not count as an owner: the session ends with its last one, or after ten seconds without any, unless it is
- * persistent. If it stops while the session goes on, the session is orphaned.
+ * ends, *stop becomes non-zero (stop may be NULL), or ready returns non-zero. *stop is noticed at once if it is set by a
+ * signal handler that runs in the calling thread, otherwise within a second. The process does not count as an owner:
+ * unless the session is persistent, it ends with its last owner, or after ten seconds without one. If this process
+ * stops while the session goes on, the session is orphaned.
  *
  * Errors: as sb_session_open(); SB_EOPTION (the session has a living designated owner); else what ready
  * returned.  Threads: one; calls are served by threads that it starts.  Fork: do not fork inside.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sessions: named scopes that own refs. A handle makes its process an owner; the session ends when
- * its last owner is gone, when it is released, or when it was idle for its TTL.
+ * its last owner is gone, when it is released, or when it has been idle for its TTL.
  */
 #ifndef SNAKEBRIDGE_SESSION_H
 #define SNAKEBRIDGE_SESSION_H
@@ -20,13 +20,13 @@ extern "C" {
 
 typedef struct sb_session sb_session;
 
-#define SB_UNSET (-1) /* option left out: the default, or on join what the session has */
+#define SB_UNSET (-1) /* option left out: the default, or when joining, the session's value */
 
 typedef enum sb_designated {
 	SB_DESIGNATED_UNSET = 0,
 	SB_DESIGNATED_SELF = 1,       /* the opening process holds the objects (default) */
-	SB_DESIGNATED_DEDICATED = 2,  /* a separate sb-owner process does */
-	SB_DESIGNATED_ATTACH_ONLY = 3 /* never become one, never create the session */
+	SB_DESIGNATED_DEDICATED = 2,  /* a separate process, sb-owner, holds them */
+	SB_DESIGNATED_ATTACH_ONLY = 3 /* only join: never become one, never create the session */
 } sb_designated;
 
 typedef enum sb_on_full {
@@ -40,32 +40,33 @@ typedef struct sb_tag {
 	const char *value; /* 0 to 255 bytes */
 } sb_tag;
 #define SB_TAGS_MAX       64
-#define SB_TAGS_BYTES_MAX 4096 /* all keys and values together, with their NULs */
+#define SB_TAGS_BYTES_MAX 4096 /* all keys and values together, including their NULs */
 
 /*
- * A session's policy: patterns of what may be reached in it, as of a file name: * any text, ? a character, [ab] one of these.
+ * A session's policy: shell-style patterns that say what may be reached in it: * any text, ? one character, [ab] either.
  *
- *   "numpy" "sklearn.*"     a module, and all that is in it and below it
- *   "math:sqrt" "os:path.*" a name in a module, and what is below it
+ *   "numpy" "sklearn.*"     a module, and everything in and below it
+ *   "math:sqrt" "os:path.*" a name in a module, and everything below it
  *   ".fit" ".predict*"      the name of an attribute or method
  *
- * What deny matches is refused, wherever it is in a path. Where allow has patterns without leading dot, a path (sb_call(),
- * sb_get()) must match one of them. Where it has some with a leading dot, an attribute or method of an object must.
- * A refusal is SB_EDENIED, nothing ran. Verbs that name nothing (items, len, iteration, with, repr, …) are always allowed.
+ * Whatever deny matches is refused, wherever it occurs in a path. If allow has patterns without a leading dot, a path
+ * (sb_call(), sb_get()) must match one of them; if it has patterns with a leading dot, an attribute or method of an object
+ * must. A refusal is SB_EDENIED, and nothing ran. Verbs that name nothing (items, len, iteration, with, repr, …) are always
+ * allowed.
  *
- * It is a guard rail for callers that mean well, not a sandbox: a caller that may call one function that reaches others
- * (getattr, eval, import_module, …) gets around it, and so does allowed code.
+ * This is a guard rail for well-meaning callers, not a sandbox: a caller that may call a single function that reaches
+ * others (getattr, eval, import_module, …) gets around it, and so does allowed code.
  */
 #define SB_POLICY_NO_DUNDER    ".__*__" /* to deny: attributes such as __class__, __dict__, __globals__ */
 #define SB_POLICY_PATTERNS_MAX 64       /* in each list */
-#define SB_POLICY_BYTES_MAX    4096     /* all patterns together, with two bytes more for each */
+#define SB_POLICY_BYTES_MAX    4096     /* all patterns together, plus two bytes for each */
 
 /* Start with SB_SESSION_OPTIONS_INIT. Copied by the functions that take it. Grows at the end. */
 typedef struct sb_session_options {
 	size_t size;
-	const char *session_id; /* NULL: the library makes one, "session_…" */
+	const char *session_id; /* NULL: the library generates one, "session_…" */
 	int64_t max_refs;       /* 1 to 100 000 000; default 10 000 */
-	int64_t ttl_seconds;    /* idle time that ends it; 0 = never; default 3600 */
+	int64_t ttl_seconds;    /* idle time after which it ends; 0 = never; default 3600 */
 	sb_designated designated;
 	sb_on_full on_full;
 	int persistent;      /* 1: outlives its last owner; 0: not (default); SB_UNSET */
@@ -73,17 +74,17 @@ typedef struct sb_session_options {
 	const sb_tag *tags;
 	size_t tag_count;
 	uint32_t timeout_ms;      /* default deadline of this handle's calls; 0 = the bridge's */
-	const char *const *allow; /* policy, see below; with none everything is allowed */
+	const char *const *allow; /* policy, see above; without patterns everything is allowed */
 	size_t allow_count;
 	const char *const *deny;
 	size_t deny_count;
-	int64_t max_refs_per_process; /* quota: live refs that one process's calls may have made. A call that would make
-	                                 one more fails, also where on_full = evict: nobody can push out the others'
-	                                 refs. 0 (the default, see config.h): max_refs only; where on_full = evict, a
-	                                 process that has seven eighths of them pushes out its own refs, not others' */
-	int64_t max_session_arena_bytes; /* bytes of the session's arrays that one process keeps in shared memory: those it
-	                                    makes as arguments, or as results; 0 = the process's limit only. An array more
-	                                    fails with SB_ENOSPACE. Default: see config.h */
+	int64_t max_refs_per_process; /* quota: live refs that one process's calls may have created. A call that would
+	                                 exceed it fails, even if on_full = evict, so no process can evict the others'
+	                                 refs. 0 (the default, see config.h): max_refs only; with on_full = evict, a
+	                                 process that has seven eighths of them evicts its own refs, not others' */
+	int64_t max_session_arena_bytes; /* bytes of the session's arrays that one process keeps in shared memory, as
+	                                    arguments or as results; 0 = the process's limit only. An array that would
+	                                    exceed it fails with SB_ENOSPACE. Default: see config.h */
 } sb_session_options;
 #define SB_SESSION_OPTIONS_INIT                                                                              \
 	{                                                                                                    \
@@ -92,47 +93,47 @@ typedef struct sb_session_options {
 	}
 
 /*
- * Opens a session: creates it, or joins the one of that id as another owner. Options given on a join
- * must agree with the session's. options may be NULL. The handle becomes the caller's.
+ * Opens a session: creates it, or joins the one with that id as another owner. Options given when joining
+ * must agree with the session's. options may be NULL. The caller owns the handle.
  *
  * Errors: SB_EINVAL, SB_EID, SB_EOPTION (names the option), SB_ENOSESSION (attach-only and there is
  * none), SB_ESTART (dedicated owner), SB_ENOPYTHON, SB_ENOSPACE, SB_ENOMEM, SB_ESTORE, SB_ESYSTEM.
  * Threads: any; a handle may be used by all threads.  Fork: the handle works in the child, which
- * becomes an owner of its own at its first use.
+ * becomes an owner in its own right at its first use.
  * Blocks: until the owner is ready (a dedicated one starts Python: tens of milliseconds).
- * Crash: a kill leaves a session without living owner, which ends at the next reaper pass.
+ * Crash: a kill leaves a session without a living owner, which ends at the next reaper pass.
  * Since: 0.1
  */
 SB_API int sb_session_open(sb_bridge *bridge, const sb_session_options *options, sb_session **ret_session);
 
 /*
- * Drops this owner; NULL is fine. The session ends if it was the last one and the session is not
+ * Drops this owner; NULL is fine. The session ends if this was its last owner and it is not
  * persistent. Never fails, never waits for Python.
  *
- * Errors: none.  Threads: once, after other threads are done with the handle.  Fork: in a child that
+ * Errors: none.  Threads: once, when no other thread uses the handle.  Fork: in a child that
  * did not use the handle, only frees memory.  Blocks: for the store's write lock.
  * Crash: as a kill.  Since: 0.1
  */
 SB_API void sb_session_close(sb_session *session);
 
 /*
- * Ends a session for everyone, at once: objects are dropped, calls in flight get SB_ERELEASED.
- * ret_released (may be NULL): 1 if it ended it, 0 if there is no such session, which is fine.
+ * Ends a session for everyone, at once: its objects are dropped, calls in flight get SB_ERELEASED.
+ * ret_released (may be NULL): 1 if this call ended it, 0 if there is no such session, which is no error.
  *
  * Errors: SB_EINVAL, SB_EID, SB_ESTORE, SB_ENOSPACE, SB_ESYSTEM.  Threads: any.
  * Fork: the child attaches anew.  Blocks: for the store's write lock.
- * Crash: one transaction: released or not; files left behind go at the next reaper pass.  Since: 0.1
+ * Crash: one transaction: released or not; the reaper removes files left behind.  Since: 0.1
  */
 SB_API int sb_session_release(sb_bridge *bridge, const char *session_id, int *ret_released);
 
 /*
- * The session's id. Borrowed, lives as long as the handle.
+ * The session's id. Borrowed; valid as long as the handle.
  *
  * Errors: none.  Threads: any.  Fork: safe.  Blocks: no.  Crash: nothing shared.  Since: 0.1
  */
 SB_API const char *sb_session_id(const sb_session *session);
 
-/* A copy of a session's facts as the store has them, and its counters. Grows at the end. */
+/* What the store knows of a session, and its counters. Grows at the end. */
 typedef struct sb_session_info {
 	size_t size; /* set by the caller: sizeof(sb_session_info) */
 	char session_id[SB_SESSION_ID_MAX + 1];
@@ -146,22 +147,22 @@ typedef struct sb_session_info {
 	uint64_t calls;
 	int64_t ttl_seconds;
 	int64_t idle_ms;
-	uint64_t expired_refs; /* dropped because they were idle for the TTL */
+	uint64_t expired_refs; /* dropped after being idle for the TTL */
 	uint64_t created_refs;
 	uint64_t pinned_refs;             /* live refs with pins */
 	uint64_t max_refs_per_process;    /* 0 = no quota */
-	uint64_t max_session_arena_bytes; /* 0 = none of its own */
+	uint64_t max_session_arena_bytes; /* 0 = no limit of its own */
 } sb_session_info;
 
 typedef enum sb_session_state {
-	SB_SESSION_STARTING = 1, /* its designated owner is getting ready */
+	SB_SESSION_STARTING = 1, /* its designated owner is starting */
 	SB_SESSION_ACTIVE = 2,
 	SB_SESSION_ORPHANED = 3, /* its designated owner died */
 	SB_SESSION_ENDED = 4     /* released or expired */
 } sb_session_state;
 
 /*
- * Facts about an open session.
+ * Describes an open session. ret_info->size must be set.
  *
  * Errors: SB_EINVAL, SB_ESTORE, SB_ENOMEM.  Threads: any.  Fork: the child attaches anew.
  * Blocks: no.  Crash: reads only.  Since: 0.1
@@ -170,12 +171,12 @@ SB_API int sb_session_get_info(sb_session *session, sb_session_info *ret_info);
 
 /*
  * Contexts: the calling thread's current session, used by calls that name none. Not inherited by new
- * threads; inherited by the forking thread's child.
+ * threads; kept by a forked child's thread.
  *
  * sb_context_create() opens a session as sb_session_open() does and makes it current.
- * sb_context_set() makes a handle (or NULL: none) current and returns the previous one.
- * sb_context_current() returns it, or NULL.
- * sb_context_clear() removes it and returns what it removed. None of them closes a handle.
+ * sb_context_set() makes a handle (NULL: none) current and returns the previous one.
+ * sb_context_current() returns the current one, or NULL.
+ * sb_context_clear() makes none current and returns the previous one. None of them closes a handle.
  *
  * Errors: as sb_session_open() for create; none for the others.  Threads: per thread.
  * Fork: inherited.  Blocks: create as sb_session_open().  Crash: nothing shared.  Since: 0.1
@@ -190,11 +191,11 @@ SB_API sb_session *sb_context_clear(void);
 
 /*
  * The id of the session that a call naming none would use now: the current context's, else this
- * thread's auto-session's, which this makes if need be. bridge NULL: the process's first open bridge.
- * *ret_id is borrowed and lives as long as that session's handle.
+ * thread's auto-session's, which is created if need be. bridge NULL: the first bridge that the process opened.
+ * *ret_id is borrowed and valid as long as that session's handle.
  *
  * Errors: as sb_session_open(); SB_ENOBRIDGE (no bridge is open).  Threads: per thread.
- * Fork: a child's thread makes its own.  Blocks: as sb_session_open().  Crash: as sb_session_open().
+ * Fork: a child's thread gets its own.  Blocks: as sb_session_open().  Crash: as sb_session_open().
  * Since: 0.1
  */
 SB_API int sb_session_current_id(sb_bridge *bridge, const char **ret_id);
@@ -203,10 +204,10 @@ SB_API int sb_session_current_id(sb_bridge *bridge, const char **ret_id);
 typedef int (*sb_body_fn)(sb_session *session, void *arg);
 
 /*
- * Runs body with a session opened by options as current context, and restores the previous context.
- * Returns what body returned, or the error of opening. Leaving ends nothing by default: the handle is
- * kept for the process (joined again by id at no cost) until the bridge is closed; with
- * release_on_exit its ownership ends here.
+ * Opens a session, runs body with it as the current context, and restores the previous context.
+ * Returns what body returned, or the error of opening. By default the session stays open: the process keeps
+ * the handle (opening the same id again costs nothing) until the bridge is closed. With release_on_exit the
+ * handle's ownership ends here.
  *
  * Errors: as sb_session_open(), else body's.  Threads: any.  Fork: as sb_session_open().
  * Blocks: as sb_session_open() and body.  Crash: as sb_session_open().  Since: 0.1
@@ -233,9 +234,9 @@ SB_API void sb_scope_leave(sb_scope *scope);
 
 #if defined(__GNUC__)
 /*
- * SB_WITH_SESSION(bridge, &options, s) { … }  runs the block once with s as current session, and
- * restores the previous context on every way out: end, break, return, goto. If opening fails the block
- * does not run and sb_last_error() says why.
+ * SB_WITH_SESSION(bridge, &options, s) { … }  runs the block once with s as the current session, and
+ * restores the previous context however the block is left: at its end, by break, return or goto. If opening
+ * fails, the block does not run and sb_last_error() says why.
  */
 #define SB_WITH_SESSION(bridge, options, name)     SB__WITH_SESSION(bridge, options, name, __COUNTER__)
 #define SB__WITH_SESSION(bridge, options, name, n) SB__WITH_SESSION2(bridge, options, name, n)

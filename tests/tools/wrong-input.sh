@@ -50,7 +50,7 @@ done <<'END'
 3|parent does not exist|sb-call --dir /no/such/place -s there call math:sqrt 16
 2|--session ID is required|sb-owner
 2|--tag takes KEY=VALUE, not '=b': the key is empty|sb-owner -s new --tag =b
-2|use evict or error|sb-owner -s new --on-full often
+2|takes evict or error|sb-owner -s new --on-full often
 2|unexpected argument|sb-owner -s new -- more
 2|allow[0]|sb-owner -s new --allow ''
 3|/bin/ls is not a Python|sb-owner -s new --python /bin/ls

@@ -61,6 +61,20 @@ static void write_header(const struct tool *tool)
 	roff_line(tool->about + 1, sentence - 1);
 }
 
+/* Paragraphs, separated by newlines. */
+static void write_about(const char *about)
+{
+	section("description");
+	while (*about) {
+		int n = (int)strcspn(about, "\n");
+
+		roff_line(about, n);
+		about += n + (about[n] == '\n');
+		if (*about)
+			puts(".PP");
+	}
+}
+
 static void write_synopsis(const struct tool *tool)
 {
 	const char *form = tool->usage;
@@ -145,8 +159,7 @@ void tool_manual(const struct tool *tool)
 {
 	write_header(tool);
 	write_synopsis(tool);
-	section("description");
-	roff_text(tool->about);
+	write_about(tool->about);
 	write_options(tool);
 	write_terms("exit status", tool->exits);
 	write_terms("environment", tool->environment);

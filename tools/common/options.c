@@ -234,6 +234,22 @@ static void help_lines(const char *title, const char *lines)
 	}
 }
 
+/* Paragraphs, each wrapped, with an empty line between them. */
+static void help_about(const char *about)
+{
+	char paragraph[2048];
+
+	while (*about) {
+		int n = (int)strcspn(about, "\n");
+
+		snprintf(paragraph, sizeof(paragraph), "%.*s", n, about);
+		wrap(paragraph, 0, 0);
+		about += n + (about[n] == '\n');
+		if (*about)
+			putchar('\n');
+	}
+}
+
 static void help(const struct tool *tool)
 {
 	const char *form = tool->usage, *before = "usage:";
@@ -246,7 +262,7 @@ static void help(const struct tool *tool)
 		form += n + (form[n] == '\n');
 	}
 	putchar('\n');
-	wrap(tool->about, 0, 0);
+	help_about(tool->about);
 	for (const struct tool_group *g = tool->groups; g->title; g++) {
 		printf("\n%s:\n", g->title);
 		for (const struct tool_option *o = g->options; o->name; o++)

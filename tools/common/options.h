@@ -109,7 +109,8 @@ struct tool_common {
 struct tool {
 	const char *name;
 	const char *usage; /* what follows the name; several forms are separated by newlines */
-	const char *about; /* a sentence or two; wrapped by itself */
+	const char *
+		about; /* paragraphs, separated by newlines and wrapped; the first sentence also names the manual page */
 	const struct tool_group *groups;
 	const char *exits;       /* lines "0  fine\n" */
 	const char *environment; /* lines, begins with TOOL_ENVIRONMENT */

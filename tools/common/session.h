@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The options by which sb-call and sb-owner say which session, and how it is made: one table for both. */
+/* The options of sb-call and sb-owner that name a session and say how it is created: one table for both. */
 #ifndef SB_TOOLS_SESSION_H
 #define SB_TOOLS_SESSION_H
 
@@ -24,22 +24,22 @@ struct tool_session {
 #define TOOL_SESSION_OPTIONS(s)                                                                              \
 	{ .name = "ttl", .argument = "SECONDS", .type = TOOL_WHOLE, .target = &(s).ttl,                      \
 	  .max = TOOL_SESSION_TTL_MAX,                                                                       \
-	  .help = "idle time that ends the session, 0 for never (default 3600)" },                           \
+	  .help = "end the session after being idle this long; 0 for never (default 3600)" },                           \
 	{ .name = "max-refs", .argument = "N", .type = TOOL_WHOLE, .target = &(s).max_refs, .min = 1,        \
-	  .max = 100000000, .help = "refs that the session holds at most (default 10000)" },                 \
+	  .max = 100000000, .help = "the most refs that the session holds (default 10000)" },                 \
 	{ .name = "max-refs-per-process", .argument = "N", .type = TOOL_WHOLE,                               \
 	  .target = &(s).max_refs_per_process, .max = 100000000,                                             \
-	  .help = "of them, those that one process's calls may have made; 0 for no quota (default)" },       \
+	  .help = "the most of them that one process's calls may have created; 0 for no quota (default)" },       \
 	{ .name = "max-session-arena-bytes", .argument = "N", .type = TOOL_WHOLE,                            \
 	  .target = &(s).max_session_arena_bytes, .max = INT64_C(274877906944),                              \
-	  .help = "bytes of its arrays that one process keeps in shared memory; 0 for no limit (default)" }, \
+	  .help = "the most bytes of its arrays that one process keeps in shared memory; 0 for no limit (default)" }, \
 	{ .name = "tag", .argument = "KEY=VALUE", .type = TOOL_LIST, .target = &(s).tags,                    \
-	  .help = "a tag of the session; may be given several times" },                                      \
+	  .help = "a tag for the session; may be given several times" },                                      \
 	{ .name = "allow", .argument = "PATTERN", .type = TOOL_LIST, .target = &(s).allow,                   \
-	  .help = "policy: what may be reached, module, module:name or .attribute, with * ? [ab] as in file "\
-		  "names; may be given several times (default everything)" },                                \
+	  .help = "policy: what may be reached: module, module:name or .attribute, with shell wildcards; may be "\
+		  "given several times (default: everything)" },                                \
 	{ .name = "deny", .argument = "PATTERN", .type = TOOL_LIST, .target = &(s).deny,                     \
-	  .help = "policy: what may not, in the same way; goes before --allow" },                            \
+	  .help = "policy: what may not be reached, written alike; takes precedence over --allow" },                            \
 	{ .name = "python", .argument = "EXECUTABLE", .type = TOOL_TEXT, .target = &(s).python,              \
 	  .help = "the Python (of a virtual environment, venv/bin/python3) whose packages are used" }
 /* clang-format on */
