@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The installed tree, in a place of its own: a C and a C++ program are built against it by its .pc file and by its CMake
-# package, run, and find the Python engine and sb-owner there; the manual pages are where man looks.
+# The installed tree, in a place of its own: the README's program is built against it, as C and as C++, by its .pc file and by
+# its CMake package, runs, and finds the Python engine and sb-owner there; the manual pages are where man looks.
 
 set -u
 build=${SB_BUILD_DIR:?}
@@ -15,7 +15,7 @@ failures=0
 
 cleanup()
 {
-	"$prefix/bin/sb-call" release-session installed >/dev/null 2>&1
+	"$prefix/bin/sb-call" release-session installed >/dev/null 2>&1 # made by sb-call below
 	rm -rf "$work"
 }
 trap cleanup EXIT
@@ -36,29 +36,9 @@ check()
 
 check 'cmake --install' cmake --install "$build" --prefix "$prefix" || exit 1
 
-cat >"$work/program.c" <<'END'
-#include <snakebridge/snakebridge.h>
-#include <stdio.h>
-
-int main(void)
-{
-	sb_bridge *bridge = NULL;
-	sb_session *session = NULL;
-	sb_session_options options = SB_SESSION_OPTIONS_INIT;
-	sb_value *value = NULL;
-	double root = 0;
-
-	options.session_id = "installed";
-	options.designated = SB_DESIGNATED_DEDICATED;
-	if (sb_bridge_open(NULL, NULL, &bridge) || sb_session_open(bridge, &options, &session) ||
-	    sb_call(session, "math:sqrt", sb_args("d", 16.0), &value) || sb_value_float(value, &root))
-		fprintf(stderr, "%s\n", sb_last_error()->message);
-	sb_value_free(value);
-	sb_session_close(session);
-	sb_bridge_close(bridge);
-	return root == 4.0 ? 0 : 1;
-}
-END
+# The README's program, as it stands there; it is C++ as well.
+sed -n '/^```c$/,/^```$/p' "$(dirname "$0")/../../README.md" | sed '1d;$d' >"$work/program.c"
+check 'the README shows one program' test "$(grep -c 'int main(' "$work/program.c")" -eq 1 || exit 1
 cp "$work/program.c" "$work/program.cpp"
 
 # By snakebridge.pc; without a pkg-config its two lines are read here.
