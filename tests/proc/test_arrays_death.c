@@ -133,6 +133,7 @@ static int be_maker(void *arg)
 }
 
 static int steps_fd, said_fd;
+static pid_t maker_pid;
 
 static void start_maker(struct maker *m)
 {
@@ -141,7 +142,7 @@ static void start_maker(struct maker *m)
 	assert_int_equal(pipe(steps) | pipe(said), 0);
 	m->steps = steps[0];
 	m->said = said[1];
-	m->pid = fixture_fork(be_maker, m);
+	maker_pid = m->pid = fixture_fork(be_maker, m);
 	close(steps[0]);
 	close(said[1]);
 	steps_fd = steps[1];
@@ -152,7 +153,7 @@ static void maker_has_done_a_step(void)
 {
 	char byte;
 
-	assert_int_equal(read(said_fd, &byte, 1), 1);
+	assert_true(fixture_hear(said_fd, maker_pid, &byte, 1));
 }
 
 static void let_maker_go_on(void)

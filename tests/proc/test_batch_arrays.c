@@ -357,7 +357,7 @@ static void kill_one(struct place *p, unsigned *seed)
 	c.ready = fds[1];
 	pid = fixture_fork(go_on, &c);
 	close(fds[1]);
-	assert_int_equal(read(fds[0], &byte, 1), 1);
+	assert_true(fixture_hear(fds[0], pid, &byte, 1));
 	close(fds[0]);
 	moment.tv_nsec = rand_r(seed) % 3000000;
 	nanosleep(&moment, NULL);

@@ -316,7 +316,7 @@ static void host_start(struct fixture *f, struct hosting *h)
 	assert_int_equal(pipe(h->pipes), 0);
 	assert_int_equal(pipe(h->pipes + 2), 0);
 	h->pid = fixture_fork(host, h->pipes);
-	assert_int_equal(read(h->pipes[0], &c, 1), 1);
+	assert_true(fixture_hear(h->pipes[0], h->pid, &c, 1));
 	h->one = fixture_session(f->bridge, "one", SB_DESIGNATED_ATTACH_ONLY);
 	h->two = fixture_session(f->bridge, "two", SB_DESIGNATED_ATTACH_ONLY);
 }

@@ -72,11 +72,11 @@ static void say(const struct place *place, char c)
 		_exit(90);
 }
 
-static char hear(const struct place *place)
+static char hear(const struct place *place, pid_t from)
 {
 	char c = 0;
 
-	assert_int_equal(read(place->pipe[0], &c, 1), 1);
+	assert_true(fixture_hear(place->pipe[0], from, &c, 1));
 	return c;
 }
 
@@ -214,7 +214,7 @@ static void test_survives_closing_everything(void **state)
 	struct place *place = *state;
 	pid_t pid = fixture_fork(hold_and_close_all, place);
 
-	assert_int_equal(hear(place), 'h');
+	assert_int_equal(hear(place, pid), 'h');
 	assert_int_equal(sb__os_ofd_test(place->life, SLOT), 1);
 	kill_and_reap(pid);
 	assert_int_equal(sb__os_ofd_test(place->life, SLOT), 0);
@@ -226,7 +226,7 @@ static void test_free_when_killed_even_as_zombie(void **state)
 	pid_t pid = fixture_fork(hold_and_live, place);
 	struct sb__identity identity;
 
-	assert_int_equal(hear(place), 'h');
+	assert_int_equal(hear(place, pid), 'h');
 	identity = identity_of(pid);
 	assert_verdict(place, &identity, SB__ALIVE, "life token held");
 	kill_to_zombie(pid);
@@ -243,7 +243,7 @@ static void test_stopped_process_is_alive(void **state)
 	struct sb__identity identity;
 	siginfo_t info;
 
-	assert_int_equal(hear(place), 'h');
+	assert_int_equal(hear(place, pid), 'h');
 	identity = identity_of(pid);
 	assert_int_equal(kill(pid, SIGSTOP), 0);
 	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WSTOPPED), 0);
@@ -257,7 +257,7 @@ static void test_a_forked_child_does_not_hold_it(void **state)
 	pid_t pid = fixture_fork(hold_and_fork, place);
 	pid_t child = -1;
 
-	assert_int_equal(read(place->pipe[0], &child, sizeof(child)), sizeof(child));
+	assert_true(fixture_hear(place->pipe[0], pid, &child, sizeof(child)));
 	assert_true(child > 0);
 	assert_int_equal(sb__os_ofd_test(place->life, SLOT), 1);
 	kill_and_reap(pid);
@@ -272,7 +272,7 @@ static void test_exec_frees_it(void **state)
 	pid_t pid = fixture_fork(hold_and_exec, place);
 	struct sb__identity identity;
 
-	assert_int_equal(hear(place), 'e'); /* the new image runs */
+	assert_int_equal(hear(place, pid), 'e'); /* the new image runs */
 	identity = identity_of(pid);
 	assert_verdict(place, &identity, SB__DEAD, "life token free");
 	kill_and_reap(pid);
@@ -448,7 +448,7 @@ static void test_zombie_main_thread_is_alive(void **state)
 	pid_t pid = fixture_fork(hold_and_end_main_thread, place);
 	struct sb__identity identity;
 
-	assert_int_equal(hear(place), 'Z');
+	assert_int_equal(hear(place, pid), 'Z');
 	identity = identity_of(pid);
 	assert_verdict(place, &identity, SB__ALIVE, "life token held, main thread ended");
 	kill_and_reap(pid);
@@ -515,7 +515,7 @@ static void test_random_differs_after_fork(void **state)
 
 	assert_ok(sb__random(&mine, sizeof(mine)));
 	assert_int_equal(fixture_wait(fixture_fork(say_random, place)), 0);
-	assert_int_equal(read(place->pipe[0], &childs, sizeof(childs)), sizeof(childs));
+	assert_true(fixture_hear(place->pipe[0], 0, &childs, sizeof(childs)));
 	assert_ok(sb__random(&mine, sizeof(mine)));
 	assert_true(mine != childs);
 }

@@ -97,7 +97,7 @@ static void test_35_session_that_hangs_slows_no_other(void **state)
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(pipe(hog[i].ready), 0);
 		pids[i] = fixture_fork(hang_many, &hog[i]);
-		assert_int_equal(read(hog[i].ready[0], &ready, 1), 1);
+		assert_true(fixture_hear(hog[i].ready[0], pids[i], &ready, 1));
 	}
 	usleep(500000); /* they are spread over the threads by nudges */
 	owner = fork();
@@ -154,7 +154,7 @@ static void test_35_one_process_cannot_take_all_lanes(void **state)
 	assert_true(quota <= 4096 / 2); /* of a session's lanes */
 	assert_int_equal(pipe(hog.ready), 0);
 	pid = fixture_fork(take_lanes, &hog);
-	assert_int_equal(read(hog.ready[0], &ready, 1), 1);
+	assert_true(fixture_hear(hog.ready[0], pid, &ready, 1));
 	for (int64_t n = 0; n < 20; n++)
 		assert_true(answers(s, n));
 	kill(pid, SIGKILL);
@@ -190,7 +190,7 @@ static int others_go_on(struct fixture *f)
 	pid_t pid = fixture_fork(fill_with_arrays, &hog);
 	char ready, id[32];
 
-	ok = ok && read(hog.ready[0], &ready, 1) == 1;
+	ok = ok && fixture_hear(hog.ready[0], pid, &ready, 1);
 	for (int i = 0; ok && i < 20; i++) {
 		snprintf(id, sizeof(id), "more-%d", i);
 		more = fixture_session(f->bridge, id, SB_DESIGNATED_SELF);
@@ -290,6 +290,7 @@ static void test_30_owner_out_of_memory_answers(void **state)
 struct eater {
 	struct fixture *f;
 	int orders[2], answers[2];
+	pid_t pid;
 };
 
 /* Takes all memory that there is, down to the last bytes, sleeps on it, and gives it back. */
@@ -353,7 +354,7 @@ static char said(const struct eater *e)
 {
 	char c = 0;
 
-	return read(e->answers[0], &c, 1) == 1 ? c : '?';
+	return fixture_hear(e->answers[0], e->pid, &c, 1) ? c : '?';
 }
 
 /* Or it was answered nevertheless. */
@@ -381,12 +382,11 @@ static void test_30_owner_without_memory_for_another_thread(void **state)
 {
 	struct eater e = { .f = *state };
 	sb_session *s;
-	pid_t pid;
 
 	if (fixture_slowness() > 1)
 		skip();
 	assert_true(pipe(e.orders) == 0 && pipe(e.answers) == 0);
-	pid = fixture_fork(become_eater, &e);
+	e.pid = fixture_fork(become_eater, &e);
 	close(e.answers[1]);
 	assert_int_equal(said(&e), 'r');
 	s = fixture_session(e.f->bridge, "eaten", SB_DESIGNATED_SELF);
@@ -411,7 +411,7 @@ static void test_30_owner_without_memory_for_another_thread(void **state)
 	}
 	sb_session_close(s);
 	close(e.orders[1]);
-	assert_int_equal(fixture_wait(pid), 0);
+	assert_int_equal(fixture_wait(e.pid), 0);
 	close(e.orders[0]);
 	close(e.answers[0]);
 }

@@ -174,7 +174,7 @@ static void test_03_joined_sessions_are_attached_to_when_used(void **state)
 	host.go = go;
 	pid = fixture_fork(serve_many, &host);
 	close(ready[1]);
-	assert_int_equal(read(ready[0], &byte, 1), 1);
+	assert_true(fixture_hear(ready[0], pid, &byte, 1));
 	for (unsigned i = 0; i < JOINED; i++)
 		s[i] = join_one(f, i);
 	assert_in_range(mailboxes_mapped(), 1, SB__WARM_MAX);

@@ -320,7 +320,7 @@ static void test_zombie_leader_lives(void **state)
 	pid = fork();
 	if (pid == 0)
 		_exit(hand_attach(&hand, b->path) || act_end_main_thread(&hand, &fds[1]));
-	assert_int_equal(read(fds[0], &ready, 1), 1);
+	assert_true(fixture_hear(fds[0], pid, &ready, 1));
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	for (int i = 0; i < 1000 && !strstr(line, ") Z "); i++) {
 		FILE *f = fopen(path, "r");
@@ -409,7 +409,7 @@ static void test_exec_is_death(void **state)
 	if (pid == 0)
 		_exit(hand_attach(&hand, b->path) || act_exec(&hand, &fds[1]));
 	close(fds[1]);
-	assert_int_equal(read(fds[0], &ready, 1), 1);
+	assert_true(fixture_hear(fds[0], pid, &ready, 1));
 	assert_int_equal(read(fds[0], &ready, 1), 0); /* closed by exec */
 	assert_int_equal(kill(pid, 0), 0);
 	wait_seen_dead(b, pid);
@@ -1016,7 +1016,7 @@ static void test_killed_reaper(void **state)
 		assert_int_equal(pipe(fds), 0);
 		sweeper.ready = fds[1];
 		pid = fixture_fork(sweep_once, &sweeper);
-		assert_int_equal(read(fds[0], &ready, 1), 1);
+		assert_true(fixture_hear(fds[0], pid, &ready, 1));
 		usleep(after);
 		kill(pid, SIGKILL);
 		status = fixture_wait(pid);

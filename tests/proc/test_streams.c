@@ -327,7 +327,7 @@ static void test_28_a_forked_child_takes_over_nothing(void **state)
 		_exit(write(fds[1], &n, sizeof(n)) == sizeof(n) ? 0 : 1);
 	}
 	assert_int_equal(fixture_wait(pid), 0);
-	assert_int_equal(read(fds[0], &n, sizeof(n)), sizeof(n));
+	assert_true(fixture_hear(fds[0], pid, &n, sizeof(n)));
 	assert_int_equal(n, 20);
 	for (int i = 1; i < 20; i++)
 		assert_int_equal(next_int(it), i);

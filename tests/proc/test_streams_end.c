@@ -454,7 +454,7 @@ static void test_28_31_reader_killed(void **state)
 		(void)next_int(it);
 		_exit(2);
 	}
-	assert_int_equal(read(fds[0], &byte, 1), 1);
+	assert_true(fixture_hear(fds[0], pid, &byte, 1));
 	fixture_wait_running(p->f, "next ");
 	kill(pid, SIGKILL);
 	assert_int_equal(fixture_wait(pid), 1000 + SIGKILL);

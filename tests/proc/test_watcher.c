@@ -100,7 +100,7 @@ static pid_t owner_start(struct world *w, const char *id)
 
 	w->id = id;
 	pid = fixture_fork(own, w);
-	assert_int_equal(read(w->ready[0], &ready, 1), 1);
+	assert_true(fixture_hear(w->ready[0], pid, &ready, 1));
 	return pid;
 }
 

@@ -20,7 +20,9 @@
 
 #include <cmocka.h>
 
-#define HANGS_MS 110000
+#define HANGS_MS  110000
+#define SILENT_MS 60000
+#define LOOK_MS   100
 
 void fixture_dir_make(char *path, size_t size)
 {
@@ -175,6 +177,50 @@ int fixture_wait(pid_t pid)
 		if (errno != EINTR)
 			return -1;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+/* ── what a child says ── */
+
+/* Has it ended? It stays to be waited for. */
+static bool has_ended(pid_t pid)
+{
+	siginfo_t info = { .si_pid = 0 };
+
+	return pid > 0 && waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	       info.si_pid == pid;
+}
+
+/* Waits for one more byte or more. */
+static bool is_heard(int fd, pid_t from)
+{
+	struct pollfd word = { .fd = fd, .events = POLLIN };
+
+	for (int waited = 0; waited < SILENT_MS; waited += LOOK_MS) {
+		bool ended = has_ended(from); /* before the look: what it said before it ended counts */
+		int rc = poll(&word, 1, ended ? 0 : LOOK_MS);
+
+		if (rc > 0)
+			return true;
+		if (ended)
+			break;
+	}
+	fprintf(stderr, "process %d %s and has not said what was waited for\n", (int)from,
+	        has_ended(from) ? "has ended" : "still runs");
+	return false;
+}
+
+bool fixture_hear(int fd, pid_t from, void *word, size_t size)
+{
+	size_t got = 0;
+
+	while (got < size && is_heard(fd, from)) {
+		ssize_t n = read(fd, (char *)word + got, size - got);
+
+		if (n == 0 || (n < 0 && errno != EINTR))
+			break;
+		got += n > 0 ? (size_t)n : 0;
+	}
+	return got == size;
 }
 
 /* ── tools ── */

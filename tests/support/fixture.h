@@ -4,6 +4,7 @@
 #define SB_TESTS_FIXTURE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 #include <jansson.h>
@@ -33,6 +34,10 @@ sb_session *fixture_session(sb_bridge *bridge, const char *id, sb_designated des
 pid_t fixture_fork(int (*fn)(void *arg), void *arg);
 /* Waits; the exit status, or 1000 + signal. */
 int fixture_wait(pid_t pid);
+
+/* Reads what a child says through a pipe, all of it. False, and on stderr why, if it ends first or is silent for a minute: whoever
+ * else has the pipe's other end open (this process, a child's child) holds nothing up. from 0: it is not known who says it. */
+bool fixture_hear(int fd, pid_t from, void *word, size_t size);
 
 /* Runs bin/<tool> --dir DIR args… (NULL-terminated); exit status; output (may be NULL) is the caller's to free. */
 int fixture_tool(const char *dir, char **output, const char *tool, ...) __attribute__((sentinel));
