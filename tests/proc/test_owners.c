@@ -60,7 +60,7 @@ static int racer(struct race *race, int number)
 
 static void wait_for(atomic_int *count)
 {
-	for (int i = 0; i < 3000 && atomic_load(count) < RACERS; i++)
+	for (int i = 0; i < 9000 && atomic_load(count) < RACERS; i++)
 		nap(10);
 	assert_int_equal(atomic_load(count), RACERS);
 }
@@ -97,7 +97,7 @@ static void run_race(sb_bridge *bridge, sb_designated designated)
 
 	if (designated == SB_DESIGNATED_SELF)
 		server = fixture_fork(serve_until_killed, bridge);
-	for (int i = 0; server && i < 1000; i++) { /* until it is there */
+	for (int i = 0; server && i < 6000; i++) { /* until it is there */
 		sb_session_options o = SB_SESSION_OPTIONS_INIT;
 
 		o.session_id = "raced";
@@ -109,6 +109,7 @@ static void run_race(sb_bridge *bridge, sb_designated designated)
 	if (server) {
 		sb_session *joined = race->session;
 
+		assert_non_null(joined);
 		race->session = fixture_session(bridge, "raced",
 		                                SB_DESIGNATED_UNSET); /* may become its owner */
 		sb_session_close(joined);
