@@ -115,6 +115,8 @@ enum sim_bug {
 	SIM_BUG_HOLD_UNTAKEN,      /* who keeps an array does not say so */
 	SIM_BUG_HOLD_OF_DEAD,      /* the reaper leaves what dead processes keep */
 	SIM_BUG_LANE_OF_DEAD,      /* it leaves their lanes */
+	SIM_BUG_ITEM_RUNS_ON,      /* an item of a batch that is said not to have run has run */
+	SIM_BUG_ANSWER_STANDS, /* what was answered in the lane's last call is taken for an answer in the next */
 	SIM_BUGS
 };
 extern const char *const sim_bug_names[SIM_BUGS];

@@ -41,6 +41,8 @@ const char *const sim_bug_names[SIM_BUGS] = {
 	[SIM_BUG_UNTOUCHED] = "untouched",
 	[SIM_BUG_HOLD_UNTAKEN] = "hold-untaken",
 	[SIM_BUG_HOLD_OF_DEAD] = "hold-of-dead",
+	[SIM_BUG_ITEM_RUNS_ON] = "item-runs-on",
+	[SIM_BUG_ANSWER_STANDS] = "answer-stands",
 	[SIM_BUG_LANE_OF_DEAD] = "lane-of-dead",
 };
 

@@ -151,6 +151,8 @@ static void seeded_mistakes_are_found(void **state)
 	finds(SIM_BUG_HOLD_UNTAKEN, 5000);
 	finds(SIM_BUG_HOLD_OF_DEAD, 5000);
 	finds(SIM_BUG_LANE_OF_DEAD, 5000);
+	finds(SIM_BUG_ITEM_RUNS_ON, 5000);
+	finds(SIM_BUG_ANSWER_STANDS, 5000);
 }
 
 static int group_setup(void **state)
