@@ -161,7 +161,8 @@ void sb__oneways_settle(struct sb__attachment *a)
 		return;
 	engine = sb__engine_loaded();
 	gil = engine ? engine->gil_release() : NULL;
-	(void)sb__lane_wait_over(a->mailbox, post.after_lane, post.after_word, UINT64_MAX);
+	(void)sb__lane_wait_over(a->mailbox, sb__attachment_bell(a), post.after_lane, post.after_word,
+	                         UINT64_MAX);
 	if (gil)
 		engine->gil_restore(gil);
 }
@@ -196,7 +197,7 @@ void sb__oneways_drain(sb_session *session)
 	void *gil = engine ? engine->gil_release() : NULL;
 
 	while (sb__now_ns() < until && one_out(core, session, &mailbox, &flight))
-		(void)sb__lane_wait_over(mailbox, flight.lane, flight.ready, until);
+		(void)sb__lane_wait_over(mailbox, flight.bell, flight.lane, flight.ready, until);
 	if (gil)
 		engine->gil_restore(gil);
 }

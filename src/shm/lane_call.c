@@ -525,7 +525,8 @@ void sb__flight_forget(struct sb__flight *f)
 	f->block.len = 0;
 }
 
-bool sb__lane_wait_over(struct sb__mailbox *mailbox, uint32_t lane, uint64_t ready, uint64_t until_ns)
+bool sb__lane_wait_over(struct sb__mailbox *mailbox, const struct sb__bell *bell, uint32_t lane,
+                        uint64_t ready, uint64_t until_ns)
 {
 	struct sb__lane_shm *l = sb__lane_at(mailbox, lane);
 
@@ -537,7 +538,8 @@ bool sb__lane_wait_over(struct sb__mailbox *mailbox, uint32_t lane, uint64_t rea
 		sb__barrier();
 		if (sb__lane_call_over(mailbox, lane, ready))
 			return true;
-		if (now >= until_ns || sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING)
+		if (now >= until_ns || sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING ||
+		    sb__bell_owner_died(bell))
 			return false;
 		(void)sb__os_futex_wait((unsigned int *)&l->reply_bell, seen,
 		                        until_ns - now < POLL_MAX_NS ? until_ns - now : POLL_MAX_NS);

@@ -165,7 +165,8 @@ void sb__flight_park(struct sb__flight *copy);
 /* One-way: is the call (its word when it was READY) neither to be run nor running any more? */
 bool sb__lane_call_over(struct sb__mailbox *mailbox, uint32_t lane, uint64_t ready);
 /* Waits for that, until_ns at most, or until the session or its owner ends. */
-bool sb__lane_wait_over(struct sb__mailbox *mailbox, uint32_t lane, uint64_t ready, uint64_t until_ns);
+bool sb__lane_wait_over(struct sb__mailbox *mailbox, const struct sb__bell *bell, uint32_t lane,
+                        uint64_t ready, uint64_t until_ns);
 /* A one-way call has ended: frees what it held. */
 void sb__flight_forget(struct sb__flight *flight);
 /* Takes back a lane of ours whose one-way call has ended: 1 it is IDLE; 0 the call is not over; -1 the lane is no longer

@@ -234,6 +234,51 @@ static void test_31_killed_sender(void **state)
 	sb_session_close(s);
 }
 
+struct closer {
+	struct fixture *f;
+	int said[2];
+};
+
+/* May wait for ten minutes for what it has sent to come to its end. */
+static int sends_and_closes(void *arg)
+{
+	struct closer *c = arg;
+	sb_bridge *bridge = NULL;
+	sb_session *s;
+
+	alarm(60);
+	sb_bridge_close(c->f->bridge); /* the parent's, with its configuration */
+	if (sb_config_set("close_timeout_ms", 600000) || sb_bridge_open(c->f->dir, NULL, &bridge))
+		return 1;
+	s = fixture_session(bridge, "dies", SB_DESIGNATED_ATTACH_ONLY);
+	if (sb_call_oneway(s, "time:sleep", sb_args("d", 300.0)) || write(c->said[1], "c", 1) != 1)
+		return 2;
+	sb_session_close(s);
+	return 0;
+}
+
+/* What it waits for will never end: who served it is killed meanwhile. */
+static void test_30_closing_does_not_wait_for_the_dead(void **state)
+{
+	struct closer c = { .f = *state };
+	sb_session *s = fixture_session(c.f->bridge, "dies", SB_DESIGNATED_DEDICATED);
+	sb_session_info info = { .size = sizeof(info) };
+	pid_t pid;
+	char said;
+
+	assert_int_equal(pipe(c.said), 0);
+	pid = fixture_fork(sends_and_closes, &c);
+	assert_true(fixture_hear(c.said[0], pid, &said, 1));
+	fixture_wait_running(c.f, "time:sleep");
+	usleep(100000); /* it waits by then; if not, nothing is shown */
+	assert_ok(sb_session_get_info(s, &info));
+	kill(info.designated_pid, SIGKILL);
+	assert_int_equal(fixture_wait(pid), 0);
+	sb_session_close(s);
+	close(c.said[0]);
+	close(c.said[1]);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -246,6 +291,7 @@ int main(void)
 		TEST(test_24_quota),
 		TEST(test_30_closing_lets_them_end),
 		TEST(test_31_killed_sender),
+		TEST(test_30_closing_does_not_wait_for_the_dead),
 	};
 
 	return cmocka_run_group_tests_name("oneway", tests, NULL, NULL);
