@@ -36,6 +36,7 @@ static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 static void lock_all(void)
 {
+	sb__turn_ordinary();
 	pthread_mutex_lock(&registry_lock);
 	for (struct sb__core *core = registry; core; core = core->next) {
 		pthread_mutex_lock(&core->lock);

@@ -217,6 +217,7 @@ int sb__dedicated_start(struct sb__core *core, const struct sb__session_rec *rec
 	err = sb__os_pipe(fds);
 	if (err < 0)
 		return sb__fail_errno(SB_ESTART, -err, "a pipe to sb-owner");
+	sb__turn_ordinary();
 	err = sb__os_spawn(program, a.argv, fds[1], &pid);
 	(void)sb__os_close(fds[1]);
 	SB_POINT("dedicated.spawned");

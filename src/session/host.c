@@ -405,6 +405,7 @@ int sb__thread_start(pthread_t *ret, void *(*fn)(void *), void *arg)
 	sigset_t all, old;
 	int err;
 
+	sb__turn_ordinary();
 	/* The host program's signals are its own business: none is ever delivered to our threads. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);

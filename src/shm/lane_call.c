@@ -365,9 +365,10 @@ static void be_prompt(void)
 }
 
 /* Not at once when it was woken: the kernel hands the CPU to others when a slice grows. */
-static void be_ordinary(void)
+void sb__turn_ordinary(void)
 {
-	sb__os_slice_restore(turn_before);
+	if (turn_before)
+		sb__os_slice_restore(turn_before);
 	turn_before = 0;
 }
 
@@ -405,8 +406,8 @@ static bool sleep_for_reply(struct sb__flight *f, uint64_t until_ns)
 {
 	bool ended = park_for_reply(f, until_ns);
 
-	if (turn_before && !f->slices)
-		be_ordinary();
+	if (!f->slices)
+		sb__turn_ordinary();
 	return ended;
 }
 

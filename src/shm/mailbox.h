@@ -112,6 +112,10 @@ int sb__lane_call_asked(struct sb__mailbox *mailbox, struct sb__bell *bell, uint
                         struct sb__buf *buf, const struct sb__lane_post *post, sb__alive_fn alive,
                         void *alive_arg, enum sb__lane_result *ret_result, bool *ret_late);
 
+/* A thread that waited long for a reply has short slices of a CPU until its next call. That ends here: what it starts, thread or
+ * process, has what it has. */
+void sb__turn_ordinary(void);
+
 /*
  * The same in parts, for calls that nobody waits for all the time. One call in flight: the caller's memory, used by one
  * thread at a time; a copy may be observed by another, as long as mailbox, bell and lane are kept. Fields are lane_call.c's

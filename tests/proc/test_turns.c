@@ -12,7 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -202,6 +204,55 @@ static void test_35_calls_that_wait_run_at_once_beside_a_loop(void **state)
 
 #define IN_FIXTURE(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
 
+/* ── slices ── */
+
+/* As the kernel has it: of this thread (0), or of another process's first. 0: it does not say. */
+static uint64_t slice_of(pid_t pid)
+{
+	struct {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime_ns, deadline_ns, period_ns;
+	} attr = { 0 };
+
+	return syscall(SYS_sched_getattr, pid, &attr, sizeof(attr), 0) ? 0 : attr.runtime_ns;
+}
+
+static uint64_t whole; /* what it was when this program began */
+
+static int has_whole_slices(void *arg)
+{
+	(void)arg;
+	return slice_of(0) >= whole ? 0 : 1;
+}
+
+/* Who waits long for a reply has short slices until its next call; what it starts meanwhile is to have none of that. */
+static void test_what_a_waiter_starts_has_whole_slices(void **state)
+{
+	struct fixture *f = *state;
+	sb_session *waits = fixture_session(f->bridge, "waits", SB_DESIGNATED_DEDICATED), *started;
+	sb_session_info info = { .size = sizeof(info) };
+
+	for (int i = 0; i < 2; i++) {
+		assert_ok(sb_call(waits, "time:sleep", sb_args("d", 0.1), NULL));
+		if (slice_of(0) >= whole) {
+			sb_session_close(waits);
+			skip(); /* an earlier kernel */
+		}
+		if (i == 0) {
+			assert_int_equal(fixture_wait(fixture_fork(has_whole_slices, NULL)), 0);
+			continue;
+		}
+		started = fixture_session(f->bridge, "started", SB_DESIGNATED_DEDICATED);
+		assert_ok(sb_session_get_info(started, &info));
+		assert_true(slice_of(info.designated_pid) >= whole);
+		sb_session_close(started);
+	}
+	sb_session_close(waits);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -210,7 +261,9 @@ int main(void)
 		IN_FIXTURE(test_35_none_starves_beside_two_loops),
 		IN_FIXTURE(test_35_calls_that_wait_run_at_once),
 		IN_FIXTURE(test_35_calls_that_wait_run_at_once_beside_a_loop),
+		IN_FIXTURE(test_what_a_waiter_starts_has_whole_slices),
 	};
 
+	whole = slice_of(0);
 	return cmocka_run_group_tests_name("turns", tests, NULL, NULL);
 }
