@@ -458,14 +458,16 @@ static bool unregister(sb_bridge *bridge)
 	return last;
 }
 
-static bool any_open(void)
+/* Once no bridge is open nothing is left to be watched. With the registry locked: a bridge that is opened meanwhile has threads
+ * of its own. */
+static void end_watching(void)
 {
-	bool any;
+	struct sb__watcher *ended;
 
 	pthread_mutex_lock(&registry_lock);
-	any = registry != NULL;
+	ended = registry ? NULL : sb__notify_end();
 	pthread_mutex_unlock(&registry_lock);
-	return any;
+	sb__notify_join(ended);
 }
 
 void sb__core_close(sb_bridge *bridge)
@@ -474,8 +476,7 @@ void sb__core_close(sb_bridge *bridge)
 		return;
 	close_sessions(bridge);
 	if (unregister(bridge)) {
-		if (!any_open())
-			sb__notify_stop();
+		end_watching();
 		if (detach(bridge->core))
 			core_free(bridge->core);
 	}

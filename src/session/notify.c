@@ -37,11 +37,11 @@ struct sb__watcher {
 	uint64_t wakes_ns;    /* when it looks again by itself */
 	struct sb__watch *watches;
 	unsigned fds; /* of these, with a descriptor */
+	bool stopping;
 };
 
 static pthread_mutex_t notify_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sb__watcher *watchers;
-static bool stopping;
 
 /* What a thread is about to wait for. */
 struct round {
@@ -144,7 +144,7 @@ static void *watcher_main(void *arg)
 
 		pthread_mutex_lock(&notify_lock);
 		look_locked(t, &r);
-		stop = stopping;
+		stop = t->stopping;
 		pthread_mutex_unlock(&notify_lock);
 		if (stop)
 			return NULL;
@@ -232,27 +232,30 @@ void sb__watch_stop(struct sb__watch *w)
 	pthread_mutex_unlock(&notify_lock);
 }
 
-void sb__notify_stop(void)
+struct sb__watcher *sb__notify_end(void)
 {
 	struct sb__watcher *all;
 
 	pthread_mutex_lock(&notify_lock);
 	all = watchers;
 	watchers = NULL;
-	stopping = all != NULL;
-	for (struct sb__watcher *t = all; t; t = t->next)
+	for (struct sb__watcher *t = all; t; t = t->next) {
+		t->stopping = true;
 		wake(t);
+	}
 	pthread_mutex_unlock(&notify_lock);
-	while (all) {
-		struct sb__watcher *t = all;
+	return all;
+}
 
-		all = t->next;
+void sb__notify_join(struct sb__watcher *ended)
+{
+	while (ended) {
+		struct sb__watcher *t = ended;
+
+		ended = t->next;
 		pthread_join(t->thread, NULL);
 		free(t);
 	}
-	pthread_mutex_lock(&notify_lock);
-	stopping = false;
-	pthread_mutex_unlock(&notify_lock);
 }
 
 void sb__notify_before_fork(void)

@@ -25,8 +25,9 @@ int sb__watch_start(struct sb__watch *watch, const struct sb__flight *flight, in
 /* Afterwards nobody looks at it any more. Fine if it is not watched. */
 void sb__watch_stop(struct sb__watch *watch);
 
-/* The last bridge was closed: ends the threads. */
-void sb__notify_stop(void);
+/* No bridge is open: the threads that there are end, to be joined. Watches that are started from now on have others. */
+struct sb__watcher *sb__notify_end(void);
+void sb__notify_join(struct sb__watcher *ended); /* no lock held; NULL: none */
 /* Around fork(): after the locks of core.c. A child has no such threads, and watches nothing of its parent's. */
 void sb__notify_before_fork(void);
 void sb__notify_after_fork(bool child);
