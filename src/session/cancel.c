@@ -66,20 +66,22 @@ static void interrupt(void *arg, uint64_t key)
 		at->missed++;
 }
 
-void sb__hosted_attend(struct sb__hosted *h)
+void sb__hosted_attend(struct sb__hosted *h, bool again)
 {
 	uint64_t count = sb__mailbox_attention_count(h->mailbox);
 	bool abandoned = sb__core_number(h->host->core, SB__CONFIG_CANCEL_ABANDONED);
+	struct attending at = { .h = h };
 
-	if (atomic_exchange(&h->attention_seen, count) == count)
+	if (atomic_exchange(&h->attention_seen, count) == count && !(again && atomic_load(&h->missed)))
 		return;
-	/* A call that the engine does not know was taken a moment ago, or has just ended. */
+	/* A call that the engine does not know was taken a moment ago, or has just ended. Its thread may be held up on its way:
+	 * then the keeper looks again. */
 	for (int i = 0; i < TRIES; i++) {
-		struct attending at = { .h = h };
-
+		at.missed = 0;
 		sb__mailbox_unwanted(h->mailbox, abandoned, interrupt, &at);
 		if (!at.missed)
-			return;
+			break;
 		sb__os_yield();
 	}
+	atomic_store(&h->missed, at.missed > 0);
 }

@@ -28,9 +28,10 @@ struct sb__hosted {
 	uint32_t due_at; /* 1 + index there; 0 = not in it */
 	_Atomic uint64_t calls, exceptions, refused, service_ns; /* service: what they took, in all */
 	_Atomic uint64_t attention_seen;
-	_Atomic unsigned running;           /* service threads that run its calls */
-	_Atomic uint32_t cursor;            /* of its lanes: whose turn is next */
-	_Atomic bool held_back;             /* has calls that were left in their lanes: serve.c, share */
+	_Atomic bool missed;      /* then the engine did not know a call that was to be interrupted */
+	_Atomic unsigned running; /* service threads that run its calls */
+	_Atomic uint32_t cursor;  /* of its lanes: whose turn is next */
+	_Atomic bool held_back;   /* has calls that were left in their lanes: serve.c, share */
 	uint64_t stored_live, told_evicted; /* keeper only */
 };
 
@@ -108,7 +109,8 @@ void sb__watcher_stop(struct sb__host *host);   /* after the service threads; wa
 void sb__watcher_free(struct sb__host *host);   /* after that */
 void sb__watcher_forget(struct sb__host *host); /* in a forked child: closes what it inherited */
 
-/* cancel.c: interrupts running calls of the session that were cancelled or abandoned. Between begin and finish. */
-void sb__hosted_attend(struct sb__hosted *hosted);
+/* cancel.c: interrupts running calls of the session that were cancelled or abandoned. Between begin and finish. again: those that
+ * were missed, too. */
+void sb__hosted_attend(struct sb__hosted *hosted, bool again);
 
 #endif

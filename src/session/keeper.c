@@ -288,7 +288,7 @@ static void glance(struct sb__hosted *h)
 	if (sb__mailbox_state(h->mailbox) != SB__MAILBOX_SERVING) {
 		sb__hosted_overheard(h);
 	} else if (sb__hosted_begin(h)) {
-		sb__hosted_attend(h);
+		sb__hosted_attend(h, true);
 		sb__mailbox_sweep_replies(h->mailbox, h->host->core->arena);
 		sb__hosted_leave(h);
 	}

@@ -267,7 +267,7 @@ static void serve_session(struct sb__worker *w, uint32_t index)
 	} else if (sb__hosted_begin(h)) {
 		struct serving s = { .w = w, .h = h };
 
-		sb__hosted_attend(h);
+		sb__hosted_attend(h, false);
 		if (share_take(w->host, h)) {
 			atomic_store_explicit(&w->serving, index + 1, memory_order_release);
 			run_batch(&s);

@@ -10,6 +10,11 @@
 #ifndef SB_TESTS_ECHO_ENGINE_H
 #define SB_TESTS_ECHO_ENGINE_H
 
+#include <stdatomic.h>
+
 void echo_engine_use(void);
+
+/* It interrupts nothing. So many times it does not know the call that is to be cancelled; then it does, and counts. */
+extern atomic_uint echo_engine_unknown, echo_engine_told;
 
 #endif

@@ -219,13 +219,14 @@ static int mark(struct sb__running *r, uint64_t word)
 	               : -1;
 }
 
-/* Those that wait for the GIL need no exception. Counts those that were told, by this or earlier, and those that need one. */
+/* Those that wait for the GIL need no exception. Counts those of them that were told, by this or earlier; those that run and
+ * were told earlier; and those that run and need one. */
 static unsigned mark_waiting(const struct sb__table *table, uint64_t trace_id, uint64_t key,
-                             unsigned *ret_need)
+                             unsigned *ret_running, unsigned *ret_need)
 {
 	unsigned told = 0;
 
-	*ret_need = 0;
+	*ret_running = *ret_need = 0;
 	for (struct sb__running *r = atomic_load(&all_records); r; r = r->next) {
 		uint64_t word;
 		int marked = -1;
@@ -233,12 +234,13 @@ static unsigned mark_waiting(const struct sb__table *table, uint64_t trace_id, u
 		/* Again where it went on meanwhile: it may have begun. */
 		while (marked < 0 && meant(r, table, trace_id, key, &word))
 			marked = mark(r, word);
-		told += marked > 0;
+		*(word & SB__RUN_BEGUN ? ret_running : &told) += marked > 0;
 		*ret_need += marked == 0;
 	}
 	return told;
 }
 
+/* Counts those that run and were told, by this or earlier: another canceller may have been quicker since they were looked at. */
 static unsigned interrupt(const struct sb__table *table, uint64_t trace_id, uint64_t key)
 {
 	struct sb__gil gil = sb__gil_enter();
@@ -248,12 +250,13 @@ static unsigned interrupt(const struct sb__table *table, uint64_t trace_id, uint
 	for (struct sb__running *r = atomic_load(&all_records); type && r; r = r->next) {
 		uint64_t word;
 
-		if (!meant(r, table, trace_id, key, &word) || word & SB__RUN_CANCELLED ||
-		    !(word & SB__RUN_BEGUN))
+		if (!meant(r, table, trace_id, key, &word) || !(word & SB__RUN_BEGUN))
+			continue;
+		told++;
+		if (word & SB__RUN_CANCELLED)
 			continue;
 		atomic_fetch_or(&r->word, SB__RUN_CANCELLED); /* the GIL is ours: it is still the same call */
 		(void)PyThreadState_SetAsyncExc(atomic_load(&r->thread), type);
-		told++;
 	}
 	sb__gil_leave(gil);
 	return told;
@@ -261,11 +264,11 @@ static unsigned interrupt(const struct sb__table *table, uint64_t trace_id, uint
 
 unsigned sb__cancel(const struct sb__table *table, uint64_t trace_id, uint64_t key)
 {
-	unsigned need, told = mark_waiting(table, trace_id, key, &need);
+	unsigned running, need, waiting = mark_waiting(table, trace_id, key, &running, &need);
 
 	if (need && !sb__python_unusable())
-		told += interrupt(table, trace_id, key);
-	return told;
+		running = interrupt(table, trace_id, key);
+	return waiting + running;
 }
 
 /* The other threads' records are nobody's now. This one may be in a call that forked. */
