@@ -25,7 +25,7 @@
 #include "buf.h"
 #include "snakebridge/ref.h"
 
-#define SB__ENGINE_ABI 8u
+#define SB__ENGINE_ABI 9u
 
 struct sb__table; /* opaque to everyone but the engine */
 
@@ -155,8 +155,8 @@ struct sb__engine {
 	void (*thread_begin)(void);
 	/* Brackets a batch: keeps the GIL between executes. batch_begin() within a batch gives it up for a moment if that was
 	 * not done for some milliseconds, so that other threads run. Optional to call; nests not. No wait and no fork()
-	 * inside. */
-	void (*batch_begin)(void);
+	 * inside. True: that may have taken long. */
+	bool (*batch_begin)(void);
 	void (*batch_end)(void);
 	/* Calls fn(arg) once. Executes on the table within it, by this thread, are cheaper: what they need around them is made
 	 * once. After batch_begin() only, and only where execute() may be called. Nests not. */

@@ -220,7 +220,7 @@ static int ask_there(struct sb__way *c, struct sb__attachment *a, struct sb__ask
 	pthread_mutex_lock(&a->core->lock);
 	a->refs++;
 	pthread_mutex_unlock(&a->core->lock);
-	sb__mailbox_touch(a->mailbox);
+	sb__mailbox_touch(a->mailbox, c->began_ms);
 	err = post(c, a, lane, call, &result, &late);
 	if (!err && result == SB__LANE_FORKED)
 		return forked(c);

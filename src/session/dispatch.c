@@ -22,6 +22,8 @@
 #include "value_impl.h"
 #include "way.h"
 
+#define MS UINT64_C(1000000)
+
 /* ── errors of calls ── */
 
 int sb__way_refused(const struct sb__way *c, int code)
@@ -206,15 +208,6 @@ static void own_arguments(struct sb__own_request *own, const sb_args *args, stru
 	own->arguments_len = buf->len;
 }
 
-static void touch(struct sb__attachment *a, uint64_t now_ms)
-{
-	sb__word *last = &sb__mailbox_control(a->mailbox)->last_access_ms;
-
-	/* As sb__mailbox_touch(), which looks at the clock. */
-	if (sb__load(last) != now_ms)
-		sb__store(last, now_ms);
-}
-
 int sb__way_here(const struct sb__way *c, struct sb__attachment *a, const struct sb__asker *asker,
                  sb_value **ret_value)
 {
@@ -238,7 +231,7 @@ int sb__way_here(const struct sb__way *c, struct sb__attachment *a, const struct
 		err = sb__way_refused(
 			c, sb__fail(arguments.error, "%s: the arguments cannot be sent", sb__way_label(c)));
 	} else {
-		touch(a, c->began_ms);
+		sb__mailbox_touch(a->mailbox, c->began_ms);
 		if (atomic_load_explicit(&a->any_oneway, memory_order_relaxed))
 			sb__oneways_settle(a);
 		err = sb__hosted_execute(a->hosted, &call, &reply, &kept);
@@ -376,6 +369,7 @@ struct sb__lane_post sb__way_post(const struct sb__way *c)
 {
 	return (struct sb__lane_post){ .deadline_ns = c->deadline_ns,
 		                       .trace_id = c->trace_id,
+		                       .now_ms = c->began_ms,
 		                       .label = sb__way_label(c),
 		                       .arena = c->session->core->arena };
 }
@@ -438,7 +432,7 @@ static int call_there(const struct sb__way *c, struct sb__attachment *a, sb_valu
 	err = sb__thread_lane(a, &lane);
 	if (err)
 		return sb__way_no_lane(c, err);
-	sb__mailbox_touch(a->mailbox);
+	sb__mailbox_touch(a->mailbox, c->began_ms);
 	err = sb__way_call(c, a, lane, &post, &result, NULL);
 	if (err)
 		return err;
@@ -485,10 +479,17 @@ static bool has_deadline(const struct sb__way *c, const struct sb__attachment *a
 	       verb == SB_VERB_CLOSE || verb == SB_VERB_BATCH;
 }
 
+#define EXACT_MS  1000u /* of a longer wait nobody misses what the coarse clock may be behind */
+#define BEHIND_MS 11u   /* at most, where the kernel ticks a hundred times a second */
+
 static void set_deadline(struct sb__way *c)
 {
-	if (!c->deadline_ns)
-		c->deadline_ns = sb__now_ns() + c->timeout_ms * UINT64_C(1000000);
+	if (c->deadline_ns)
+		return;
+	if (c->timeout_ms < EXACT_MS)
+		c->deadline_ns = sb__now_ns() + c->timeout_ms * MS;
+	else
+		c->deadline_ns = (c->began_ms + BEHIND_MS + c->timeout_ms) * MS;
 }
 
 static int send(struct sb__way *c)
@@ -522,6 +523,7 @@ static int send(struct sb__way *c)
 		err = sb__session_recover(c->session, a, creates(c->request));
 		if (err)
 			return sb__way_refused(c, why_not(c, err));
+		c->began_ms = sb__now_coarse_ms();
 	}
 }
 

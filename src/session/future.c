@@ -61,7 +61,7 @@ static int post(struct sb__way *c, struct sb__attachment *a, void *arg)
 	err = sb__pool_lane_take(a, &f->lane);
 	if (err)
 		return sb__way_no_lane(c, err);
-	sb__mailbox_touch(a->mailbox);
+	sb__mailbox_touch(a->mailbox, c->began_ms);
 	err = sb__way_encode(c, a, f->lane, &buf);
 	if (!err)
 		err = sb__flight_post(&f->flight, a->mailbox, bell, f->lane, &buf, &post, sb__way_alive, a);

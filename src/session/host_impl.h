@@ -82,7 +82,7 @@ void sb__hosted_finish(struct sb__hosted *hosted); /* after a call: its counts h
 void sb__hosted_leave(struct sb__hosted *hosted);  /* after anything else */
 struct sb__hosted *sb__hosted_at(struct sb__host *host, uint32_t index); /* referenced, or NULL */
 /* One more call, answered so (SB__REPLY_…). */
-void sb__hosted_count(struct sb__hosted *hosted, unsigned kind, uint64_t began_ns);
+void sb__hosted_count(struct sb__hosted *hosted, unsigned kind, uint64_t took_ns);
 void sb__hosted_mirror(struct sb__hosted *hosted); /* private counts to the control page */
 
 /* Starts fn in a thread that gets no signals. */

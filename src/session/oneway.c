@@ -110,7 +110,7 @@ static int post(struct sb__way *c, struct sb__attachment *a, void *arg)
 		free(o);
 		return err;
 	}
-	sb__mailbox_touch(a->mailbox);
+	sb__mailbox_touch(a->mailbox, c->began_ms);
 	post.flags = SB__REQUEST_ONEWAY;
 	sb__thread_after(a, &post);
 	err = sb__way_encode(c, a, lane, &buf);

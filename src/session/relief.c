@@ -169,7 +169,7 @@ static enum need step(struct sb__worker *w, struct watch *watch, uint64_t *ret_w
 	need = atomic_load(&host->stopping) ? NOT_NEEDED : look_locked(host, watch, ret_wait_ns);
 	if (need == QUEUE) {
 		pthread_mutex_unlock(&host->lock);
-		host->engine->batch_begin();
+		(void)host->engine->batch_begin();
 		pthread_mutex_lock(&host->lock);
 		need = still_needed_locked(host, watch) ? NOW : LATER;
 	}

@@ -27,6 +27,7 @@
 #include "spin.h"
 #include "worker.h"
 
+#define MS      UINT64_C(1000000)
 #define BATCH   32    /* calls of one session before the next session's turn */
 #define SPIN_NS 20000 /* before the leader parks; not on the CPU of whoever calls */
 #define IDLE_NS \
@@ -105,16 +106,21 @@ static void call_ends(struct sb__worker *w)
 		atomic_store(&w->parks, false);
 }
 
-/* Before each look for a call: in Python, and since others may have waited for it, offered to them. */
-static void enter(struct sb__worker *w)
+/* Before each look for a call: in Python, and since others may have waited for it, offered to them. True: that may have taken
+ * long. */
+static bool enter(struct sb__worker *w)
 {
+	bool waited;
+
 	progress(w);
 	atomic_store_explicit(&w->entering, true, memory_order_release);
-	w->host->engine->batch_begin();
+	waited = w->host->engine->batch_begin();
 	atomic_store_explicit(&w->entering, false, memory_order_release);
+	return waited;
 }
 
-static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *call)
+/* Returns when it ended. */
+static uint64_t run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted *call, uint64_t began_ns)
 {
 	struct sb__host *host = w->host;
 	struct asked asked = { h, call };
@@ -124,12 +130,13 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 		                          .slot = call->caller_slot,
 		                          .generation = call->caller_generation,
 		                          .deadline_ns = call->deadline_ns,
+		                          .began_ms = began_ns / MS,
 		                          .stands = stands,
 		                          .stands_arg = &asked,
 		                          .kept = &call->kept };
 	struct sb__asks asks = { .hosted = h, .call = call, .parking = hand_over_lead, .arg = w };
 	struct sb__asker asker;
-	uint64_t epoch = sb__fork_epoch(), began_ns = sb__now_ns();
+	uint64_t epoch = sb__fork_epoch(), ended_ns;
 	struct sb__buf reply;
 	uint64_t made;
 	unsigned kind;
@@ -155,8 +162,10 @@ static void run(struct sb__worker *w, struct sb__hosted *h, struct sb__accepted 
 		host->engine->settle(h->table, made, delivered);
 		SB_POINT("serve.settled"); /* what a stream gave is gone from it, or there again */
 	}
-	sb__hosted_count(h, kind, began_ns);
+	ended_ns = sb__now_ns();
+	sb__hosted_count(h, kind, ended_ns - began_ns);
 	call_ends(w);
+	return ended_ns;
 }
 
 struct serving {
@@ -185,12 +194,21 @@ static bool next_call(struct serving *s)
 	struct sb__worker *w = s->w;
 
 	for (;;) {
-		enter(w);
+		if (enter(w))
+			s->at.now_ns = 0;
 		if (accept_next(s))
 			return true;
 		if (!sb__mailbox_linger(s->h->mailbox, &w->host->bell, &s->at, &w->linger) || !leads(w))
 			return false;
 	}
+}
+
+/* It begins now, or a moment ago, when this thread looked at the clock while it waited for it. */
+static void run_accepted(struct serving *s)
+{
+	uint64_t began_ns = s->at.now_ns ? s->at.now_ns : sb__now_ns();
+
+	s->at.now_ns = run(s->w, s->h, &s->call, began_ns);
 }
 
 /* The call that was accepted, and what follows it, up to a batch. */
@@ -199,7 +217,7 @@ static void run_more(void *arg)
 	struct serving *s = arg;
 
 	for (int i = 1; s->more && i < BATCH; i++) {
-		run(s->w, s->h, &s->call);
+		run_accepted(s);
 		if (!leads(s->w))
 			return;
 		if (i + 1 < BATCH)
@@ -215,7 +233,7 @@ static void run_batch(struct serving *s)
 	s->more = accept_next(s);
 	if (!s->more)
 		return;
-	run(w, s->h, &s->call);
+	run_accepted(s);
 	if (!leads(w))
 		return;
 	s->more = next_call(s);
@@ -289,7 +307,7 @@ static void lead(struct sb__worker *w)
 	while (leads(w)) {
 		int index;
 
-		enter(w);
+		(void)enter(w);
 		cursor = atomic_load_explicit(&host->cursor, memory_order_relaxed);
 		index = sb__bell_take(&host->bell, &cursor);
 		atomic_store_explicit(&host->cursor, cursor, memory_order_relaxed);

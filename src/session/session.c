@@ -277,7 +277,7 @@ static int join_locked(sb_session *s, const struct sb__session_rec *rec)
 	}
 	sb__session_note(core, SB__EVENT_JOIN, rec, 0, "handle opened");
 	if (a)
-		sb__mailbox_touch(a->mailbox);
+		sb__mailbox_touch(a->mailbox, sb__now_coarse_ms());
 	else
 		sb__session_refresh(core, rec);
 	if (a && a->refs == 1 && !a->hosted && core->attachments.count > SB__WARM_MAX) {

@@ -81,6 +81,11 @@ static inline void sb__write_barrier(void)
 {
 	AO_nop_write();
 }
+/* Loads before it are done before loads after it: for who copies and then looks whether the copy stands. */
+static inline void sb__read_barrier(void)
+{
+	AO_nop_read();
+}
 static inline void sb__pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

@@ -56,8 +56,6 @@ static int spill_request(struct sb__flight *f, const struct sb__buf *buf, struct
 	memcpy(to, buf->data, buf->len);
 	f->arena = arena;
 	f->l->request_spill = f->block;
-	f->l->request_spilled = 1;
-	f->l->request_len = 0;
 	SB_POINT("lane.spilled");
 	return 0;
 }
@@ -67,30 +65,31 @@ static int write_request(struct sb__flight *f, const struct sb__buf *buf, const 
 {
 	const char *label = post->label ? post->label : "";
 	struct sb__lane_shm *l = f->l;
+	bool spilled = buf->len > SB__INLINE_MAX;
 	size_t len;
 
 	if (buf->error)
 		return buf->error == SB_ENOMEM
 		               ? sb__fail_memory("a request")
 		               : sb__fail(buf->error, "the request is bigger than %zu bytes", buf->limit);
-	if (buf->len > SB__INLINE_MAX) {
+	if (spilled) {
 		int err = spill_request(f, buf, post->arena);
 
 		if (err)
 			return err;
-	} else {
-		if (buf->data != l->request)
-			memcpy(l->request, buf->data, buf->len);
-		l->request_len = (uint32_t)buf->len;
-		l->request_spilled = 0;
+	} else if (buf->data != l->request) {
+		memcpy(l->request, buf->data, buf->len);
 	}
 	/* A request that moved to the heap has filled the lane first. */
 	f->notes->request_high = buf->heap                           ? SB__INLINE_MAX
 	                         : buf->len > f->notes->request_high ? (uint32_t)buf->len
 	                                                             : f->notes->request_high;
-	sb__store(&l->deadline_ns, post->deadline_ns);
-	l->trace_id = post->trace_id;
-	sb__store32(&l->flags, post->flags);
+	if (sb__load32(&l->followed)) /* of an earlier one */
+		sb__store32(&l->followed, 0);
+	l->published_ns = (post->now_ms ? post->now_ms : sb__now_coarse_ms()) * MS;
+	len = strnlen(label, sizeof(l->label) - 1);
+	memcpy(l->label, label, len);
+	l->label[len] = '\0';
 	if (post->flags) {
 		sb__store(&l->after_word, post->after_word);
 		sb__store32(&l->after_lane, post->after_lane);
@@ -98,12 +97,12 @@ static int write_request(struct sb__flight *f, const struct sb__buf *buf, const 
 		sb__store32(&l->answered, 0);
 		l->caller_thread = post->thread;
 	}
-	if (sb__load32(&l->followed)) /* of an earlier one */
-		sb__store32(&l->followed, 0);
-	l->published_ns = sb__now_coarse_ms() * MS;
-	len = strnlen(label, sizeof(l->label) - 1);
-	memcpy(l->label, label, len);
-	l->label[len] = '\0';
+	/* The line that the owner looks at, last and at once. */
+	l->request_len = spilled ? 0 : (uint32_t)buf->len;
+	l->request_spilled = spilled;
+	sb__store(&l->deadline_ns, post->deadline_ns);
+	l->trace_id = post->trace_id;
+	sb__store32(&l->flags, post->flags);
 	SB_POINT("lane.written");
 	return 0;
 }
@@ -589,7 +588,7 @@ static int copy_inline(struct sb__lane_shm *l, struct sb__lane_notes *notes, str
 		                len, SB__INLINE_MAX);
 	if (len > notes->reply_high)
 		notes->reply_high = len;
-	sb__buf_append(ret, l->reply, len);
+	sb__buf_append(ret, len <= SB__SHORT_MAX ? l->reply_short : l->reply, len);
 	return ret->error ? sb__fail_memory("a reply") : 0;
 }
 

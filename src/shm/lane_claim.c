@@ -69,6 +69,7 @@ static void wipe(struct sb__lane_shm *l, struct sb__lane_notes *notes)
 {
 	memset(l->request, 0, notes->request_high);
 	memset(l->reply, 0, notes->reply_high);
+	memset(l->reply_short, 0, sizeof(l->reply_short));
 	memset(l->label, 0, sizeof(l->label));
 	notes->request_high = notes->reply_high = 0;
 }

@@ -25,7 +25,7 @@
 #define MS          UINT64_C(1000000)
 #define LINGER_NS   2000u /* about two calls' time: what comes later is found at the bell */
 #define CLOCK_EVERY 4u    /* rounds between looks at the clock */
-#define KEPT_LOOKS  4u    /* at the lane that was served last, for one at everything else */
+#define KEPT_LOOKS  12u   /* at the lane that was served last, for one at everything else */
 
 /* ── finding ── */
 
@@ -176,11 +176,11 @@ static bool must_wait(struct sb__mailbox *m, const struct sb__lane_shm *l)
 }
 
 /* Takes what lies in the lane if there is a request that can be run. */
-static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, uint32_t lane, void *scratch,
-                        struct sb__accepted *ret)
+static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, uint32_t lane, uint64_t now_ns,
+                        void *scratch, struct sb__accepted *ret)
 {
 	struct sb__lane_shm *l = sb__lane_at(m, lane);
-	uint64_t word, deadline_ns, now_ns = sb__now_coarse_ms() * MS;
+	uint64_t word, deadline_ns;
 	uint32_t flags;
 	int err;
 
@@ -191,6 +191,8 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 	word = sb__load_acquire(&l->word);
 	if (SB__WORD_STATE(word) != SB__LANE_READY)
 		return false;
+	__builtin_prefetch(l->request); /* its lines come while the word is changed */
+	__builtin_prefetch(l->request + 64);
 	deadline_ns = sb__load(&l->deadline_ns); /* if they are of another request, the CAS fails */
 	flags = sb__load32(&l->flags);
 	if (deadline_ns <= now_ns && !(flags & SB__REQUEST_ONEWAY))
@@ -222,7 +224,7 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 	/* Abandoned meanwhile? Then the block may have been used anew while we copied it (layout.h), and
 	 * nobody wants the reply. If the word still stands, the copy is whole: the caller touches the block
 	 * only after it moved the word. */
-	sb__barrier();
+	sb__read_barrier();
 	if (sb__load_acquire(&l->word) != ret->word) {
 		sb__buf_free(&ret->request);
 		free_abandoned(l, ret->word);
@@ -246,6 +248,7 @@ bool sb__accepted_stands(struct sb__mailbox *mailbox, const struct sb__accepted 
 int sb__mailbox_accept_next(struct sb__mailbox *m, struct sb__arena_cache *peers, struct sb__taking *at,
                             void *scratch, struct sb__accepted *ret)
 {
+	uint64_t now_ns = at->now_ns ? at->now_ns : sb__now_coarse_ms() * MS;
 	uint32_t lanes = sb__mailbox_lanes(m);
 
 	/* Bounded, so that one who sets bits without end holds up one session only for so long. */
@@ -256,12 +259,12 @@ int sb__mailbox_accept_next(struct sb__mailbox *m, struct sb__arena_cache *peers
 			return 0;
 		at->cursor = (uint32_t)lane + 1;
 		at->kept = at->cursor == at->last ? at->last : 0;
-		if (at->kept && accept_lane(m, peers, at->kept - 1, scratch, ret))
+		if (at->kept && accept_lane(m, peers, at->kept - 1, now_ns, scratch, ret))
 			return 1;
 		at->kept = at->last = 0;
 		sb__and(&m->control->ready[lane / 64], ~(UINT64_C(1) << (lane % 64)));
 		SB_POINT("serve.taken");
-		if ((uint32_t)lane < lanes && accept_lane(m, peers, (uint32_t)lane, scratch, ret)) {
+		if ((uint32_t)lane < lanes && accept_lane(m, peers, (uint32_t)lane, now_ns, scratch, ret)) {
 			at->last = at->cursor;
 			return 1;
 		}
@@ -294,7 +297,7 @@ bool sb__mailbox_waiting(struct sb__mailbox *mailbox)
 	return false;
 }
 
-bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, const struct sb__taking *at,
+bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, struct sb__taking *at,
                         struct sb__spin *spin)
 {
 	uint64_t attention = sb__load(&mailbox->control->attention), begun = 0;
@@ -316,11 +319,10 @@ bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, cons
 			sb__pause();
 		sb__pause();
 		if (i % CLOCK_EVERY == 0) {
-			uint64_t now = sb__now_ns();
-
-			if (begun && now - begun >= LINGER_NS)
+			at->now_ns = sb__now_ns();
+			if (begun && at->now_ns - begun >= LINGER_NS)
 				break;
-			begun = begun ? begun : now;
+			begun = begun ? begun : at->now_ns;
 		}
 	}
 	sb__spin_failed(spin);
@@ -399,8 +401,10 @@ static bool write_reply(struct sb__mailbox *m, const struct sb__accepted *call, 
 		sb__accepted_reply(m, call, buf);
 		sb__reply_fail(buf, err, sb_last_error()->message);
 	}
-	if (buf->data != l->reply && buf->len > 0)
-		memcpy(l->reply, buf->data, buf->len);
+	if (buf->data == l->reply)
+		memcpy(l->reply_short, l->reply, sizeof(l->reply_short)); /* if it is no longer */
+	else if (buf->len > 0)
+		memcpy(buf->len <= SB__SHORT_MAX ? l->reply_short : l->reply, buf->data, buf->len);
 	l->reply_len = (uint32_t)buf->len;
 	l->reply_spilled = 0;
 	return !err;

@@ -22,10 +22,11 @@
 #include "identity.h"
 #include "snakebridge/ref.h"
 
-#define SB__LAYOUT_VERSION 3u
+#define SB__LAYOUT_VERSION 4u
 #define SB__PAGE           4096u
 #define SB__CONTROL_AT     512u  /* a mailbox's control fields, in the page of its header */
 #define SB__INLINE_MAX     4096u /* bytes of a request or reply inside the lane */
+#define SB__SHORT_MAX      12u   /* of a reply that lies beside the lane's word: a number, say */
 #define SB__LANES_MAX      4096u
 #define SB__LANES_FIRST    4u  /* block 0; block k > 0 has 4 << (k - 1) lanes */
 #define SB__LANE_BLOCKS    11u /* 4, 4, 8, 16 … 2048: 4096 lanes in all */
@@ -125,47 +126,50 @@ struct sb__spill_shm {
 #define SB__REQUEST_ASKABLE 4u /* its caller answers questions; caller_thread says which thread waits */
 #define SB__REQUEST_AFTER   2u /* not before the one-way call after_word in lane after_lane has ended */
 
+/* A line that both sides write costs a tenth of a microsecond each time that it changes hands, so a short call has one for
+ * everything but the request's bytes. */
 struct sb__lane_shm {
 	sb__word word; /* line 0: both */
 	sb__word32 reply_bell;
 	sb__word32 caller_parked;
-	sb__word cancel;        /* the call (word without its state) that is to be interrupted */
+	sb__word deadline_ns; /* CLOCK_MONOTONIC */
+	uint64_t trace_id;
+	sb__word32 flags; /* SB__REQUEST_… */
+	int32_t caller_pid;
+	uint32_t request_len; /* bytes in request, and in reply or reply_short */
+	uint32_t reply_len;
+	uint16_t request_spilled; /* 1: the length is 0 and the spill says where */
+	uint16_t reply_spilled;
+	uint8_t reply_short[SB__SHORT_MAX]; /* instead of reply, where it has no more bytes */
+
+	sb__word
+		cancel; /* line 1: both, seldom. The call (word without its state) that is to be interrupted */
 	sb__word32 answer_bell; /* the owner's thread that asked for a callback waits on it */
-	sb__word32 followed;    /* 1 + the lane that waits for this one-way call to end; 0 = none */
 	sb__word32 asked;       /* questions put and done with: odd while one stands */
 	sb__word32 answered;    /* the question that was answered last, as asked counts */
 	sb__word32 asker_parked;
-	uint8_t pad0[64 - 44];
-
-	uint32_t request_len;     /* line 1: caller writes, owner reads */
-	uint32_t request_spilled; /* 1: request_len is 0 and request_spill says where */
-	sb__word deadline_ns;     /* CLOCK_MONOTONIC */
-	uint64_t trace_id;
-	struct sb__spill_shm request_spill;
-	uint64_t published_ns; /* of a coarse clock: within 4 ms */
-	int32_t caller_pid;
-	sb__word32 flags; /* SB__REQUEST_… */
-
-	char label[SB__LABEL_MAX]; /* line 2: caller; "method predict": what inspect shows; may lack a NUL */
-	sb__word after_word;       /* with SB__REQUEST_AFTER: the call (word) that comes first */
+	sb__word after_word; /* with SB__REQUEST_AFTER: the call (word) that comes first */
 	sb__word32 after_lane;
 	int32_t caller_thread; /* with SB__REQUEST_ASKABLE: its number in the caller's pid namespace */
+	struct sb__spill_shm request_spill;
 
-	uint32_t reply_len; /* line 3: owner writes, caller reads */
-	uint32_t reply_spilled;
-	struct sb__spill_shm reply_spill;
-	uint64_t accepted_ns; /* coarse, too */
-	uint8_t pad3[64 - 40];
+	char label[SB__LABEL_MAX]; /* line 2: caller; "method predict": what inspect shows; may lack a NUL */
+	uint64_t published_ns;     /* of a coarse clock: within 4 ms */
+	sb__word32 followed;       /* 1 + the lane that waits for this one-way call to end; 0 = none */
+	uint8_t pad2[64 - 60];
+
+	struct sb__spill_shm reply_spill; /* line 3: owner */
+	uint64_t accepted_ns;             /* coarse, too */
+	uint8_t pad3[64 - 32];
 
 	uint8_t request[SB__INLINE_MAX];
 	uint8_t reply[SB__INLINE_MAX];
 };
 _Static_assert(sizeof(struct sb__spill_shm) == 24, "layout");
-_Static_assert(offsetof(struct sb__lane_shm, request_len) == 64, "layout");
-_Static_assert(offsetof(struct sb__lane_shm, caller_pid) == 120, "layout");
+_Static_assert(offsetof(struct sb__lane_shm, reply_short) + SB__SHORT_MAX == 64, "layout");
+_Static_assert(offsetof(struct sb__lane_shm, cancel) == 64, "layout");
 _Static_assert(offsetof(struct sb__lane_shm, label) == 128, "layout");
-_Static_assert(offsetof(struct sb__lane_shm, after_word) == 176, "layout");
-_Static_assert(offsetof(struct sb__lane_shm, reply_len) == 192, "layout");
+_Static_assert(offsetof(struct sb__lane_shm, reply_spill) == 192, "layout");
 _Static_assert(offsetof(struct sb__lane_shm, request) == 256, "layout");
 _Static_assert(sizeof(struct sb__lane_shm) == 256 + 2 * SB__INLINE_MAX, "layout");
 

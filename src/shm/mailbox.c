@@ -455,14 +455,12 @@ bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state)
 	return true;
 }
 
-void sb__mailbox_touch(struct sb__mailbox *mailbox)
+void sb__mailbox_touch(struct sb__mailbox *mailbox, uint64_t now_ms)
 {
-	uint64_t now = sb__now_coarse_ms();
-
 	/* The clock moves every few milliseconds; a store each call would drag the line from CPU to CPU for
 	 * nothing. */
-	if (sb__load(&mailbox->control->last_access_ms) != now)
-		sb__store(&mailbox->control->last_access_ms, now);
+	if (sb__load(&mailbox->control->last_access_ms) != now_ms)
+		sb__store(&mailbox->control->last_access_ms, now_ms);
 }
 
 /* ── the lanes of the dead ── */

@@ -40,7 +40,7 @@ struct sb__mailbox_control_shm *sb__mailbox_control(struct sb__mailbox *mailbox)
 unsigned sb__mailbox_state(struct sb__mailbox *mailbox); /* one load */
 /* Ends it: CAS from serving; true if this call did. Wakes every parked caller. */
 bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state);
-void sb__mailbox_touch(struct sb__mailbox *mailbox); /* last access = now */
+void sb__mailbox_touch(struct sb__mailbox *mailbox, uint64_t now_ms); /* accessed: sb__now_coarse_ms() */
 /* Its pages leave this process's page tables; they come back one by one with their next use. Any thread. */
 void sb__mailbox_unload(struct sb__mailbox *mailbox);
 
@@ -57,6 +57,7 @@ void sb__lane_request(struct sb__mailbox *mailbox, uint32_t lane, struct sb__buf
 struct sb__lane_post {
 	uint64_t deadline_ns; /* absolute, CLOCK_MONOTONIC */
 	uint64_t trace_id;
+	uint64_t now_ms; /* sb__now_coarse_ms(); 0: is asked for */
 	const char *label;
 	struct sb__arena *arena; /* takes a request that outgrew the lane */
 	uint32_t flags;          /* SB__REQUEST_… */
@@ -232,8 +233,9 @@ int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peer
 /* Where a service thread is among the lanes of a mailbox; cursor as above, the rest 0 when it comes. */
 struct sb__taking {
 	uint32_t cursor;
-	uint32_t last; /* 1 + the lane that it served last */
-	uint32_t kept; /* likewise, where it has left the ready bit standing: layout.h, law of the bits */
+	uint32_t last;   /* 1 + the lane that it served last */
+	uint32_t kept;   /* likewise, where it has left the ready bit standing: layout.h, law of the bits */
+	uint64_t now_ns; /* sb__now_ns(), when it was last asked for a moment ago; 0: longer ago */
 };
 /* The same for one that goes on until there is nothing: a lane that is served again and again costs it no bits. */
 int sb__mailbox_accept_next(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, struct sb__taking *at,
@@ -243,7 +245,7 @@ bool sb__mailbox_waiting(struct sb__mailbox *mailbox);
 /* The leader, who found no request: waits for one a moment, spinning, unless that was in vain of late. True: there may be one.
  * False also where there is something else to do. spin: of this thread. */
 struct sb__spin;
-bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, const struct sb__taking *at,
+bool sb__mailbox_linger(struct sb__mailbox *mailbox, struct sb__bell *bell, struct sb__taking *at,
                         struct sb__spin *spin);
 /* After the arrays in the request were kept: does its caller still wait, so that they are what it sent? */
 bool sb__accepted_stands(struct sb__mailbox *mailbox, const struct sb__accepted *call);

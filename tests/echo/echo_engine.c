@@ -207,6 +207,11 @@ static void counts(const struct sb__table *table, struct sb__table_counts *ret)
 
 static void nothing(void) {}
 
+static bool at_once(void)
+{
+	return false;
+}
+
 static void within(struct sb__table *table, void (*fn)(void *arg), void *arg)
 {
 	(void)table;
@@ -251,7 +256,7 @@ static const struct sb__engine echo = { .abi = SB__ENGINE_ABI,
 	                                .expire = expire,
 	                                .counts = counts,
 	                                .thread_begin = nothing,
-	                                .batch_begin = nothing,
+	                                .batch_begin = at_once,
 	                                .batch_end = nothing,
 	                                .within = within,
 	                                .cancel = cancel,

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bell.h"
+#include "clock.h"
 #include "events.h"
 #include "file.h"
 #include "holds.h"
@@ -91,7 +92,7 @@ static void as_mailbox(int dir, const struct made *f)
 		sb__mailbox_cancel(m, NULL, 1, &removed, &asked);
 		if (sb__lane_claim(m, SLOT, GENERATION, &lane) == 0)
 			sb__lane_unclaim(m, lane);
-		sb__mailbox_touch(m);
+		sb__mailbox_touch(m, sb__now_coarse_ms());
 		(void)sb__mailbox_end(m, SB__MAILBOX_RELEASED);
 		sb__mailbox_detach(m);
 	}

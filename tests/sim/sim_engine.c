@@ -623,6 +623,11 @@ static void engine_table_destroy(struct sb__table *t)
 
 static void nothing(void) {}
 
+static bool at_once(void)
+{
+	return false;
+}
+
 static void *engine_gil_release(void)
 {
 	return NULL;
@@ -650,7 +655,7 @@ static const struct sb__engine engine = {
 	.expire = engine_expire,
 	.counts = engine_counts,
 	.thread_begin = nothing,
-	.batch_begin = nothing,
+	.batch_begin = at_once,
 	.batch_end = nothing,
 	.within = engine_within,
 	.cancel = engine_cancel,

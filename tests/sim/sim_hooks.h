@@ -81,6 +81,7 @@
 #define sb__cas32         sim_raw_cas32
 #define sb__add32         sim_raw_add32
 #define sb__barrier       sim_raw_barrier
+#define sb__read_barrier  sim_raw_read_barrier
 #define sb__pause         sim_raw_pause
 #include "atomics.h"
 #undef sb__load
@@ -96,6 +97,7 @@
 #undef sb__cas32
 #undef sb__add32
 #undef sb__barrier
+#undef sb__read_barrier
 #undef sb__pause
 #include "sim_words.h"
 
@@ -112,6 +114,7 @@
 #define sb__cas32(w, old, new)  sim_cas32((w), (old), (new), __func__)
 #define sb__add32(w, n)         sim_add32((w), (n), __func__)
 #define sb__barrier()           sim_barrier(__func__)
+#define sb__read_barrier()      sim_barrier(__func__)
 #define sb__pause()             sim_pause()
 
 #endif

@@ -41,7 +41,7 @@ static void *work(void *arg)
 
 	for (int i = 0; i < w->rounds; i++) {
 		if (w->batch)
-			probe_engine()->batch_begin();
+			(void)probe_engine()->batch_begin();
 		for (int n = 0; n < 5; n++) {
 			int64_t got = -1;
 			int err;
@@ -138,7 +138,7 @@ static void test_a_batch_lets_others_in(void **state)
 
 	(void)state;
 	atomic_store(&other_done, false);
-	probe_engine()->batch_begin();
+	(void)probe_engine()->batch_begin();
 	assert_int_equal(0, pthread_create(&other.thread, NULL, one_call, &other));
 	/* Calls of C functions alone never look whether somebody waits. */
 	while (!atomic_load(&other_done))

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "clock.h"
 #include "mailbox_impl.h"
 #include "shm_world.h"
 #include "snakebridge/error.h"
@@ -122,7 +123,7 @@ static void the_owner_survives_garbage_in_its_mailbox(void **state)
 		                          (uint32_t)next_random() % 3, next_random() % 2);
 		sb__mailbox_sweep_replies(world.mailbox, world.arena);
 		if (i % 1000 == 0)
-			(void)sb__mailbox_touch(world.mailbox);
+			(void)sb__mailbox_touch(world.mailbox, sb__now_coarse_ms());
 	}
 	world_close(&world);
 }

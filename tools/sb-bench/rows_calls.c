@@ -45,8 +45,9 @@ void row_noop(struct bench *b)
 	figure_tried(
 		f, "names of methods kept as objects, the wire format's heads by hand, no printf, no "
 		   "allocation for None, the GIL kept while calls keep coming, spinning that learns, ready "
-		   "bits that stand while one lane calls; fetching lines ahead gained nothing; what is left "
-		   "is told in docs/design/call-cost.md");
+		   "bits that stand while one lane calls, one line of memory that goes to and fro, looks at "
+		   "the clock outside of the call, optimising across files; what is left is told in "
+		   "docs/design/call-cost.md");
 	for (unsigned i = 0; i < b->rounds; i++) {
 		series_add(&f->floor, pingpong_ns(raw, 20000) / 1e3);
 		series_add(&f->ours, noop_ns(b) / 1e3);

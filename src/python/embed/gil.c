@@ -79,17 +79,18 @@ void sb__gil_made(void)
 	this_thread.own = PyEval_SaveThread();
 }
 
-static void breathe(struct sb__thread *thread)
+static bool breathe(struct sb__thread *thread)
 {
 	if (sb__now_coarse_ms() - thread->since_ms < BATCH_YIELD_MS)
-		return;
+		return false;
 	PyEval_RestoreThread(PyEval_SaveThread()); /* lets those in who asked for it */
 	thread->since_ms = sb__now_coarse_ms();
+	return true;
 }
 
 void sb__gil_breathe(void)
 {
-	breathe(&this_thread);
+	(void)breathe(&this_thread);
 }
 
 /* Where there is no memory for one, PyGILState_Ensure() ends the process. What takes it all may be a call that runs in another
@@ -169,20 +170,19 @@ void sb__gil_restore(void *state)
 		PyEval_RestoreThread(state);
 }
 
-void sb__gil_batch_begin(void)
+bool sb__gil_batch_begin(void)
 {
 	struct sb__thread *thread = &this_thread;
 
 	if (sb__python_unusable())
-		return;
-	if (thread->batch) {
-		breathe(thread);
-		return;
-	}
+		return false;
+	if (thread->batch)
+		return breathe(thread);
 	thread->state = ensure();
 	thread->python = PyGILState_GetThisThreadState();
 	thread->since_ms = sb__now_coarse_ms();
 	thread->batch = true;
+	return true;
 }
 
 void sb__gil_batch_end(void)

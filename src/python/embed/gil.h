@@ -44,7 +44,7 @@ void sb__gil_breathe(void);
 
 /* engine.h: thread_begin, batch_begin, batch_end. */
 void sb__gil_thread_begin(void);
-void sb__gil_batch_begin(void);
+bool sb__gil_batch_begin(void);
 void sb__gil_batch_end(void);
 
 /* engine.h: gil_release, gil_restore. */
