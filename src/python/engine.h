@@ -134,6 +134,9 @@ struct sb__engine {
 	int (*table_create)(const struct sb__table_options *options, struct sb__table **ret);
 	/* Drops every object, then the table. Waits for the GIL. No execute() may be running on it. */
 	void (*table_destroy)(struct sb__table *table);
+	/* The same, at once and without the GIL, of a table that never held anything; false: it may have, and nothing was done. No
+	 * execute() may be running on it. */
+	bool (*table_discard)(struct sb__table *table);
 	/* Runs one request. Always leaves a whole reply in reply (buf->error set only when even a refusal
 	 * did not fit). New refs created for a reply that fails half-way are dropped again. Returns 0, or a
 	 * number for settle(): the reply holds refs that were created for it, or (SB__ENGINE_TELL) items of a stream. */

@@ -272,6 +272,8 @@ struct sb__hosted *sb__host_find(struct sb__core *core, uint64_t incarnation);
 void sb__hosted_end(struct sb__hosted *hosted);
 /* The same where only its mailbox says that it ended. */
 void sb__hosted_overheard(struct sb__hosted *hosted);
+/* After its mailbox was ended: nobody finds its files any more. */
+void sb__hosted_retire(struct sb__hosted *hosted);
 /* Runs one request here, without the mailbox. SB_ERELEASED where it ended. */
 struct sb__own_call {
 	const struct sb__way *way;

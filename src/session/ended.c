@@ -123,12 +123,14 @@ void sb__session_finish_locked(struct sb__core *core, const struct sb__session_r
 	if (hosted) {
 		sb__mailbox_end(sb__hosted_mailbox(hosted), state);
 		sb__hosted_end(hosted);
+		SB_POINT("release.told");
+		sb__hosted_retire(hosted);
 		sb__hosted_put(hosted);
 	} else {
 		sb__visit_end(core->dir.mailbox, core->dir.bell, rec->incarnation, state);
+		SB_POINT("release.told");
+		sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
 	}
-	SB_POINT("release.told");
-	sb__mailbox_unlink(core->dir.mailbox, rec->incarnation);
 }
 
 int sb__session_release(sb_bridge *bridge, const char *id, int *ret_released)

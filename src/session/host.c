@@ -113,10 +113,13 @@ void sb__hosted_end(struct sb__hosted *h)
 			h->refs++;
 			h->next_ending = host->ending;
 			host->ending = h;
+			pthread_cond_broadcast(&host->changed);
+		} else if (!h->overheard && host->engine->table_discard(h->table)) {
+			h->table = NULL; /* nothing for the keeper */
+			h->buried = true;
 		}
 		bury_if_idle_locked(h);
 		put_locked(h, &dead); /* the slot's reference; never the last, somebody called us with one */
-		pthread_cond_broadcast(&host->changed);
 		__atomic_add_fetch(&host->ends, 1,
 		                   __ATOMIC_SEQ_CST); /* whoever waits counts itself, then reads it */
 	}
@@ -131,6 +134,14 @@ void sb__hosted_overheard(struct sb__hosted *h)
 	h->overheard = true;
 	pthread_mutex_unlock(&h->host->lock);
 	sb__hosted_end(h);
+}
+
+void sb__hosted_retire(struct sb__hosted *h)
+{
+	/* A call that runs on may make its first ref yet. */
+	bool refs = atomic_load(&h->users) != SB__HOSTED_ENDED || sb__refrows_made(h->rows);
+
+	sb__mailbox_retire(h->mailbox, refs);
 }
 
 bool sb__hosted_begin(struct sb__hosted *h)
@@ -348,6 +359,7 @@ static int make_mailbox(struct sb__core *core, struct sb__hosted *h)
 		.max_refs = h->rec.max_refs,
 		.ttl_ms = h->rec.ttl_ms,
 		.session_id = h->rec.session_id,
+		.pool = h->host->mailboxes,
 		.max_request_bytes = sb__core_number(core, SB__CONFIG_MAX_REQUEST_BYTES),
 		.max_lanes_per_process = (uint32_t)sb__core_number(core, SB__CONFIG_MAX_LANES)
 	};
@@ -461,6 +473,15 @@ static int host_start(struct sb__host *host)
 	return err;
 }
 
+static void host_free(struct sb__host *host)
+{
+	pthread_mutex_destroy(&host->lock);
+	pthread_cond_destroy(&host->changed);
+	sb__index_free(&host->incarnations);
+	sb__mailbox_pool_free(host->mailboxes);
+	free(host);
+}
+
 static struct sb__host *host_new(struct sb__core *core, const struct sb__engine *engine)
 {
 	struct sb__host *host = calloc(1, sizeof(*host));
@@ -475,15 +496,12 @@ static struct sb__host *host_new(struct sb__core *core, const struct sb__engine 
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&host->changed, &attr);
 	pthread_condattr_destroy(&attr);
+	if (sb__mailbox_pool_new(core->dir.mailbox, core->self.slot, core->self.generation,
+	                         &host->mailboxes) != 0) {
+		host_free(host);
+		return NULL;
+	}
 	return host;
-}
-
-static void host_free(struct sb__host *host)
-{
-	pthread_mutex_destroy(&host->lock);
-	pthread_cond_destroy(&host->changed);
-	sb__index_free(&host->incarnations);
-	free(host);
 }
 
 int sb__host_python(struct sb__core *core)

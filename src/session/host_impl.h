@@ -49,8 +49,9 @@ struct sb__host {
 	struct sb__core *core;
 	const struct sb__engine *engine;
 	struct sb__bell bell;
+	struct sb__mailbox_pool *mailboxes; /* those that are used again */
 	pthread_mutex_t lock;
-	pthread_cond_t changed; /* a session ended, work for the keeper, stopping; CLOCK_MONOTONIC */
+	pthread_cond_t changed; /* work for the keeper, stopping; CLOCK_MONOTONIC */
 	struct sb__hosted *slots[SB__BELL_SESSIONS];
 	uint64_t slots_taken[SB__BELL_SESSIONS / 64];
 	struct sb__index incarnations;
@@ -64,8 +65,9 @@ struct sb__host {
 	uint32_t glance; /* keeper only: where it goes on looking around */
 	pthread_t keeper;
 	bool keeper_ready, keeper_idle;
-	_Atomic bool dirty; /* one has become dirty; changed under the lock */
-	uint64_t swept_ms;  /* keeper only */
+	uint64_t keeper_until_ms; /* so long it sleeps, if it does */
+	_Atomic bool dirty;       /* one has become dirty; changed under the lock */
+	uint64_t swept_ms;        /* keeper only */
 	_Atomic bool stopping, keeper_stopping;
 	_Atomic(struct sb__worker *) leader;
 	struct sb__worker *workers; /* all that were started and not joined */

@@ -87,8 +87,8 @@ void sb__due_file_locked(struct sb__hosted *h, uint64_t due_ms)
 	h->due_ms = due_ms;
 	host->due[host->due_count++] = h;
 	due_settle(host, host->due_count - 1);
-	if (host->due[0] == h)
-		pthread_cond_broadcast(&host->changed); /* the keeper may sleep for longer than that */
+	if (due_ms < host->keeper_until_ms)
+		pthread_cond_broadcast(&host->changed);
 }
 
 static uint64_t look_interval(const struct sb__hosted *h)
@@ -222,7 +222,7 @@ static bool end_expired(struct sb__hosted *h, uint64_t last_ms, uint64_t now)
 	sb__mailbox_end(h->mailbox, SB__MAILBOX_EXPIRED);
 	SB_POINT("keeper.told");
 	sb__hosted_end(h);
-	sb__mailbox_unlink(core->dir.mailbox, h->rec.incarnation);
+	sb__hosted_retire(h);
 	sb__session_note(core, SB__EVENT_EXPIRE, &h->rec, 0, "idle for its TTL");
 	return true;
 }
@@ -364,12 +364,13 @@ static bool work_waits(const struct sb__host *host)
 	return host->dead || host->ending || atomic_load(&host->keeper_stopping);
 }
 
-static struct timespec wake_at(const struct sb__host *host, uint64_t within_ms)
+static struct timespec wake_at(struct sb__host *host, uint64_t within_ms)
 {
 	uint64_t now = sb__now_ms(), ms = now + within_ms;
 
 	if (host->due_count && host->due[0]->due_ms < ms)
 		ms = host->due[0]->due_ms;
+	host->keeper_until_ms = ms;
 	return (struct timespec){ (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
 }
 

@@ -49,10 +49,17 @@ static void discard(struct sb__new_file *file)
 {
 	if (file->map)
 		(void)sb__os_unmap(file->map, file->map_size);
-	(void)sb__os_close(file->fd);
+	if (file->fd >= 0)
+		(void)sb__os_close(file->fd);
 	(void)sb__os_unlinkat(file->dir, file->name, 0);
 	file->map = NULL;
 	file->fd = -1;
+}
+
+void sb__file_temporary(char name[SB__FILE_NAME_MAX], uint32_t slot, uint32_t generation, uint64_t number)
+{
+	snprintf(name, SB__FILE_NAME_MAX, ".new.%" PRIu32 ".%" PRIu32 ".%016" PRIx64, slot, generation,
+	         number);
 }
 
 int sb__file_make(int dir, uint32_t slot, uint32_t generation, size_t size, const char *what,
@@ -70,8 +77,7 @@ int sb__file_make_to_grow(int dir, uint32_t slot, uint32_t generation, size_t si
 
 	if (err)
 		return err;
-	snprintf(file.name, sizeof(file.name), ".new.%" PRIu32 ".%" PRIu32 ".%016" PRIx64, slot, generation,
-	         number);
+	sb__file_temporary(file.name, slot, generation, number);
 	file.fd = sb__os_open_own(dir, file.name, O_RDWR | O_CREAT | O_EXCL, 0600);
 	if (file.fd < 0)
 		return sb__file_fail(file.fd, "created", what);
@@ -99,7 +105,8 @@ int sb__file_publish(struct sb__new_file *file, const char *name, const char *wh
 		return sb__file_fail(err, "published", what);
 	}
 	SB_POINT("file.renamed");
-	(void)sb__os_close(file->fd);
+	if (file->fd >= 0)
+		(void)sb__os_close(file->fd);
 	file->fd = -1;
 	return 0;
 }

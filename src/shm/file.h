@@ -26,7 +26,9 @@ int sb__file_make(int dir, uint32_t slot, uint32_t generation, size_t size, cons
 /* The same, mapped for map_size bytes: what lies behind size must not be touched before the file was extended. */
 int sb__file_make_to_grow(int dir, uint32_t slot, uint32_t generation, size_t size, size_t map_size,
                           const char *what, struct sb__new_file *ret);
-/* Renames it; the map is now the caller's. On failure everything is undone. */
+/* The name of a file that a process is making, or keeps for the next one that it makes. */
+void sb__file_temporary(char name[SB__FILE_NAME_MAX], uint32_t slot, uint32_t generation, uint64_t number);
+/* Renames it; the map is now the caller's. On failure everything is undone. fd -1: it is closed already. */
 int sb__file_publish(struct sb__new_file *file, const char *name, const char *what);
 
 /* Maps len bytes at offset of an open file that must be that long. SB_EPROTOCOL if it is shorter. */

@@ -68,6 +68,7 @@ static uint32_t compute(void)
 		SIZE(struct sb__mailbox_control_shm),
 		AT(struct sb__mailbox_control_shm, attention),
 		AT(struct sb__mailbox_control_shm, claimed),
+		AT(struct sb__mailbox_control_shm, attached),
 		AT(struct sb__mailbox_control_shm, ready_summary),
 		AT(struct sb__mailbox_control_shm, ready),
 		AT(struct sb__mailbox_control_shm, last_access_ms),

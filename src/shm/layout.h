@@ -206,12 +206,15 @@ _Static_assert(SB__LANES_FIRST << (SB__LANE_BLOCKS - 1) == SB__LANES_MAX, "layou
  * ── Mailbox ───────────────────────────────────────────────────────────────────────────────────────
  * File "mailbox/<incarnation, 16 hex digits>": a page with header and control fields, lane blocks.
  *
- * header: written before the rename that publishes the file; immutable after; read by all.
+ * header: written before the rename that publishes the file; immutable until the incarnation has ended; read by those
+ * who attached (see attached), and with a second look at attached by those who only peek.
  *
  * control field  | writer                       | reader  | ordering         | if the writer dies here
  * state          | ender: CAS from SERVING      | all     | full CAS         | one word: done or not
  * lane_count     | growing caller: CAS          | all     | after fallocate  | file longer than said: harmless
  * claimed        | claimer: store              | inspect | before its CAS   | lanes are looked at for nothing
+ * attached       | owner: store, CAS to 0;      | all     | full CAS         | law of reuse
+ *                | who attaches: CAS            |         |                  |
  * attention      | canceller, abandoner: add    | owner   | full             | a call runs on unwanted
  * ready_summary  | caller or; owner and         | owner   | full             | hides requests of the dead
  * ready[]        | caller or; owner and         | owner   | full             | the same
@@ -226,7 +229,19 @@ _Static_assert(SB__LANES_FIRST << (SB__LANE_BLOCKS - 1) == SB__LANES_MAX, "layou
  *              served standing and read the lane's word instead: then neither side writes the line of bits, and
  *              whoever leaves the bit behind leaves one that leads to nothing, or to a request.
  *
- * Skipping is sound: the publisher reads the bit after its READY with a full barrier between, and the owner
+ * Law of reuse
+ *   attached is {incarnation:63 | attached:1}, or 0: the file is nobody's.
+ *   Who attaches:  has the file open by its name; swaps the word from {its incarnation, 0} to {its incarnation, 1}, or
+ *                  finds that; only then reads the header, and writes anything. Any other word: the incarnation that the
+ *                  name stood for has ended.
+ *   Owner, ended:  swaps {its incarnation, 0} to 0. Done: no other process ever attached, none ever will, and the file
+ *                  may become another incarnation's. Not done: it is unlinked for good.
+ *   Owner, again:  renames it to ".new.…"; when nobody in its process uses it any more, wipes it but for magic, version
+ *                  and fingerprint; writes header and control fields, then attached; renames it to its new name.
+ *   Killed before the rename to ".new.…": a mailbox without a session, whose word is 0; after it: a file that was being
+ *   made by a dead process. The reaper removes either by name and the owner that finds its file gone makes another.
+ *
+ * Skipping a bit is sound: the publisher reads the bit after its READY with a full barrier between, and the owner
  * reads the word after clearing with one between. If the publisher read a set bit, the owner's clearing
  * comes after that read, so (both cannot read the past) the owner's read of the word sees READY.
  * A publisher killed between READY and its bits leaves a lane that nobody looks at and nobody waits for;
@@ -241,7 +256,7 @@ enum sb__mailbox_state {
 };
 
 struct sb__mailbox_header_shm {
-	char magic[8];        /* "SBmail01" */
+	char magic[8];        /* "SBmail01", without a NUL */
 	uint32_t version;     /* SB__LAYOUT_VERSION */
 	uint32_t fingerprint; /* sb__layout_fingerprint() */
 	uint64_t incarnation;
@@ -263,7 +278,8 @@ struct sb__mailbox_control_shm {
 	sb__word lane_count; /* lanes that exist; a whole number of blocks */
 	sb__word attention;  /* grows when a running call is cancelled or abandoned */
 	sb__word claimed;    /* not 0 once any lane was claimed: until then all are FREE */
-	uint8_t pad0[32];
+	sb__word attached; /* whose file it is, and whether another process was ever attached: law of reuse */
+	uint8_t pad0[24];
 	sb__word ready_summary; /* bit w: ready[w] may be non-zero; bit 0 is not used */
 	sb__word ready[SB__LANES_MAX / 64];
 	uint8_t pad1[56];

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mailbox files: making, mapping, growing, ending, and taking back the lanes of the dead. What goes through
- * a lane: lane_call.c (caller) and lane_serve.c (owner).
+ * Mailboxes: mapping, growing, ending, and taking back the lanes of the dead. Their files, made and removed:
+ * mailbox_file.c. What goes through a lane: lane_call.c (caller) and lane_serve.c (owner).
  *
  * Lock order: map_lock is a leaf. No lock is taken in a forked child's detach.
  *
- * Crash: creation as in file.c. A kill while growing leaves a file longer than lane_count says, which the
- * next to grow uses. A kill in sb__mailbox_end() leaves some parked callers unwoken: they look at the state
+ * Crash: a kill while attaching leaves a file that is not used again. A kill while growing leaves a file longer than
+ * lane_count says, which the next to grow uses. A kill in sb__mailbox_end() leaves some parked callers unwoken: they look at the state
  * after their slice. A kill in reclaim leaves lanes for the next pass; every step is one CAS on the exact
  * word seen.
  */
@@ -28,32 +28,18 @@
 #include "os_linux.h"
 #include "point.h"
 
-#define WHAT       "the mailbox"
-#define LANES_AT   ((size_t)SB__PAGE)             /* after header and control: what a new file has */
-#define FIRST_SIZE (LANES_AT + sb__block_size(0)) /* with block 0: what is mapped at once */
+#define WHAT "the mailbox"
 
-static const char magic[8] = { 'S', 'B', 'm', 'a', 'i', 'l', '0', '1' };
+/* ── mapping ── */
 
-static void mailbox_name(char name[SB__FILE_NAME_MAX], uint64_t incarnation)
-{
-	/* "%016" PRIx64, by hand: tools look at thousands. */
-	for (unsigned i = 0; i < 16; i++)
-		name[i] = "0123456789abcdef"[incarnation >> (60 - 4 * i) & 15];
-	name[16] = '\0';
-}
-
-/* ── making and mapping ── */
-
-/* Takes over map, also on failure. lanes: block 0 is in the file. Of the header no more is kept than there is: a process may have
- * thousands. */
-static int mailbox_new(int dir, uint8_t *map, bool lanes, const struct sb__mailbox_header_shm *header,
-                       struct sb__mailbox **ret)
+int sb__mailbox_new(int dir, uint8_t *map, bool lanes, const struct sb__mailbox_header_shm *header,
+                    struct sb__mailbox **ret)
 {
 	size_t len = offsetof(struct sb__mailbox_header_shm, session_id) + header->session_id_len + 1;
 	struct sb__mailbox *m = calloc(1, sizeof(*m) + len);
 
 	if (!m) {
-		(void)sb__os_unmap(map, FIRST_SIZE);
+		(void)sb__os_unmap(map, SB__MAILBOX_MAPPED);
 		return sb__fail_memory(WHAT);
 	}
 	m->dir = dir;
@@ -70,66 +56,9 @@ static int mailbox_new(int dir, uint8_t *map, bool lanes, const struct sb__mailb
 	return 0;
 }
 
-static int fill_header(const struct sb__mailbox_params *params, struct sb__mailbox_header_shm *ret)
+int sb__mailbox_check_version(const struct sb__mailbox_header_shm *h, uint64_t incarnation)
 {
-	size_t len = strlen(params->session_id);
-
-	if (len > SB_SESSION_ID_MAX || params->bell_index >= SB__BELL_SESSIONS)
-		return sb__fail(SB_EINVAL,
-		                "a mailbox for session \"%.32s…\" with doorbell index %" PRIu32
-		                " cannot be made",
-		                params->session_id, params->bell_index);
-	*ret = (struct sb__mailbox_header_shm){
-		.version = SB__LAYOUT_VERSION,
-		.fingerprint = sb__layout_fingerprint(),
-		.incarnation = params->incarnation,
-		.owner = params->owner,
-		.bell_index = params->bell_index,
-		.lanes_max = SB__LANES_MAX,
-		.created_ms = sb__now_ms(),
-		.ttl_ms = params->ttl_ms,
-		.max_request_bytes = params->max_request_bytes,
-		.max_lanes_per_process = params->max_lanes_per_process,
-		.max_refs = params->max_refs,
-		.session_id_len = (uint32_t)len,
-	};
-	memcpy(ret->magic, magic, sizeof(magic));
-	memcpy(ret->session_id, params->session_id, len);
-	return 0;
-}
-
-int sb__mailbox_create(int mailbox_dir, const struct sb__mailbox_params *params, struct sb__mailbox **ret)
-{
-	struct sb__mailbox_header_shm header;
-	struct sb__mailbox_control_shm *control;
-	char name[SB__FILE_NAME_MAX];
-	struct sb__new_file file;
-	int err = fill_header(params, &header);
-
-	if (!err)
-		err = sb__file_make_to_grow(mailbox_dir, params->owner.slot, params->owner.generation,
-		                            LANES_AT, FIRST_SIZE, WHAT, &file);
-	if (err)
-		return err;
-	memcpy(file.map, &header, sizeof(header));
-	control = (struct sb__mailbox_control_shm *)((uint8_t *)file.map + SB__CONTROL_AT);
-	sb__store(&control->state, SB__MAILBOX_SERVING);
-	sb__store(&control->last_access_ms, sb__now_coarse_ms());
-	mailbox_name(name, params->incarnation);
-	SB_POINT("mailbox.made");
-	err = sb__file_publish(&file, name, WHAT);
-	if (err)
-		return err;
-	SB_POINT("mailbox.published");
-	err = mailbox_new(mailbox_dir, file.map, false, &header, ret);
-	if (err)
-		(void)sb__os_unlinkat(mailbox_dir, name, 0);
-	return err;
-}
-
-int sb__mailbox_check_header(const struct sb__mailbox_header_shm *h, uint64_t incarnation)
-{
-	if (memcmp(h->magic, magic, sizeof(magic)) != 0)
+	if (memcmp(h->magic, SB__MAILBOX_MAGIC, sizeof(h->magic)) != 0)
 		return sb__fail(SB_EPROTOCOL, "mailbox/%016" PRIx64 " is not a mailbox", incarnation);
 	if (h->version != SB__LAYOUT_VERSION || h->fingerprint != sb__layout_fingerprint())
 		return sb__fail(SB_EVERSION,
@@ -137,6 +66,15 @@ int sb__mailbox_check_header(const struct sb__mailbox_header_shm *h, uint64_t in
 		                ", this library %" PRIu32 "/%08" PRIx32 ": use the same version everywhere",
 		                incarnation, h->version, h->fingerprint, SB__LAYOUT_VERSION,
 		                sb__layout_fingerprint());
+	return 0;
+}
+
+int sb__mailbox_check_header(const struct sb__mailbox_header_shm *h, uint64_t incarnation)
+{
+	int err = sb__mailbox_check_version(h, incarnation);
+
+	if (err)
+		return err;
 	if (h->incarnation != incarnation || h->bell_index >= SB__BELL_SESSIONS ||
 	    h->lanes_max < SB__LANES_FIRST || h->lanes_max > SB__LANES_MAX ||
 	    h->session_id_len > SB_SESSION_ID_MAX ||
@@ -152,7 +90,7 @@ int sb__mailbox_open_file(int dir, uint64_t incarnation, int flags, int *ret_fd)
 	char name[SB__FILE_NAME_MAX];
 	int fd;
 
-	mailbox_name(name, incarnation);
+	sb__mailbox_name(name, incarnation);
 	fd = sb__os_open_own(dir, name, flags, 0);
 	if (fd == -ENOENT)
 		return sb__fail(SB_ERELEASED, "the session ended: its mailbox %s is gone", name);
@@ -166,23 +104,64 @@ int sb__mailbox_open_file(int dir, uint64_t incarnation, int flags, int *ret_fd)
 static int map_first(int fd, void **ret_map, bool *ret_lanes)
 {
 	const struct sb__mailbox_control_shm *control;
-	int err = sb__file_check(fd, LANES_AT, WHAT);
+	int err = sb__file_check(fd, SB__PAGE, WHAT);
 	void *map;
 
 	if (err)
 		return err;
-	err = sb__os_map(fd, 0, FIRST_SIZE, true, &map);
+	err = sb__os_map(fd, 0, SB__MAILBOX_MAPPED, true, &map);
 	if (err < 0)
 		return sb__file_fail(err, "mapped", WHAT);
 	control = (const struct sb__mailbox_control_shm *)((uint8_t *)map + SB__CONTROL_AT);
 	*ret_lanes = sb__load_acquire(&control->lane_count) != 0;
-	err = *ret_lanes ? sb__file_check(fd, FIRST_SIZE, WHAT) : 0;
+	err = *ret_lanes ? sb__file_check(fd, SB__MAILBOX_MAPPED, WHAT) : 0;
 	if (err) {
-		(void)sb__os_unmap(map, FIRST_SIZE);
+		(void)sb__os_unmap(map, SB__MAILBOX_MAPPED);
 		return err;
 	}
 	*ret_map = map;
 	return 0;
+}
+
+int sb__mailbox_moved_on(uint64_t word, uint64_t named, uint64_t incarnation)
+{
+	if (word == 0 || named != incarnation)
+		return sb__fail(SB_ERELEASED, "the session ended: its mailbox is used by another");
+	return sb__fail(SB_EPROTOCOL, "whose mailbox/%016" PRIx64 " is does not make sense", incarnation);
+}
+
+/* From here on the file stays what its name said: law of reuse. */
+static int enter(const struct sb__mailbox_header_shm *h, struct sb__mailbox_control_shm *control,
+                 uint64_t incarnation)
+{
+	for (;;) {
+		uint64_t word = sb__load_acquire(&control->attached);
+
+		if (word == SB__ATTACHED(incarnation))
+			return 0;
+		if (word != SB__ATTACHED_NOT(incarnation))
+			return sb__mailbox_moved_on(word, SB__ONCE(h->incarnation), incarnation);
+		SB_POINT("mailbox.entering");
+		if (sb__cas(&control->attached, word, SB__ATTACHED(incarnation)))
+			return 0;
+	}
+}
+
+/* Copies the header out of what was mapped. */
+static int enter_mapped(void *map, uint64_t incarnation, struct sb__mailbox_header_shm *ret)
+{
+	int err;
+
+	memcpy(ret, map, offsetof(struct sb__mailbox_header_shm, incarnation));
+	err = sb__mailbox_check_version(ret, incarnation);
+	if (!err)
+		err = enter(map, (struct sb__mailbox_control_shm *)((uint8_t *)map + SB__CONTROL_AT),
+		            incarnation);
+	if (err)
+		return err;
+	memcpy(ret, map, sizeof(*ret));
+	ret->owner.program[sizeof(ret->owner.program) - 1] = '\0';
+	return sb__mailbox_check_header(ret, incarnation);
 }
 
 int sb__mailbox_attach(int mailbox_dir, uint64_t incarnation, struct sb__mailbox **ret)
@@ -198,14 +177,13 @@ int sb__mailbox_attach(int mailbox_dir, uint64_t incarnation, struct sb__mailbox
 	(void)sb__os_close(fd);
 	if (err)
 		return err;
-	memcpy(&header, map, sizeof(header));
-	header.owner.program[sizeof(header.owner.program) - 1] = '\0';
-	err = sb__mailbox_check_header(&header, incarnation);
+	SB_POINT("mailbox.mapped");
+	err = enter_mapped(map, incarnation, &header);
 	if (err) {
-		(void)sb__os_unmap(map, FIRST_SIZE);
+		(void)sb__os_unmap(map, SB__MAILBOX_MAPPED);
 		return err;
 	}
-	return mailbox_new(mailbox_dir, map, lanes, &header, ret);
+	return sb__mailbox_new(mailbox_dir, map, lanes, &header, ret);
 }
 
 void sb__mailbox_detach(struct sb__mailbox *mailbox)
@@ -224,23 +202,9 @@ void sb__mailbox_detach(struct sb__mailbox *mailbox)
 			(void)sb__os_unmap(lanes, sb__block_size(k));
 		free(mailbox->blocks[k].notes);
 	}
-	(void)sb__os_unmap(mailbox->map, FIRST_SIZE);
+	if (!sb__mailbox_pool_put(mailbox))
+		(void)sb__os_unmap(mailbox->map, SB__MAILBOX_MAPPED);
 	free(mailbox);
-}
-
-int sb__mailbox_unlink(int mailbox_dir, uint64_t incarnation)
-{
-	char name[SB__FILE_NAME_MAX], refs[SB__FILE_NAME_MAX + 8];
-	int err, err_refs;
-
-	mailbox_name(name, incarnation);
-	snprintf(refs, sizeof(refs), "%s.refs", name);
-	err = sb__os_unlinkat(mailbox_dir, name, 0);
-	SB_POINT("mailbox.unlinked");
-	err_refs = sb__os_unlinkat(mailbox_dir, refs, 0);
-	if (err >= 0 || err == -ENOENT)
-		err = err_refs;
-	return err < 0 && err != -ENOENT ? sb__file_fail(err, "removed", WHAT) : 0;
 }
 
 const struct sb__mailbox_header_shm *sb__mailbox_header(const struct sb__mailbox *mailbox)
@@ -277,13 +241,13 @@ static int block_from_file(struct sb__mailbox *m, uint32_t k, void **ret)
 {
 	int fd = -1, err;
 
-	*ret = m->map + LANES_AT;
+	*ret = m->map + SB__PAGE;
 	if (k == 0 && m->first_there)
 		return 0;
 	err = sb__mailbox_open_file(m->dir, m->header->incarnation, O_RDWR, &fd);
 	if (err)
 		return err;
-	err = k == 0 ? sb__file_check(fd, FIRST_SIZE, WHAT)
+	err = k == 0 ? sb__file_check(fd, SB__MAILBOX_MAPPED, WHAT)
 	             : sb__file_map(fd, sb__block_offset(k), sb__block_size(k), true, WHAT, ret);
 	(void)sb__os_close(fd);
 	return err;
@@ -423,7 +387,7 @@ bool sb__lane_follow(struct sb__mailbox *mailbox, struct sb__lane_shm *lane)
 
 void sb__mailbox_unload(struct sb__mailbox *mailbox)
 {
-	sb__os_unload(mailbox->map, FIRST_SIZE);
+	sb__os_unload(mailbox->map, SB__MAILBOX_MAPPED);
 	for (uint32_t k = 1; k < SB__LANE_BLOCKS; k++) {
 		struct sb__lane_shm *lanes = atomic_load_explicit(&mailbox->blocks[k].lanes,
 		                                                  memory_order_acquire);

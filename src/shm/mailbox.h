@@ -12,6 +12,9 @@
  * mutex guards the mapping of a block, not its use). */
 struct sb__mailbox;
 
+/* Files of this process's ended sessions that no other process ever attached to, for its next ones. Thread-safe. */
+struct sb__mailbox_pool;
+
 struct sb__mailbox_params {
 	uint64_t incarnation;
 	struct sb__identity owner;
@@ -21,7 +24,13 @@ struct sb__mailbox_params {
 	uint64_t max_request_bytes; /* 0 = no quota, as the next */
 	uint32_t max_lanes_per_process;
 	const char *session_id;
+	struct sb__mailbox_pool *pool; /* where its file may come from and go to; NULL: none */
 };
+
+/* mailbox_dir: borrowed. SB_ENOMEM. */
+int sb__mailbox_pool_new(int mailbox_dir, uint32_t slot, uint32_t generation, struct sb__mailbox_pool **ret);
+/* Removes the files that it keeps. After the last mailbox of it was detached; NULL is fine. */
+void sb__mailbox_pool_free(struct sb__mailbox_pool *pool);
 
 /* Owner. mailbox_dir: directory fd, borrowed: it must stay open as long as the mailbox is, which keeps no
  * descriptor of its own, so that sessions are not bounded by RLIMIT_NOFILE. SB_ENOSPACE, SB_ENOMEM,
@@ -32,6 +41,9 @@ int sb__mailbox_attach(int mailbox_dir, uint64_t incarnation, struct sb__mailbox
 /* Unmaps. The owner, if there are replies in its arena that were not consumed, takes them back first: the
  * arena must still be there. In a forked child it only unmaps and frees. */
 void sb__mailbox_detach(struct sb__mailbox *mailbox);
+/* Owner, of one that was ended: from now on nobody finds it. Its file is removed, or goes back to the pool when it is
+ * detached. refs: there may be a ".refs" to remove. */
+void sb__mailbox_retire(struct sb__mailbox *mailbox, bool refs);
 /* Removes the file and its ".refs"; idempotent. */
 int sb__mailbox_unlink(int mailbox_dir, uint64_t incarnation);
 const struct sb__mailbox_header_shm *sb__mailbox_header(const struct sb__mailbox *mailbox); /* private copy */

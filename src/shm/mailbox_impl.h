@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "file.h"
 #include "mailbox.h"
 #include "spin.h"
 
@@ -42,8 +43,30 @@ struct sb__mailbox {
 	struct sb__lane_block blocks[SB__LANE_BLOCKS];
 	pthread_mutex_t map_lock; /* mapping of further blocks */
 	pthread_mutex_t replies_lock;
-	_Atomic unsigned replies_out; /* notes with a reply block */
+	_Atomic unsigned replies_out;  /* notes with a reply block */
+	struct sb__mailbox_pool *pool; /* owner; NULL: none */
+	uint64_t
+		kept_as; /* number in the pool's name that its file has since it was retired; 0: it has none */
 };
+
+/* ── files: mailbox_file.c ── */
+
+#define SB__MAILBOX_MAGIC "SBmail01"
+#define SB__MAILBOX_MAPPED \
+	(SB__PAGE + sb__block_size(0)) /* at once: with block 0, which a new file has not */
+
+void sb__mailbox_name(char name[SB__FILE_NAME_MAX], uint64_t incarnation);
+/* Takes over map, also on failure. lanes: block 0 is in the file. */
+int sb__mailbox_new(int dir, uint8_t *map, bool lanes, const struct sb__mailbox_header_shm *header,
+                    struct sb__mailbox **ret);
+/* Of a mailbox that goes: true where the map was taken over. */
+bool sb__mailbox_pool_put(struct sb__mailbox *mailbox);
+
+/* Law of reuse: layout.h. */
+#define SB__ATTACHED_NOT(incarnation) ((uint64_t)(incarnation) << 1)
+#define SB__ATTACHED(incarnation)     ((uint64_t)(incarnation) << 1 | 1)
+/* The file that a name led to is word's, and its header says named: SB_ERELEASED, or SB_EPROTOCOL. */
+int sb__mailbox_moved_on(uint64_t word, uint64_t named, uint64_t incarnation);
 
 #define SB__CLAIMED (UINT64_C(1) << 32) /* tells the claim of slot 0, generation 0 from none */
 
@@ -86,6 +109,8 @@ void sb__flight_forget_answer(struct sb__flight *flight);
 uint32_t sb__lanes_said(uint64_t count, uint32_t lanes_max);
 int sb__mailbox_open_file(int dir, uint64_t incarnation, int flags,
                           int *ret_fd); /* SB_ERELEASED: there is none */
+/* Of the first fields alone: what follows may be another incarnation's by now. */
+int sb__mailbox_check_version(const struct sb__mailbox_header_shm *header, uint64_t incarnation);
 int sb__mailbox_check_header(const struct sb__mailbox_header_shm *header, uint64_t incarnation);
 /* A call in it has ended: announces the one that waits for that. After a full barrier; the bell is the caller's matter. True
  * if there was one. */

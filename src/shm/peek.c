@@ -2,6 +2,9 @@
 /*
  * Looks at a mailbox without mapping it: a few reads, where mapping and unmapping takes ten times as long.
  *
+ * A file that was never attached to may become another incarnation's meanwhile (layout.h, law of reuse), so that word is
+ * read again after the copy.
+ *
  * Where no lane was ever claimed none is looked at. Else each lane's word is read by itself, so it is of one moment; a copy by the kernel promises that of no word, so one that
  * is not FREE is read again, and said to be torn if it moved.
  *
@@ -42,6 +45,20 @@ static void peek_lanes(int fd, uint32_t count, void (*lane)(void *arg, uint64_t 
 	}
 }
 
+/* Was it the incarnation's when it was copied, and is it still? seen: the word in the copy. */
+static int check_whose(int fd, uint64_t seen, uint64_t named, uint64_t incarnation)
+{
+	uint64_t now = SB__ATTACHED(incarnation);
+
+	if (seen == now) /* it stays so */
+		return 0;
+	if (!read_word(fd, SB__CONTROL_AT + offsetof(struct sb__mailbox_control_shm, attached), &now))
+		now = 0;
+	if (seen == SB__ATTACHED_NOT(incarnation) && (now == seen || now == SB__ATTACHED(incarnation)))
+		return 0;
+	return sb__mailbox_moved_on(now, named, incarnation);
+}
+
 int sb__mailbox_peek(int mailbox_dir, uint64_t incarnation, void (*lane)(void *arg, uint64_t word), void *arg,
                      struct sb__mailbox_peek *ret)
 {
@@ -63,6 +80,10 @@ int sb__mailbox_peek(int mailbox_dir, uint64_t incarnation, void (*lane)(void *a
 	else if (n < (ssize_t)sizeof(copy))
 		err = sb__fail(SB_EPROTOCOL, "%s is shorter than it says: %zd bytes", WHAT, n);
 	else
+		err = sb__mailbox_check_version(&header, incarnation);
+	if (!err)
+		err = check_whose(fd, sb__load(&copy.control.attached), header.incarnation, incarnation);
+	if (!err)
 		err = sb__mailbox_check_header(&header, incarnation);
 	if (!err)
 		lanes = sb__load(&copy.control.lane_count);

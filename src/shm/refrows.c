@@ -43,6 +43,7 @@ struct sb__refrows {
 	uint64_t epoch;
 	pthread_mutex_t lock;
 	bool failed;         /* no space once: not tried again for each ref */
+	_Atomic bool made;   /* there is a file, or was to be one */
 	uint32_t chunks_max; /* what max_refs names of types take */
 	struct sb__type_names names;
 	_Atomic(struct sb__ref_page_shm *) chunks[];
@@ -87,6 +88,11 @@ int sb__refrows_create(int mailbox_dir, uint64_t incarnation, uint32_t max_refs,
 	return 0;
 }
 
+bool sb__refrows_made(struct sb__refrows *rows)
+{
+	return atomic_load(&rows->made);
+}
+
 void sb__refrows_destroy(struct sb__refrows *rows)
 {
 	if (!rows)
@@ -114,6 +120,7 @@ static int map_chunk_locked(struct sb__refrows *rows, uint32_t k)
 	int fd, err;
 
 	rows_name(name, rows->incarnation);
+	atomic_store(&rows->made, true);
 	fd = sb__os_open_own(rows->dir, name, O_RDWR | O_CREAT, 0600);
 	if (fd < 0)
 		return sb__file_fail(fd, "opened", WHAT);

@@ -9,6 +9,8 @@ struct sb__refrows;
 
 /* Owner: makes "<incarnation>.refs" lazily at the first row; grows in blocks. mailbox_dir is duplicated. */
 int sb__refrows_create(int mailbox_dir, uint64_t incarnation, uint32_t max_refs, struct sb__refrows **ret);
+/* May there be a file? Asked when no call runs on the session any more, it says for good. */
+bool sb__refrows_made(struct sb__refrows *rows);
 void sb__refrows_destroy(struct sb__refrows *rows); /* unmaps; the file goes with the mailbox's */
 /* Signatures as in struct sb__row_writer (python/engine.h). A row that cannot be had is dropped silently. */
 void sb__refrows_set(void *rows, uint32_t slot, uint32_t generation, const char *type_name,

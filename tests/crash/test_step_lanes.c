@@ -612,6 +612,73 @@ static int make_mailbox(void *arg)
 	return sb__mailbox_create(fresh.mailbox_dir, &params, &mailbox);
 }
 
+/* ── a mailbox that is used again ── */
+
+static struct sb__mailbox *again;
+
+static int make_again(uint64_t incarnation)
+{
+	static struct sb__mailbox_pool *pool;
+	struct sb__mailbox_params params = {
+		.incarnation = incarnation, .owner = victim_identity(), .max_refs = 10, .session_id = "again"
+	};
+
+	if (!pool && sb__mailbox_pool_new(fresh.mailbox_dir, VICTIM, 1, &pool) != 0)
+		return 1;
+	params.pool = pool;
+	return sb__mailbox_create(fresh.mailbox_dir, &params, &again);
+}
+
+static int have_mailbox(void *arg)
+{
+	(void)arg;
+	return make_again(78);
+}
+
+static int use_again(void *arg)
+{
+	(void)arg;
+	(void)sb__mailbox_end(again, SB__MAILBOX_RELEASED);
+	sb__mailbox_retire(again, false);
+	sb__mailbox_detach(again);
+	return make_again(79);
+}
+
+static void check_whose(uint64_t incarnation)
+{
+	struct sb__mailbox *mailbox;
+	int err = sb__mailbox_attach(fresh.mailbox_dir, incarnation, &mailbox);
+
+	if (err && err != SB_ERELEASED)
+		step_wrong("mailbox %u cannot be had: %s", (unsigned)incarnation, sb_last_error()->message);
+	if (err)
+		return;
+	if (sb__mailbox_header(mailbox)->incarnation != incarnation ||
+	    (incarnation == 79 && sb__mailbox_state(mailbox) != SB__MAILBOX_SERVING))
+		step_wrong("mailbox %u is another's", (unsigned)incarnation);
+	sb__mailbox_detach(mailbox);
+}
+
+/* Of names that are no sessions' the victim leaves at most one, which says that it was being made. */
+static void after_again(void)
+{
+	const struct dirent *entry;
+	unsigned files = 0;
+	DIR *dir;
+
+	check_whose(78);
+	check_whose(79);
+	dir = fdopendir(dup(fresh.mailbox_dir));
+	while (dir && (entry = readdir(dir)))
+		files += entry->d_name[0] == '0' ? strcmp(entry->d_name, "000000000000002a") != 0
+		                                 : strncmp(entry->d_name, ".new.12.1.", 10) == 0;
+	if (dir)
+		closedir(dir);
+	if (files != 1)
+		step_wrong("%u files where one was used twice", files);
+	close_fresh();
+}
+
 static void after_bell(void)
 {
 	struct sb__bell bell;
@@ -828,6 +895,7 @@ static const struct step_item items[] = {
 	{ "reclaim", leave_lanes, NULL, reclaim, after_reclaim, 80, 0 },
 	{ "bell-make", open_fresh, NULL, make_bell, after_bell, 80, 0 },
 	{ "mailbox-make", open_fresh, NULL, make_mailbox, after_mailbox, 80, 0 },
+	{ "mailbox-again", open_fresh, have_mailbox, use_again, after_again, 100, 0 },
 	{ "arena-alloc", open_fresh, have_arena, allocate, after_arena, 80, 0 },
 	{ "arena-alloc-again", open_fresh, have_block, allocate, after_arena, 80, 0 },
 	{ "arena-free", open_fresh, have_block, free_block, after_arena, 60, 0 },

@@ -45,6 +45,12 @@ static void table_destroy(struct sb__table *table)
 	free(table);
 }
 
+static bool table_discard(struct sb__table *table)
+{
+	(void)table;
+	return false; /* there is always its one ref */
+}
+
 /* The first positional argument: its bytes, and its number if it is one. */
 static bool first_argument(struct sb__cursor *cursor, const uint8_t **ret, size_t *ret_len,
                            int64_t *ret_number)
@@ -250,6 +256,7 @@ static const struct sb__engine echo = { .abi = SB__ENGINE_ABI,
 	                                .start = start,
 	                                .table_create = table_create,
 	                                .table_destroy = table_destroy,
+	                                .table_discard = table_discard,
 	                                .execute = execute,
 	                                .execute_own = execute_own,
 	                                .settle = settle,

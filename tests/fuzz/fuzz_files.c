@@ -81,6 +81,7 @@ static void as_mailbox(int dir, const struct made *f)
 		                                         .session_id = "s" };
 	sb__store(&honest.control.state, SB__MAILBOX_SERVING);
 	sb__store(&honest.control.lane_count, SB__LANES_FIRST);
+	sb__store(&honest.control.attached, SB__ATTACHED_NOT(INCARNATION));
 	lay(dir, "0000000000000005", f, &honest, sizeof(honest), SB__PAGE + sb__block_size(0));
 	if (sb__mailbox_attach(dir, INCARNATION, &m) == 0) {
 		const struct sb__mailbox_header_shm *h = sb__mailbox_header(m);

@@ -367,13 +367,15 @@ static void test_lanes_that_are_not_there(void **state)
 static void test_garbage(void **state)
 {
 	struct bench *b = *state;
+	off_t whose_at = SB__CONTROL_AT + offsetof(struct sb__mailbox_control_shm, attached);
 	int fd = open_mailbox_b(b, ""), refs = open_mailbox_b(b, ".refs");
+	uint64_t whose = SB__ATTACHED(b->rec_b.incarnation);
 	struct stat st;
 	uint8_t *bytes;
 
 	assert_ok(sb__mailbox_grow(b->b, 0));
 
-	/* All but the header first: what the header says is then believed. */
+	/* All but the header and whose it is first: what the header says is then believed. */
 	assert_int_equal(fstat(fd, &st), 0);
 	bytes = malloc((size_t)st.st_size);
 	for (off_t i = 0; i < st.st_size; i++)
@@ -381,8 +383,11 @@ static void test_garbage(void **state)
 	assert_int_equal(
 		pwrite(fd, bytes + SB__CONTROL_AT, (size_t)st.st_size - SB__CONTROL_AT, SB__CONTROL_AT),
 		st.st_size - SB__CONTROL_AT);
+	assert_int_equal(pwrite(fd, &whose, 8, whose_at), 8);
 	assert_int_equal(pwrite(refs, bytes, 5000, 0), 5000);
 	all_views_end(b, false);
+	assert_int_equal(pwrite(fd, bytes + whose_at, 8, whose_at), 8);
+	all_views_end(b, true);
 	assert_int_equal(pwrite(fd, bytes, SB__CONTROL_AT, 0), SB__CONTROL_AT);
 	all_views_end(b, true);
 	free(bytes);

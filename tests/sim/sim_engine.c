@@ -621,6 +621,14 @@ static void engine_table_destroy(struct sb__table *t)
 	t->destroyed = true; /* its memory goes with the history */
 }
 
+static bool engine_table_discard(struct sb__table *t)
+{
+	if (t->counts.created)
+		return false;
+	engine_table_destroy(t);
+	return true;
+}
+
 static void nothing(void) {}
 
 static bool at_once(void)
@@ -649,6 +657,7 @@ static const struct sb__engine engine = {
 	.start = engine_start,
 	.table_create = engine_table_create,
 	.table_destroy = engine_table_destroy,
+	.table_discard = engine_table_discard,
 	.execute = engine_execute,
 	.execute_own = engine_execute_own,
 	.settle = engine_settle,

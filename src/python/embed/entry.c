@@ -11,6 +11,7 @@ static const struct sb__engine engine = {
 	.start = sb__python_start,
 	.table_create = sb__table_create,
 	.table_destroy = sb__table_destroy,
+	.table_discard = sb__table_discard,
 	.execute = sb__execute,
 	.execute_own = sb__execute_own,
 	.settle = sb__settle,

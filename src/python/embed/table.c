@@ -604,6 +604,21 @@ int sb__table_create(const struct sb__table_options *options, struct sb__table *
 	return 0;
 }
 
+static void free_table(struct sb__table *table)
+{
+	sb__policy_free(table->policy);
+	sb__slots_free(&table->slots);
+	free(table);
+}
+
+bool sb__table_discard(struct sb__table *table)
+{
+	if (table->slots.used || table->frame || !sb__table_is_ours(table))
+		return false;
+	free_table(table);
+	return true;
+}
+
 void sb__table_destroy(struct sb__table *table)
 {
 	if (!table)
@@ -618,9 +633,7 @@ void sb__table_destroy(struct sb__table *table)
 		sb__frame_free(&table->frame);
 		sb__gil_leave(gil);
 	}
-	sb__policy_free(table->policy);
-	sb__slots_free(&table->slots);
-	free(table);
+	free_table(table);
 }
 
 /* Rare: a caller gave up while its call ran. So it costs a look at every ref, and the calls nothing. */

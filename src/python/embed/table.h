@@ -110,6 +110,7 @@ void sb__call_rewind(struct sb__call *call, size_t mark);
 /* engine.h. */
 int sb__table_create(const struct sb__table_options *options, struct sb__table **ret);
 void sb__table_destroy(struct sb__table *table);
+bool sb__table_discard(struct sb__table *table);
 uint32_t sb__table_expire(struct sb__table *table, uint64_t now_ms);
 void sb__table_withdraw(struct sb__table *table, uint64_t number);
 void sb__table_counts(const struct sb__table *table, struct sb__table_counts *ret);
