@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The bridge record, which gives out numbers, and LMDB's table of readers.
+ * The bridge record, the numbers of sessions and incarnations, and LMDB's table of readers.
  *
- * Numbers are uids of sessions and incarnations: one sequence, never used twice while the bridge lives.
+ * Numbers are never used twice while the bridge lives, and grow: they come from the number that LMDB gives the
+ * transaction that uses them, NUMBERS of them to each, so that nothing need be written to give one out.
  *
  * Locks: those of txn.c.
  * Crash: a number is given out by the transaction that uses it; killed before its commit, it was not.
@@ -14,6 +15,8 @@
 #include "fail.h"
 #include "os_linux.h"
 #include "store_impl.h"
+
+#define NUMBERS 4u /* a transaction needs two at most */
 
 int sb__bridge_load(struct sb__txn *txn, struct sb__bridge_rec *ret)
 {
@@ -28,25 +31,23 @@ int sb__bridge_load(struct sb__txn *txn, struct sb__bridge_rec *ret)
 	return why ? sb__corrupt(SB__DB_BRIDGE, key, why) : 0;
 }
 
-int sb__next_number(struct sb__txn *txn, uint32_t count, uint64_t *ret_first)
+uint64_t sb__numbers_of(struct sb__txn *txn)
 {
-	struct sb__bridge_rec rec;
-	struct sb__image image;
-	int rc = sb__bridge_load(txn, &rec);
+	return (uint64_t)mdb_txn_id(txn->mdb) * NUMBERS;
+}
 
-	if (rc != 0)
-		return rc;
-	*ret_first = rec.next_number;
-	rec.next_number += count;
-	sb__encode_bridge(&rec, &image);
-	return sb__txn_put(txn, SB__DB_BRIDGE, sb__val_text("bridge"), sb__val_image(&image));
+uint64_t sb__numbers_end(struct sb__txn *txn)
+{
+	return sb__numbers_of(txn) + NUMBERS;
 }
 
 static int read_bridge(struct sb__txn *txn, void *arg)
 {
 	struct sb__bridge_rec *rec = arg;
+	int rc = sb__bridge_load(txn, rec);
 
-	return sb__bridge_load(txn, rec);
+	rec->next_number = sb__numbers_end(txn);
+	return rc;
 }
 
 int sb__store_bridge(struct sb__store *store, struct sb__bridge_rec *ret)

@@ -172,7 +172,6 @@ static int put_bridge(MDB_txn *txn, MDB_dbi dbi, uint32_t fingerprint, const str
 		.pid_ns = self->pid_ns,
 		.created_wall_ms = sb__wall_ms(),
 		.creator_pid = self->pid,
-		.next_number = 1,
 	};
 	struct sb__image image;
 	MDB_val key = sb__val_text("bridge"), val;

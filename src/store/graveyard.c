@@ -6,8 +6,9 @@
  * whose refs are still about. An incarnation is buried once: the reason that comes first is what its refs
  * answer for good (owner died, then the orphaned session released: its refs still say owner died). The
  * newest end of a session id is kept beside it and says why the session is not there; the newest end of each session
- * by its uid says it to handles that knew an earlier incarnation only, also when another session has the id.
- * Both go with the grave of the incarnation that they are about.
+ * by its uid says it to handles that knew an earlier incarnation only, also when another session has the id. Both go with
+ * the grave of the incarnation that they are about. The latter is filed only where it is not the grave of the incarnation that the
+ * session was created with, which has the number after its uid.
  *
  * An incarnation without a grave never was, unless older graves had to make room.
  *
@@ -133,17 +134,16 @@ int sb__bury(struct sb__txn *txn, const struct sb__session_rec *rec, enum sb__en
 	struct sb__key key = sb__key_uid(rec->incarnation), uid_key = sb__key_uid(rec->uid);
 	struct sb__image image;
 	MDB_val val;
-	int rc;
+	int buried, rc;
 
 	memcpy(grave.session_id, rec->session_id, sizeof(grave.session_id));
-	rc = sb__txn_get(txn, SB__DB_GRAVES, sb__val_key(&key), &val);
-	if (rc == 0)
-		rc = bury_incarnation(txn, &grave);
+	buried = sb__txn_get(txn, SB__DB_GRAVES, sb__val_key(&key), &val);
+	rc = buried == 0 ? bury_incarnation(txn, &grave) : buried;
 	if (rc < 0)
 		return rc;
 	sb__encode_grave(&grave, 0, &image);
 	rc = sb__txn_put(txn, SB__DB_GRAVES_BY_ID, sb__val_text(grave.session_id), sb__val_image(&image));
-	if (rc == 0)
+	if (rc == 0 && (buried || rec->incarnation != sb__first_incarnation(rec->uid)))
 		rc = sb__txn_put(txn, SB__DB_GRAVES_BY_UID, sb__val_key(&uid_key), sb__val_image(&image));
 	return rc;
 }
@@ -164,8 +164,14 @@ static int look_at_grave(struct sb__txn *txn, void *arg)
 	uint64_t order;
 	int rc;
 
-	if (look->db != SB__DB_GRAVES_BY_ID)
-		return load_grave(txn, look->db, sb__val_key(&key), &look->grave, &order);
+	if (look->db != SB__DB_GRAVES_BY_ID) {
+		rc = load_grave(txn, look->db, sb__val_key(&key), &look->grave, &order);
+		if (rc != 0 || look->db == SB__DB_GRAVES)
+			return rc;
+		key = sb__key_uid(sb__first_incarnation(look->number));
+		rc = load_grave(txn, SB__DB_GRAVES, sb__val_key(&key), &look->grave, &order);
+		return rc == 1 ? look->grave.session_uid == look->number : rc;
+	}
 	rc = load_grave(txn, look->db, sb__val_text(look->session_id), &look->grave, &order);
 	if (rc == 1 && strcmp(look->grave.session_id, look->session_id) != 0)
 		return sb__corrupt(look->db, sb__val_text(look->session_id), "it is of another session");
@@ -222,7 +228,6 @@ static int has_forgotten(struct sb__txn *txn)
 /* One that has no grave. */
 static int fate_without_grave(struct sb__txn *txn, const struct look *look)
 {
-	struct sb__bridge_rec bridge;
 	struct sb__session_rec rec;
 	int rc = sb__session_load(txn, look->session_id, &rec);
 
@@ -233,10 +238,7 @@ static int fate_without_grave(struct sb__txn *txn, const struct look *look)
 	/* Numbers only grow: what is above the session's own was never given to its id. */
 	if (rc == 1 && (look->number > rec.incarnation || look->number == rec.uid))
 		return SB__FATE_NONE;
-	rc = sb__bridge_load(txn, &bridge);
-	if (rc < 0)
-		return rc;
-	if (look->number == 0 || look->number >= bridge.next_number)
+	if (look->number == 0 || look->number >= sb__numbers_end(txn))
 		return SB__FATE_NONE;
 	rc = has_forgotten(txn);
 	return rc < 0 ? rc : rc ? SB__FATE_FORGOTTEN : SB__FATE_NONE;

@@ -33,7 +33,6 @@ struct bridge_disk {
 	int64_t created_wall_ms;
 	int32_t creator_pid;
 	uint32_t zero;
-	uint64_t next_number;
 };
 
 struct process_disk {
@@ -74,7 +73,7 @@ struct grave_disk {
 };
 
 _Static_assert(sizeof(struct head) == 8, "on disk");
-_Static_assert(sizeof(struct bridge_disk) == 64, "on disk");
+_Static_assert(sizeof(struct bridge_disk) == 56, "on disk");
 _Static_assert(sizeof(struct process_disk) == 112, "on disk");
 _Static_assert(sizeof(struct session_disk) == 208, "on disk");
 _Static_assert(sizeof(struct owner_disk) == 24, "on disk");
@@ -298,7 +297,6 @@ void sb__encode_bridge(const struct sb__bridge_rec *rec, struct sb__image *ret)
 		.pid_ns = rec->pid_ns,
 		.created_wall_ms = rec->created_wall_ms,
 		.creator_pid = rec->creator_pid,
-		.next_number = rec->next_number,
 	};
 
 	memcpy(disk.boot_id, rec->boot_id, sizeof(disk.boot_id));
@@ -424,8 +422,6 @@ const char *sb__decode_bridge(MDB_val val, struct sb__bridge_rec *ret)
 
 	if (why)
 		return why;
-	if (disk.next_number == 0)
-		return "its next number is 0";
 	memset(ret, 0, sizeof(*ret));
 	ret->schema = disk.schema;
 	ret->layout_fingerprint = disk.fingerprint;
@@ -433,7 +429,6 @@ const char *sb__decode_bridge(MDB_val val, struct sb__bridge_rec *ret)
 	memcpy(ret->boot_id, disk.boot_id, sizeof(ret->boot_id));
 	ret->created_wall_ms = disk.created_wall_ms;
 	ret->creator_pid = disk.creator_pid;
-	ret->next_number = disk.next_number;
 	return NULL;
 }
 

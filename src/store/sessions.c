@@ -320,17 +320,13 @@ static int create_session(struct sb__txn *txn, void *arg)
 {
 	struct create *create = arg;
 	struct sb__session_rec *rec = &create->rec;
-	uint64_t number;
 	int rc = sb__session_load(txn, create->wish->session_id, rec);
 
 	if (rc != 0)
 		return rc < 0 ? rc : 0;
 	*rec = *create->wish;
-	rc = sb__next_number(txn, 2, &number);
-	if (rc < 0)
-		return rc;
-	rec->uid = number;
-	rec->incarnation = number + 1;
+	rec->uid = sb__numbers_of(txn);
+	rec->incarnation = sb__first_incarnation(rec->uid);
 	if (rec->state != SB_SESSION_ACTIVE)
 		rec->state = SB_SESSION_STARTING;
 	rec->owner_count = create->owner ? 1 : 0;
@@ -438,10 +434,9 @@ static int elect_owner(struct sb__txn *txn, void *arg)
 	rc = serve_unfile(txn, rec);
 	if (rc >= 0 && rec->state == SB_SESSION_STARTING) /* an orphaned one is buried already */
 		rc = sb__bury(txn, rec, SB__END_OWNER_DIED);
-	if (rc >= 0)
-		rc = sb__next_number(txn, 1, &rec->incarnation);
 	if (rc < 0)
 		return rc;
+	rec->incarnation = sb__numbers_of(txn);
 	rec->state = SB_SESSION_STARTING;
 	rec->designated = *change->designated;
 	rec->live_refs = 0;

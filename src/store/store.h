@@ -17,7 +17,7 @@
 
 struct sb__store;
 
-#define SB__SCHEMA_VERSION 3u
+#define SB__SCHEMA_VERSION 4u
 #define SB__GRAVEYARD_MAX  4096u /* ended incarnations that are remembered, or some 32 fewer */
 
 /* Why a session or an incarnation of it ended. Numbers are stored: append only. */
@@ -78,7 +78,7 @@ struct sb__bridge_rec {
 	uint8_t boot_id[16];
 	int64_t created_wall_ms;
 	int32_t creator_pid;
-	uint64_t next_number; /* of uids and incarnations */
+	uint64_t next_number; /* no uid or incarnation was given out from here on; not stored */
 };
 
 /*

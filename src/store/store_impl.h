@@ -41,7 +41,8 @@
  * graves             incarnation                       -> grave record
  * grave_order        burial number                     -> incarnation
  * graves_by_id       session id                        -> grave record of its newest end
- * graves_by_uid      uid                               -> the same of one session, whatever has its id now
+ * graves_by_uid      uid                               -> the same of one session, whatever has its id now, where that
+ *                                                         is not the grave of its first incarnation
  */
 #define SB__DB_MAP(X)                             \
 	X(SB__DB_BRIDGE, "bridge")                \
@@ -207,9 +208,17 @@ int sb__corrupt(enum sb__db db, MDB_val key, const char *why);
 
 /* ── inside a transaction ── */
 
-/* bridge: the next unused number of uids and incarnations. */
-int sb__bridge_load(struct sb__txn *txn, struct sb__bridge_rec *ret);
-int sb__next_number(struct sb__txn *txn, uint32_t count, uint64_t *ret_first);
+/* bridge.c */
+int sb__bridge_load(struct sb__txn *txn, struct sb__bridge_rec *ret); /* all but next_number */
+/* The first of the numbers that a transaction that writes may use for uids and incarnations, once; and the first that none has
+ * used that one which reads can see. */
+uint64_t sb__numbers_of(struct sb__txn *txn);
+uint64_t sb__numbers_end(struct sb__txn *txn);
+/* A session is created with these two numbers. */
+static inline uint64_t sb__first_incarnation(uint64_t uid)
+{
+	return uid + 1;
+}
 
 /* sessions.c: 1 and *ret, 0, < 0 */
 int sb__session_load(struct sb__txn *txn, const char *session_id, struct sb__session_rec *ret);

@@ -310,7 +310,7 @@ static int verify_all(struct sb__txn *txn, void *arg)
 	if (rc < 0)
 		return rc;
 	verify->problems = 0;
-	verify->next_number = bridge.next_number;
+	verify->next_number = sb__numbers_end(txn);
 	for (size_t i = 0; rc == 0 && i < sizeof(passes) / sizeof(passes[0]); i++)
 		rc = sb__txn_scan(txn, passes[i].db, sb__val_none(), passes[i].each, verify);
 	return rc;

@@ -44,6 +44,8 @@ static void fine(int rc)
 	assert_true(rc == SB_ECORRUPT || rc == SB_EBUG || rc >= 0);
 }
 
+static uint64_t demo; /* the uid of that session; a few numbers behind it is that of the grave */
+
 /* Calls everything that reads, and checks what it gives. */
 static void read_everything(struct store_fixture *f)
 {
@@ -66,7 +68,7 @@ static void read_everything(struct store_fixture *f)
 	fine(rc);
 	if (rc == 1)
 		check_session(NULL, &rec);
-	for (uint64_t uid = 0; uid < 10; uid++) {
+	for (uint64_t uid = demo; uid < demo + 18; uid++) {
 		fine(sb__store_session_by_uid(f->store, uid, &rec));
 		fine(sb__store_grave(f->store, uid, &grave));
 		fine(sb__store_grave_of_uid(f->store, uid, &grave));
@@ -95,14 +97,14 @@ static void read_everything(struct store_fixture *f)
 static void write_everything(struct store_fixture *f)
 {
 	struct sb__session_rec rec;
-	struct sb__owner_rec owner = store_fixture_owner(&f->self, 1, 9);
+	struct sb__owner_rec owner = store_fixture_owner(&f->self, demo, 9);
 	struct sb__identity identity;
 
 	fine(sb__store_owner_add(f->store, "demo", &owner));
-	fine(sb__store_owner_remove(f->store, 1, f->self.slot, f->self.generation, 9, NULL));
-	fine(sb__store_session_mirror(f->store, "demo", 2, 5));
-	fine(sb__store_session_orphan(f->store, "demo", 2));
-	fine(sb__store_session_elect(f->store, "demo", 2, &f->self, &rec));
+	fine(sb__store_owner_remove(f->store, demo, f->self.slot, f->self.generation, 9, NULL));
+	fine(sb__store_session_mirror(f->store, "demo", demo + 1, 5));
+	fine(sb__store_session_orphan(f->store, "demo", demo + 1));
+	fine(sb__store_session_elect(f->store, "demo", demo + 1, &f->self, &rec));
 	fine(sb__store_session_expire(f->store, "demo", 0, 0, UINT64_MAX, NULL));
 	rec = store_fixture_wish(&f->self, "new");
 	fine(sb__store_session_create(f->store, &rec, NULL));
@@ -112,7 +114,7 @@ static void write_everything(struct store_fixture *f)
 	fine(sb__store_process_remove(f->store, 0, 1));
 }
 
-/* A store with something in every database: session demo (uid 1), and a grave. */
+/* A store with something in every database: session demo, and the two graves of one that had two incarnations. */
 static int setup(void **state)
 {
 	static const char tags[] = "k\0v\0";
@@ -128,8 +130,11 @@ static int setup(void **state)
 	memcpy(rec.tags, tags, 4);
 	owner = store_fixture_owner(&f->self, 0, 1);
 	assert_int_equal(sb__store_session_create(f->store, &rec, &owner), 1);
-	assert_true(rec.uid == 1);
-	store_fixture_session(f, "gone");
+	demo = rec.uid;
+	rec = store_fixture_session(f, "gone");
+	assert_int_equal(sb__store_session_orphan(f->store, "gone", rec.incarnation), 1);
+	assert_int_equal(sb__store_session_elect(f->store, "gone", rec.incarnation, &f->self, &rec), 1);
+	assert_true(rec.incarnation < demo + 18);
 	assert_int_equal(sb__store_session_end(f->store, "gone", 0, SB__END_RELEASED, NULL), 1);
 	store_fixture_verify(f->store);
 	return 0;
@@ -300,12 +305,15 @@ static void assert_names(const char *db, const char *key)
 
 static void test_the_message_names_database_and_key(void **state)
 {
-	static const uint8_t slot[4] = { 0 }, uid[8] = { 0, 0, 0, 0, 0, 0, 0, 1 };
+	static const uint8_t slot[4] = { 0 };
+	uint8_t uid[8] = { 0, 0, 0, 0, 0, 0, 0, (uint8_t)demo };
 	struct store_fixture *f = *state;
 	struct sb__session_rec rec;
 	struct sb__identity identity;
 	struct sb__bridge_rec bridge;
+	char hex[17];
 
+	assert_true(demo < 256);
 	assert_int_equal(sb__store_test_put(f->store, "sessions", "demo", 4, "x", 1), 0);
 	assert_int_equal(sb__store_session_get(f->store, "demo", &rec), SB_ECORRUPT);
 	assert_names("sessions", "\"demo\"");
@@ -313,8 +321,9 @@ static void test_the_message_names_database_and_key(void **state)
 	assert_int_equal(sb__store_process_get(f->store, 0, &identity), SB_ECORRUPT);
 	assert_names("processes", "00000000");
 	assert_int_equal(sb__store_test_put(f->store, "session_uids", uid, 8, "\n", 1), 0);
-	assert_int_equal(sb__store_session_by_uid(f->store, 1, &rec), SB_ECORRUPT);
-	assert_names("session_uids", "0000000000000001");
+	assert_int_equal(sb__store_session_by_uid(f->store, demo, &rec), SB_ECORRUPT);
+	snprintf(hex, sizeof(hex), "%016llx", (unsigned long long)demo);
+	assert_names("session_uids", hex);
 	assert_int_equal(sb__store_test_put(f->store, "bridge", "bridge", 6, "x", 1), 0);
 	assert_int_equal(sb__store_bridge(f->store, &bridge), SB_ECORRUPT);
 	assert_names("bridge", "\"bridge\"");
@@ -330,7 +339,7 @@ static void test_wrong_counts_are_found(void **state)
 	memcpy(e.val + 28, &none, sizeof(none)); /* owner_count */
 	put(f, "sessions", &e);
 	assert_int_equal(sb__store_verify(f->store, NULL, NULL), 1);
-	assert_int_equal(sb__store_owner_remove(f->store, 1, f->self.slot, f->self.generation, 1, NULL),
+	assert_int_equal(sb__store_owner_remove(f->store, demo, f->self.slot, f->self.generation, 1, NULL),
 	                 SB_ECORRUPT);
 	assert_names("sessions", "\"demo\"");
 }

@@ -69,7 +69,8 @@ static size_t due_count(struct store_fixture *f, uint64_t now_ms)
 static void test_bridge_record(void **state)
 {
 	struct store_fixture *f = *state;
-	struct sb__bridge_rec bridge;
+	struct sb__bridge_rec bridge, after;
+	struct sb__session_rec rec;
 
 	assert_ok(sb__store_bridge(f->store, &bridge));
 	assert_int_equal(bridge.schema, SB__SCHEMA_VERSION);
@@ -77,7 +78,10 @@ static void test_bridge_record(void **state)
 	assert_int_equal(bridge.creator_pid, f->self.pid);
 	assert_true(bridge.pid_ns == f->self.pid_ns);
 	assert_memory_equal(bridge.boot_id, f->self.boot_id, sizeof(bridge.boot_id));
-	assert_true(bridge.next_number == 1);
+	rec = store_fixture_session(f, "demo");
+	assert_ok(sb__store_bridge(f->store, &after));
+	assert_true(bridge.next_number <= rec.uid && rec.uid < rec.incarnation);
+	assert_true(rec.incarnation < after.next_number);
 }
 
 /* ── create, get ── */
