@@ -13,10 +13,16 @@
  * drop the result; otherwise the caller owns *ret_value on success, and it is untouched on failure.
  *
  * Common to all, and referred to as "as sb_invoke()":
- * Errors: SB_EINVAL, SB_ENOMEM; SB_EPYTHON, SB_EMODULE, SB_EATTRIBUTE (exception); SB_ERELEASED,
- * SB_EEXPIRED, SB_EOWNERDIED, SB_ENOOWNER, SB_ETIMEOUT, SB_ELANES; SB_EREFUNKNOWN, SB_EREFRELEASED,
- * SB_EREFEXPIRED, SB_EREFEVICTED, SB_EREFSESSION, SB_EREFSFULL; SB_ETOOBIG, SB_ETOODEEP,
- * SB_EPROTOCOL, SB_ENOSPACE, SB_ENOPYTHON.
+ * Errors: SB_EINVAL, SB_ENOMEM; SB_EPYTHON, SB_EMODULE, SB_EATTRIBUTE (exception); SB_EDENIED;
+ * SB_ERELEASED, SB_EEXPIRED, SB_EOWNERDIED, SB_ENOOWNER, SB_ETIMEOUT, SB_ECANCELLED, SB_ELANES;
+ * SB_EREFUNKNOWN, SB_EREFRELEASED, SB_EREFEXPIRED, SB_EREFEVICTED, SB_EREFSESSION, SB_EREFSFULL;
+ * SB_ETOOBIG, SB_ETOODEEP, SB_ENOVIEW, SB_EPROTOCOL, SB_ENOSPACE. Of the bridge and the store:
+ * SB_ENOBRIDGE, SB_ESTORE, SB_ECORRUPT, SB_ESYSTEM. If the call has to make an auto-session or elect
+ * a designated owner: as sb_session_open(). At a forked child's first use: as sb_bridge_open().
+ *
+ * When a designated owner dies, calls in flight get SB_EOWNERDIED, and so does a call that finds the death
+ * before anything has recorded it. After that, sb_call(), sb_get() and batches go to a new designated owner
+ * (SB_ENOOWNER if the handle is attach-only), while refs of the dead one keep failing with SB_EOWNERDIED.
  */
 #ifndef SNAKEBRIDGE_CALL_H
 #define SNAKEBRIDGE_CALL_H

@@ -97,7 +97,9 @@ typedef struct sb_session_options {
  * must agree with the session's. options may be NULL. The caller owns the handle.
  *
  * Errors: SB_EINVAL, SB_EID, SB_EOPTION (names the option), SB_ENOSESSION (attach-only and there is
- * none), SB_ESTART (dedicated owner), SB_ENOPYTHON, SB_ENOSPACE, SB_ENOMEM, SB_ESTORE, SB_ESYSTEM.
+ * none), SB_ESTART (dedicated owner), SB_ENOPYTHON, SB_ERELEASED (released by others while it was being
+ * opened), SB_ENOSPACE, SB_ENOMEM, SB_ESTORE, SB_ESYSTEM; SB_ECORRUPT, SB_EPROTOCOL, SB_EVERSION (files of
+ * the bridge that do not make sense). At a forked child's first use: as sb_bridge_open().
  * Threads: any; a handle may be used by all threads.  Fork: the handle works in the child, which
  * becomes an owner in its own right at its first use.
  * Blocks: until the owner is ready (a dedicated one starts Python: tens of milliseconds).
@@ -164,7 +166,8 @@ typedef enum sb_session_state {
 /*
  * Describes an open session. ret_info->size must be set.
  *
- * Errors: SB_EINVAL, SB_ESTORE, SB_ENOMEM.  Threads: any.  Fork: the child attaches anew.
+ * Errors: SB_EINVAL, SB_ESTORE, SB_ECORRUPT, SB_ENOMEM. A session that has ended is no error: state says so.
+ * Threads: any.  Fork: the child attaches anew.
  * Blocks: no.  Crash: reads only.  Since: 0.1
  */
 SB_API int sb_session_get_info(sb_session *session, sb_session_info *ret_info);

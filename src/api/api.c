@@ -99,7 +99,8 @@ int sb_session_get_info(sb_session *session, sb_session_info *ret_info)
 
 int sb_cancel(sb_session *session, uint64_t trace_id, int *ret_level)
 {
-	NEED(trace_id);
+	if (!trace_id)
+		return sb__fail(SB_EINVAL, "sb_cancel: trace_id is 0: pass the one of the request");
 	return sb__session_cancel(session, trace_id, ret_level);
 }
 

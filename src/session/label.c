@@ -21,14 +21,15 @@ static const char *verb_name(sb_verb verb)
 	return names[verb];
 }
 
-/* "verb name", cut where it is full. By hand: formatting it was an eighth of a call. */
+/* "verb name", or "verb" where nothing is named; cut where it is full. By hand: formatting it was an eighth of a call. */
 static void set_label(const struct sb__way *c, char label[SB__LABEL_MAX])
 {
 	const char *verb = verb_name(c->request->verb), *name = c->request->name ? c->request->name : "";
 	size_t at = strlen(verb), len = strnlen(name, SB__LABEL_MAX - at - 2);
 
 	memcpy(label, verb, at);
-	label[at++] = ' ';
+	if (len)
+		label[at++] = ' ';
 	memcpy(label + at, name, len);
 	label[at + len] = '\0';
 }

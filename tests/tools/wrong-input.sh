@@ -8,6 +8,9 @@ tool=sb-call
 
 "$bin/sb-call" -s there call builtins:int 1 >"$work/out" 2>"$work/err" || wrong "no session was made"
 
+mkdir -m 0755 "$work/open"
+ln -s "$work/bridge" "$work/link"
+
 # ── a table: status | text on stderr | tool and its words, as a shell reads them ──
 
 while IFS='|' read -r expected text words; do
@@ -56,6 +59,15 @@ done <<'END'
 3|/bin/ls is not a Python|sb-owner -s new --python /bin/ls
 3|/bin/ls is not a Python|sb-owner -s new --python /bin/ls --detach
 6|join it with|sb-owner -s there
+6|there is no session "nobody"|sb-call --attach-only -s nobody call math:sqrt 16
+6|there is no session "nobody"|sb-call repr sbref:nobody:1:0.1:00112233445566778899aabbccddeeff
+6|repr: the ref never existed|sb-call repr sbref:there:1:0.1:00112233445566778899aabbccddeeff
+2|not a well-formed ref|sb-call release sbref:there:1
+3|open to group or others|sb-call -d "$work/open" -s new call math:sqrt 16
+3|is a symbolic link|sb-call -d "$work/link" -s new call math:sqrt 16
+3|there is no bridge|sb-inspect -d "$work/nothing"
+3|there is no bridge|sb-reaper -d "$work/nothing"
+1|there is no session "nobody"|sb-inspect session nobody
 2|--dir needs an argument that is not empty|sb-inspect --dir '' sessions
 2|unknown view 'frob'|sb-inspect frob
 2|session takes the id of one session|sb-inspect session
