@@ -3,8 +3,8 @@
  * Forked workers share one live Python object.
  *
  * A dedicated owner process trains a scikit-learn model on the iris flowers. Four forked C workers predict through the
- * same ref; one of them is killed with SIGKILL in mid-call. The reaper tidies up, inspect shows before and after. Then
- * the owner is killed as well, and the next call says so in milliseconds.
+ * same ref; one of them is killed with SIGKILL in mid-call. The owner takes back what it held, and the reaper finds nothing
+ * left; inspect shows before and after. Then the owner is killed as well, and the next call says so in milliseconds.
  *
  * The workers never load Python. Exits 0 only if every part went as told.
  */
@@ -295,8 +295,9 @@ int main(void)
 	expected = predict(s, sb_value_ref(model), sb_value_array(measurements), &predictions);
 	workers_predict(s, sb_value_ref(model), sb_value_array(measurements), expected);
 	call_goes_on(s);
+	say("\nThe owner has taken back what the dead worker held. The reaper looks for anything left:");
 	run_tool("sb-reaper", "--once", NULL);
-	say("\nAfter the reaper:");
+	say("\nAnd now:");
 	run_tool("sb-inspect", "session", "iris");
 	owner_dies(s, sb_value_ref(model), sb_value_array(measurements));
 	sb_value_free(data);
