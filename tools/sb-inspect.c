@@ -77,12 +77,12 @@ const struct tool inspect_tool = {
 		"[options]\n--watch "
 		"[options] [SECONDS]",
 	.about = "Shows what is in a bridge, without changing anything and without waiting for anybody. Its "
-	         "figures were read "
+		 "figures were read "
 		 "within milliseconds, while the processes went on.\n"
 		 "Without an operand it gives an overview. processes, sessions, owners and calls (those in "
-	         "flight) list "
+		 "flight) list "
 		 "what the bridge has; session ID shows one session with its owners, lanes and refs; refs ID "
-	         "lists that "
+		 "lists that "
 		 "session's refs; events lists what happened to sessions, and why.",
 	.groups = groups,
 	.exits = "0  shown\n"

@@ -62,7 +62,7 @@ static const struct tool tool = {
 		"Holds the Python objects of one session and serves calls on them, until the session ends or "
 		"SIGTERM or SIGINT stops it. If it stops first, the session is orphaned.\n"
 		"The library starts it for sessions that are opened with designated = dedicated. Started by "
-	        "hand, or "
+		"hand, or "
 		"as a service, it keeps objects independent of the programs that use them.",
 	.groups = groups,
 	.exits = "0  the session ended, or a signal ended the owner\n"

@@ -90,9 +90,9 @@ static const struct tool tool = {
 	.usage = "[options]",
 	.about =
 		"Cleans up a bridge: removes what dead processes left (owner records, lanes, sessions "
-	        "without owners, files) and "
+		"without owners, files) and "
 		"ends expired sessions. It never touches what belongs to a living process. Each action is "
-	        "reported "
+		"reported "
 		"with its evidence: who died, and how that was established.\n"
 		"Run it as a service (sb-reaper.service, --interval), from a timer or cron (sb-reaper.timer, "
 		"--once --files-every), or by hand.",
