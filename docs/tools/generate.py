@@ -27,20 +27,20 @@ ERRORS_INTRO = """# Errors
 
 <!-- Written by docs/tools/generate.py from SB_ERROR_MAP in error.h: ./dev docs -->
 
-A function returns 0 or one of these codes. Names and numbers are ABI; a program branches on them and, for calls, on
-`sb_last_error()->outcome`, and never reads text. `sb_last_error()->message` is one sentence for a person: what
+A function that fails returns one of these codes, or NULL if it returns a pointer. Names and numbers are ABI: branch on them
+and, for calls, on `sb_last_error()->outcome`, never on text. `sb_last_error()->message` is one sentence for people: what
 happened, to what, and what to do.
 
-| outcome | what it says |
+| outcome | meaning |
 |---|---|
 | `SB_OUTCOME_NONE` | not a call |
 | `SB_OUTCOME_EXCEPTION` | it ran and Python raised, or its result could not be delivered |
-| `SB_OUTCOME_REFUSED` | nothing ran: trying again is safe |
+| `SB_OUTCOME_REFUSED` | nothing ran: retrying is safe |
 | `SB_OUTCOME_UNKNOWN` | it was sent and may have run: the owner died or the deadline passed |
 
-Which function returns which is in the headers and in `man 3 sb_session_open` and the like; any may return `SB_EBUG`.
-`sb_strerror()`, `sb_error_name()` and `sb_error_advice()` give the three texts of a code. Tools write the same with
-`--json`: `{"schema":1,"error":{"code":"SB_EREFRELEASED","number":-32,"outcome":"refused",…}}` on stderr.
+The headers and the manual pages (`man 3 sb_session_open`) say which function returns which; any may return `SB_EBUG`.
+`sb_strerror()`, `sb_error_name()` and `sb_error_advice()` give the three texts of a code. With `--json`, tools write
+`{"schema":1,"error":{"code":"SB_EREFRELEASED","number":-32,"outcome":"refused",…}}` on stderr.
 """
 
 
@@ -83,7 +83,7 @@ def code(text):
 
 def knobs_page(source, build):
     path = source / "docs/configuration.md"
-    rows = ["| knob | environment | option that goes before it | default | range | what it is |", "|---|---|---|---|---|---|"]
+    rows = ["| knob | environment | option that takes precedence | default | range | what it is |", "|---|---|---|---|---|---|"]
     for k in knobs(build):
         text = {field: (getattr(k, field) or b"").decode() for field in ("name", "environment", "option", "text", "default_text")}
         default = str(k.default_number) if k.is_number else text["default_text"]

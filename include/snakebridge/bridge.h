@@ -23,7 +23,7 @@ typedef struct sb_bridge_options {
 	                                  default $SNAKEBRIDGE_PYTHON, else the Python built against */
 	uint32_t timeout_ms;           /* default deadline of calls in this process; 0: see config.h */
 	/* Quotas. A designated owner's values limit each process that calls it; 0: see config.h. */
-	uint32_t max_lanes_per_process; /* threads of one process that may use one session at a time */
+	uint32_t max_lanes_per_process; /* threads and calls in flight of one process in one session */
 	uint64_t max_request_bytes;     /* of one call; in a caller also the most that it sends */
 } sb_bridge_options;
 #define SB_BRIDGE_OPTIONS_INIT                        \

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Errors: every function returns 0 (SB_OK) or a negative code from the list below, and leaves the
- * details for people in a per-thread record, sb_last_error().
+ * Errors: a function that can fail returns 0 (SB_OK; a few also return 1, and say so) or a negative
+ * code from the list below; one that returns a pointer returns NULL. The details for people are in a
+ * per-thread record, sb_last_error().
  *
- * A program branches on the code and, for calls, on the outcome; it never needs to parse text.
+ * Branch on the code and, for calls, on the outcome; there is never a need to parse text.
  */
 #ifndef SNAKEBRIDGE_ERROR_H
 #define SNAKEBRIDGE_ERROR_H
@@ -54,8 +55,9 @@ extern "C" {
 	  "its objects are gone: open the session again and rebuild them")                                   \
 	X(SB_ENOOWNER, -26, "the session has no designated owner",                                           \
 	  "open it with designated = self or dedicated to elect one")                                        \
-	X(SB_ELANES, -27, "no free lane to the session", "close unused threads' sessions, or retry")         \
-	X(SB_ESTART, -28, "the dedicated owner could not be started", "see the message; try sb-owner")       \
+	X(SB_ELANES, -27, "no free lane to the session", "let calls end, or raise max_lanes_per_process")    \
+	X(SB_ESTART, -28, "the dedicated owner could not be started",                                        \
+	  "see the message; run sb-owner by hand")                                                           \
 	X(SB_ECLOSED, -29, "the handle is closed", "open the session again")                                 \
 	X(SB_EREFMALFORMED, -30, "not a well-formed ref", "pass a ref exactly as it was printed")            \
 	X(SB_EREFUNKNOWN, -31, "the ref never existed in this session", "check where it came from")          \
@@ -78,8 +80,9 @@ extern "C" {
 	  "use the same version everywhere; run sb-inspect --check")                                         \
 	X(SB_ETOOBIG, -47, "the value is too big", "send it in parts, or keep it as a ref")                  \
 	X(SB_ETOODEEP, -48, "the value is nested too deeply", "flatten it, or keep it as a ref")             \
-	X(SB_EKIND, -49, "the value is of another kind", "ask sb_value_kind() first")                        \
-	X(SB_EDENIED, -50, "the session's policy does not allow this", "ask whoever set the policy")         \
+	X(SB_EKIND, -49, "the value is of another kind", "ask sb_value_kind() first")                      \
+	X(SB_EDENIED, -50, "the session's policy does not allow this",                                       \
+	  "ask whoever set it, or change allow and deny")                                                    \
 	X(SB_ENOVIEW, -60, "the result's memory is not shared, so there is no view of it",                   \
 	  "leave SB_CALL_AS_VIEW out and take a snapshot")
 
