@@ -80,7 +80,7 @@ extern "C" {
 	  "use the same version everywhere; run sb-inspect --check")                                         \
 	X(SB_ETOOBIG, -47, "the value is too big", "send it in parts, or keep it as a ref")                  \
 	X(SB_ETOODEEP, -48, "the value is nested too deeply", "flatten it, or keep it as a ref")             \
-	X(SB_EKIND, -49, "the value is of another kind", "ask sb_value_kind() first")                      \
+	X(SB_EKIND, -49, "the value is of another kind", "ask sb_value_kind() first")                        \
 	X(SB_EDENIED, -50, "the session's policy does not allow this",                                       \
 	  "ask whoever set it, or change allow and deny")                                                    \
 	X(SB_ENOVIEW, -60, "the result's memory is not shared, so there is no view of it",                   \
