@@ -62,13 +62,21 @@ struct hog {
 	struct fixture *f;
 	const char *id;
 	int ready[2];
+	int go[2];
 };
+
+static bool may_go(const struct hog *hog)
+{
+	char go;
+
+	return read(hog->go[0], &go, 1) == 1;
+}
 
 /* Calls that never end, as many as there are lanes for; then waits to be killed. */
 static int hang_many(void *arg)
 {
 	struct hog *hog = arg;
-	sb_session *s = attach(hog->f, hog->id);
+	sb_session *s = may_go(hog) ? attach(hog->f, hog->id) : NULL;
 
 	for (int i = 0; s && i < HANGING; i++) {
 		sb_request r = SB_REQUEST_INIT;
@@ -82,43 +90,56 @@ static int hang_many(void *arg)
 	return s && write(hog->ready[1], "R", 1) == 1 ? pause() : 2;
 }
 
-/* One process serves both sessions. In the second, each call finds a thread, though the first would take all there are. */
+static int call_other(void *arg)
+{
+	struct hog *caller = arg;
+	sb_session *s = may_go(caller) ? attach(caller->f, caller->id) : NULL;
+	bool ok = s != NULL;
+
+	for (int64_t n = 0; ok && n < 50; n++)
+		ok = answers(s, n);
+	return ok ? 0 : 1;
+}
+
+/*
+ * One process serves all three sessions. In the others, each call finds a thread, though the first would take all there are.
+ * All children are forked before that process has threads: a lock of a sanitizer's that one of them held would stay locked.
+ */
 static void test_35_session_that_hangs_slows_no_other(void **state)
 {
 	struct fixture *f = *state;
-	struct hog hog[2] = { { f, "hangs", { -1, -1 } }, { f, "hangs too", { -1, -1 } } };
-	sb_session *hangs[2], *other;
-	pid_t pids[2], owner;
+	struct hog hog[3] = { { .f = f, .id = "hangs" },
+		              { .f = f, .id = "hangs too" },
+		              { .f = f, .id = "other" } };
+	sb_session *sessions[3];
+	pid_t pids[3];
 	char ready;
 
-	hangs[0] = fixture_session(f->bridge, "hangs", SB_DESIGNATED_SELF);
-	hangs[1] = fixture_session(f->bridge, "hangs too", SB_DESIGNATED_SELF);
-	other = fixture_session(f->bridge, "other", SB_DESIGNATED_SELF);
+	for (int i = 0; i < 3; i++) {
+		assert_true(pipe(hog[i].ready) == 0 && pipe(hog[i].go) == 0);
+		pids[i] = fixture_fork(i < 2 ? hang_many : call_other, &hog[i]);
+	}
+	for (int i = 0; i < 3; i++)
+		sessions[i] = fixture_session(f->bridge, hog[i].id, SB_DESIGNATED_SELF);
 	for (int i = 0; i < 2; i++) {
-		assert_int_equal(pipe(hog[i].ready), 0);
-		pids[i] = fixture_fork(hang_many, &hog[i]);
+		assert_int_equal(write(hog[i].go[1], "g", 1), 1);
 		assert_true(fixture_hear(hog[i].ready[0], pids[i], &ready, 1));
 	}
 	usleep(500000); /* they are spread over the threads by nudges */
-	owner = fork();
-	if (owner == 0) {
-		sb_session *s = attach(f, "other");
-		bool ok = s != NULL;
-
-		for (int64_t n = 0; ok && n < 50; n++)
-			ok = answers(s, n);
-		_exit(ok ? 0 : 1);
+	assert_int_equal(write(hog[2].go[1], "g", 1), 1);
+	assert_int_equal(fixture_wait(pids[2]), 0);
+	for (int i = 0; i < 3; i++) {
+		if (i < 2) {
+			kill(pids[i], SIGKILL);
+			fixture_wait(pids[i]);
+			sb_session_release(f->bridge, hog[i].id, NULL);
+		}
+		sb_session_close(sessions[i]);
+		for (int end = 0; end < 2; end++) {
+			close(hog[i].ready[end]);
+			close(hog[i].go[end]);
+		}
 	}
-	assert_int_equal(fixture_wait(owner), 0);
-	for (int i = 0; i < 2; i++) {
-		kill(pids[i], SIGKILL);
-		fixture_wait(pids[i]);
-		sb_session_release(f->bridge, hog[i].id, NULL);
-		sb_session_close(hangs[i]);
-		close(hog[i].ready[0]);
-		close(hog[i].ready[1]);
-	}
-	sb_session_close(other);
 }
 
 /* ── lanes ── */
@@ -144,7 +165,7 @@ static int take_lanes(void *arg)
 static void test_35_one_process_cannot_take_all_lanes(void **state)
 {
 	struct fixture *f = *state;
-	struct hog hog = { f, "lanes", { -1, -1 } };
+	struct hog hog = { .f = f, .id = "lanes" };
 	sb_session *s = fixture_session(f->bridge, "lanes", SB_DESIGNATED_DEDICATED);
 	uint64_t quota;
 	pid_t pid;
@@ -184,7 +205,7 @@ static int fill_with_arrays(void *arg)
 static int others_go_on(struct fixture *f)
 {
 	static char big[200000];
-	struct hog hog = { f, "bytes", { -1, -1 } };
+	struct hog hog = { .f = f, .id = "bytes" };
 	sb_session *s = fixture_session(f->bridge, "bytes", SB_DESIGNATED_SELF), *more;
 	bool ok = s && pipe(hog.ready) == 0;
 	pid_t pid = fixture_fork(fill_with_arrays, &hog);
