@@ -298,15 +298,21 @@ static int hold_and_pin(int dirfd, uint32_t slot, void **ret_pin)
 	return rc;
 }
 
+int sb__life_guard(void)
+{
+	(void)pthread_once(&window_once, guard_window);
+	return window_error;
+}
+
 int sb__life_hold(int dirfd, uint32_t slot, void **ret_pin)
 {
 	int rc;
 
 	if (slot >= SB__SLOTS_MAX)
 		return -EINVAL;
-	(void)pthread_once(&window_once, guard_window);
-	if (window_error < 0)
-		return window_error;
+	rc = sb__life_guard();
+	if (rc < 0)
+		return rc;
 	lock_window();
 	rc = hold_and_pin(dirfd, slot, ret_pin);
 	unlock_window();

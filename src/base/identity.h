@@ -64,6 +64,9 @@ struct sb__evidence sb__liveness_quick(int life_fd, const struct sb__identity *i
 /* Takes the life token of a slot. dirfd: directory of the file "life", which must exist with at least
  * one page. *ret_pin keeps it. 0, -EAGAIN if another process has it, or -errno. */
 int sb__life_hold(int dirfd, uint32_t slot, void **ret_pin);
+/* Keeps forks out of it from now on, which sb__life_hold() does by itself. Of fork handlers the last that was registered takes its
+ * locks first: who calls it with locks of its own held that fork() takes, too, calls this before it registers these. */
+int sb__life_guard(void);
 void sb__life_drop(void *pin); /* in the process that took it; not in a forked child */
 
 #endif

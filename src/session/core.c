@@ -76,6 +76,7 @@ static void unlock_all_in_child(void)
 
 static void install_fork_hooks(void)
 {
+	(void)sb__life_guard(); /* its lock is taken after ours, by forks, too; whoever takes the token hears of an error */
 	/* Only our locks: what a child must do anew it does at first use, by the fork epoch. */
 	pthread_atfork(lock_all, unlock_all_in_parent, unlock_all_in_child);
 }
