@@ -29,7 +29,7 @@ static bool seeded(int bug, const char *in, const char *function)
 /* Is it that field of a lane? Lanes begin at lines of a cache. */
 static bool is_answered(const sb__word32 *w)
 {
-	return (uintptr_t)w % 64 == offsetof(struct sb__lane_shm, answered);
+	return (uintptr_t)w % 64 == offsetof(struct sb__lane_shm, answered) % 64;
 }
 
 void sim_words_late(void)
