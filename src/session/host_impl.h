@@ -55,7 +55,7 @@ struct sb__host {
 	struct sb__hosted *slots[SB__BELL_SESSIONS];
 	uint64_t slots_taken[SB__BELL_SESSIONS / 64];
 	struct sb__index incarnations;
-	uint32_t top, count;            /* slots ever used; sessions now */
+	_Atomic uint32_t top, count;    /* slots ever used; sessions now: changed under the lock */
 	unsigned int ends, end_waiters; /* grows with each that ends: a futex; threads in sb__host_wait() */
 	struct sb__hosted *dead;        /* ended, idle: the keeper drops their objects */
 	struct sb__hosted *ending;      /* ended while calls run: the keeper interrupts these */

@@ -101,7 +101,7 @@ static int write_request(struct sb__flight *f, const struct sb__buf *buf, const 
 	l->request_len = spilled ? 0 : (uint32_t)buf->len;
 	l->request_spilled = spilled;
 	sb__store(&l->deadline_ns, post->deadline_ns);
-	l->trace_id = post->trace_id;
+	sb__store(&l->trace_id, post->trace_id);
 	sb__store32(&l->flags, post->flags);
 	SB_POINT("lane.written");
 	return 0;

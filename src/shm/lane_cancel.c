@@ -27,7 +27,7 @@ static enum found cancel_lane(struct sb__mailbox *m, struct sb__lane_shm *l, uin
 
 		if (state != SB__LANE_READY && state != SB__LANE_BUSY)
 			return OTHER;
-		same = call ? SB__WORD_CALL(word) == call : SB__ONCE(l->trace_id) == trace_id;
+		same = call ? SB__WORD_CALL(word) == call : sb__load(&l->trace_id) == trace_id;
 		sb__barrier();
 		if (sb__load_acquire(&l->word) != word)
 			continue;

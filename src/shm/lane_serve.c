@@ -214,7 +214,7 @@ static bool accept_lane(struct sb__mailbox *m, struct sb__arena_cache *peers, ui
 		.caller_generation = SB__WORD_GEN(word),
 		.caller_pid = SB__ONCE(l->caller_pid),
 		.deadline_ns = deadline_ns,
-		.trace_id = SB__ONCE(l->trace_id),
+		.trace_id = sb__load(&l->trace_id),
 		.oneway = flags & SB__REQUEST_ONEWAY,
 		.askable = flags & SB__REQUEST_ASKABLE,
 		.caller_thread = flags & SB__REQUEST_ASKABLE ? SB__ONCE(l->caller_thread) : 0,

@@ -133,8 +133,8 @@ struct sb__lane_shm {
 	sb__word32 reply_bell;
 	sb__word32 caller_parked;
 	sb__word deadline_ns; /* CLOCK_MONOTONIC */
-	uint64_t trace_id;
-	sb__word32 flags; /* SB__REQUEST_… */
+	sb__word trace_id;    /* cancellers look for it at any time */
+	sb__word32 flags;     /* SB__REQUEST_… */
 	int32_t caller_pid;
 	uint32_t request_len; /* bytes in request, and in reply or reply_short */
 	uint32_t reply_len;

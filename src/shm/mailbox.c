@@ -494,7 +494,7 @@ static bool view_lane(struct sb__lane_shm *lane, uint32_t index, struct sb__lane
 		.slot = SB__WORD_SLOT(word),
 		.generation = SB__WORD_GEN(word),
 		.caller_pid = SB__ONCE(lane->caller_pid),
-		.trace_id = SB__ONCE(lane->trace_id),
+		.trace_id = sb__load(&lane->trace_id),
 		.published_ns = SB__ONCE(lane->published_ns),
 		.accepted_ns = SB__ONCE(lane->accepted_ns),
 		.deadline_ns = sb__load(&lane->deadline_ns),
