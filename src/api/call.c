@@ -131,6 +131,7 @@ static int on_object(sb_session *session, sb_verb verb, const sb_ref *target, co
 {
 	sb_request request = SB_REQUEST_INIT;
 
+	__builtin_prefetch(target); /* one of many is in no cache */
 	request.verb = verb;
 	request.target = target;
 	request.name = name;

@@ -333,7 +333,8 @@ static const char *unfit(const struct sb__item *item, size_t left)
 static size_t read_head(const uint8_t *p, size_t left, uint64_t *ret)
 {
 	unsigned info = p[0] & 0x1f, extra;
-	uint64_t v = 0;
+	uint64_t be64;
+	uint32_t be32;
 
 	if (info < 24) {
 		*ret = info;
@@ -344,9 +345,15 @@ static size_t read_head(const uint8_t *p, size_t left, uint64_t *ret)
 	extra = 1u << (info - 24);
 	if (left <= extra)
 		return 0;
-	for (unsigned i = 1; i <= extra; i++)
-		v = v << 8 | p[i];
-	*ret = v;
+	if (extra == 8) {
+		memcpy(&be64, p + 1, 8);
+		*ret = be64toh(be64);
+	} else if (extra == 4) {
+		memcpy(&be32, p + 1, 4);
+		*ret = be32toh(be32);
+	} else {
+		*ret = extra == 2 ? (uint64_t)p[1] << 8 | p[2] : p[1];
+	}
 	return 1 + extra;
 }
 

@@ -9,6 +9,7 @@
 #ifndef SB_CODEC_WIRE_H
 #define SB_CODEC_WIRE_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -69,17 +70,32 @@ enum sb__major {
 /* Writes the shortest head; returns its size. By hand and inline, because a call is made of little else. */
 static inline size_t sb__write_head(uint8_t *to, enum sb__major major, uint64_t v)
 {
-	unsigned extra;
-
 	if (v < 24) {
 		to[0] = (uint8_t)(major | v);
 		return 1;
 	}
-	extra = v <= UINT8_MAX ? 1 : v <= UINT16_MAX ? 2 : v <= UINT32_MAX ? 4 : 8;
-	to[0] = (uint8_t)(major | (extra == 1 ? 24 : extra == 2 ? 25 : extra == 4 ? 26 : 27));
-	for (unsigned i = 0; i < extra; i++)
-		to[1 + i] = (uint8_t)(v >> (8 * (extra - 1 - i)));
-	return 1 + extra;
+	if (v <= UINT8_MAX) {
+		to[0] = (uint8_t)(major | 24);
+		to[1] = (uint8_t)v;
+		return 2;
+	}
+	if (v <= UINT16_MAX) {
+		to[0] = (uint8_t)(major | 25);
+		to[1] = (uint8_t)(v >> 8);
+		to[2] = (uint8_t)v;
+		return 3;
+	}
+	if (v <= UINT32_MAX) {
+		uint32_t be32 = htobe32((uint32_t)v);
+
+		to[0] = (uint8_t)(major | 26);
+		memcpy(to + 1, &be32, 4);
+		return 5;
+	}
+	v = htobe64(v);
+	to[0] = (uint8_t)(major | 27);
+	memcpy(to + 1, &v, 8);
+	return 9;
 }
 /* The same for a ref (a batch's item, too), of at most SB__REF_MAX bytes. typed: its type name will follow. */
 size_t sb__write_ref(uint8_t *to, const sb_ref *ref, bool typed);

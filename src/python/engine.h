@@ -25,7 +25,7 @@
 #include "buf.h"
 #include "snakebridge/ref.h"
 
-#define SB__ENGINE_ABI 9u
+#define SB__ENGINE_ABI 10u
 
 struct sb__table; /* opaque to everyone but the engine */
 
@@ -39,7 +39,7 @@ struct sb__row_writer {
 	/* module_len: how much of type_name is the module; 0 if there is none. */
 	void (*set)(void *arg, uint32_t slot, uint32_t generation, const char *type_name, uint32_t module_len,
 	            int32_t creator_pid);
-	void (*touch)(void *arg, uint32_t slot);
+	void (*touch)(void *arg, uint32_t slot, uint64_t now_ms); /* used now, by sb__now_coarse_ms() */
 	void (*pins)(void *arg, uint32_t slot, uint32_t pins);
 	void (*clear)(void *arg, uint32_t slot);
 };

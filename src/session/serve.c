@@ -27,7 +27,6 @@
 #include "spin.h"
 #include "worker.h"
 
-#define MS      UINT64_C(1000000)
 #define BATCH   32    /* calls of one session before the next session's turn */
 #define SPIN_NS 20000 /* before the leader parks; not on the CPU of whoever calls */
 #define IDLE_NS \
@@ -130,7 +129,6 @@ static uint64_t run(struct sb__worker *w, struct sb__hosted *h, struct sb__accep
 		                          .slot = call->caller_slot,
 		                          .generation = call->caller_generation,
 		                          .deadline_ns = call->deadline_ns,
-		                          .began_ms = began_ns / MS,
 		                          .stands = stands,
 		                          .stands_arg = &asked,
 		                          .kept = &call->kept };

@@ -237,13 +237,13 @@ void sb__refrows_set(void *arg, uint32_t slot, uint32_t generation, const char *
 	sb__store32(&row->generation, generation);
 }
 
-void sb__refrows_touch(void *rows, uint32_t slot)
+/* Without a look at what it says, which is seldom in a cache. */
+void sb__refrows_touch(void *rows, uint32_t slot, uint64_t now_ms)
 {
 	struct sb__ref_row_shm *row = row_at(rows, slot, false);
-	uint64_t now = sb__now_coarse_ms();
 
-	if (row && sb__load(&row->used_ms) != now)
-		sb__store(&row->used_ms, now);
+	if (row)
+		sb__store(&row->used_ms, now_ms);
 }
 
 void sb__refrows_pins(void *rows, uint32_t slot, uint32_t pins)

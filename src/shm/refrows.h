@@ -15,7 +15,7 @@ void sb__refrows_destroy(struct sb__refrows *rows); /* unmaps; the file goes wit
 /* Signatures as in struct sb__row_writer (python/engine.h). A row that cannot be had is dropped silently. */
 void sb__refrows_set(void *rows, uint32_t slot, uint32_t generation, const char *type_name,
                      uint32_t module_len, int32_t creator_pid);
-void sb__refrows_touch(void *rows, uint32_t slot);
+void sb__refrows_touch(void *rows, uint32_t slot, uint64_t now_ms);
 void sb__refrows_pins(void *rows, uint32_t slot, uint32_t pins);
 void sb__refrows_clear(void *rows, uint32_t slot);
 

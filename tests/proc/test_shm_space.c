@@ -126,7 +126,7 @@ static void nothing_is_left_of_what_could_not_be_made(void **state)
 	assert_int_equal(files_in(s->world.bell_dir), 1);
 	assert_int_equal(sb__refrows_create(s->world.mailbox_dir, 50, 100, &rows), 0);
 	sb__refrows_set(rows, 0, 1, "dropped", 0, 1);
-	sb__refrows_touch(rows, 0);
+	sb__refrows_touch(rows, 0, 1);
 	sb__refrows_clear(rows, 0);
 	assert_int_equal(sb__refrows_visit(s->world.mailbox_dir, 50, NULL, NULL, &torn), 0);
 	sb__refrows_destroy(rows);

@@ -478,6 +478,7 @@ static void test_withdrawn_refs_go(void **state)
 
 struct rows {
 	int set, touched, cleared;
+	uint64_t touched_ms;
 	uint32_t slot, generation, module_len, pins;
 	char type_name[96];
 	int32_t pid;
@@ -496,11 +497,12 @@ static void row_set(void *arg, uint32_t slot, uint32_t generation, const char *t
 	snprintf(rows->type_name, sizeof(rows->type_name), "%s", type_name);
 }
 
-static void row_touch(void *arg, uint32_t slot)
+static void row_touch(void *arg, uint32_t slot, uint64_t now_ms)
 {
 	struct rows *rows = arg;
 
 	rows->touched++;
+	rows->touched_ms = now_ms;
 	rows->slot = slot;
 }
 
@@ -530,6 +532,7 @@ static void test_rows(void **state)
 		0, 30000000
 	}; /* more than the coarse clock needs to tell two times apart */
 	struct sb__table *table = probe_table(&options);
+	uint64_t before_ms = sb__now_coarse_ms();
 	sb_ref a = make(table, 1), b;
 
 	(void)state;
@@ -543,6 +546,7 @@ static void test_rows(void **state)
 	nanosleep(&moment, NULL);
 	assert_int_equal(0, use(table, &b));
 	assert_in_range(rows.touched, 1, 2); /* when it began, and when it ended if that was later */
+	assert_in_range(rows.touched_ms, before_ms, sb__now_ms());
 	assert_int_equal(0, probe_run(table, SB_VERB_PIN, &b, NULL, NULL, 0, NULL));
 	assert_int_equal(1, rows.pins);
 	assert_int_equal(0, probe_run(table, SB_VERB_UNPIN, &b, NULL, NULL, 0, NULL));

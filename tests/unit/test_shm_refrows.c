@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "clock.h"
 #include "refrows.h"
 #include "shm_world.h"
 #include "snakebridge/error.h"
@@ -75,7 +76,7 @@ static void a_row_is_seen_until_it_is_cleared(void **state)
 
 	sb__refrows_set(t->rows, 3, 17, "numpy.ndarray", 5, 1234);
 	sb__refrows_pins(t->rows, 3, 2);
-	sb__refrows_touch(t->rows, 3);
+	sb__refrows_touch(t->rows, 3, sb__now_coarse_ms());
 	seen = visit(t);
 	assert_int_equal(seen.count, 1);
 	assert_int_equal(seen.last.slot, 3);
@@ -88,7 +89,7 @@ static void a_row_is_seen_until_it_is_cleared(void **state)
 	sb__refrows_clear(t->rows, 3);
 	assert_int_equal(visit(t).count, 0);
 	sb__refrows_clear(t->rows, 9999); /* never set: no row, no harm */
-	sb__refrows_touch(t->rows, 9999);
+	sb__refrows_touch(t->rows, 9999, 1);
 }
 
 static void one_row_is_read_alone(void **state)
@@ -141,7 +142,7 @@ static void impossible_slots_are_dropped(void **state)
 	struct rows_test *t = *state;
 
 	sb__refrows_set(t->rows, UINT32_MAX, 1, "t", 0, 1);
-	sb__refrows_touch(t->rows, UINT32_MAX);
+	sb__refrows_touch(t->rows, UINT32_MAX, 1);
 	sb__refrows_clear(t->rows, UINT32_MAX);
 	assert_int_equal(visit(t).count, 0);
 }

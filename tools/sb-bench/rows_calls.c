@@ -187,8 +187,9 @@ void row_own(struct bench *b)
 	figure_tried(
 		f,
 		"the head of a request is not written and read, only arguments are; no lock is taken but the "
-		"GIL, with a kept thread state; the coarse clock; what is left is "
-		"told in docs/design/call-cost.md");
+		"GIL, with a kept thread state; the coarse clock; optimising across files; a third is "
+	        "CPython's "
+		"and taking the GIL and giving it up; what is left is told in docs/design/call-cost.md");
 	noop_ns(b);
 	for (unsigned i = 0; i < b->rounds; i++) {
 		series_add(&f->floor, bench_ask_number(b, "bare", sb_args("i", (int64_t)50000)) / 1e3);
@@ -213,7 +214,7 @@ void row_batch(struct bench *b)
 		f, "one request, one GIL, one Python frame; a request's head that is the one before's is not "
 		   "read again, methods are called unbound, a caller's items are encoded where they travel, "
 		   "short "
-		   "replies are written and read without a call");
+		   "replies are written and read without a call; optimising across files");
 	r.verb = SB_VERB_METHOD;
 	r.target = &b->nothing;
 	r.name = "noop";

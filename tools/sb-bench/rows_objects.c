@@ -66,9 +66,9 @@ void row_ref_memory(struct bench *b)
 	bench_owner(b, many_source, 2 * REFS);
 	f = figure_new("ref_bytes", "memory per ref beside the object: owner's and tmpfs", "bytes");
 	figure_target(f, TARGET_AT_MOST, 0, 160);
-	figure_tried(f,
-	             "80 bytes in the owner's table and a row of 32 for people; a type's name is there once, "
-	             "and the rows' file grows by 64 KiB");
+	figure_tried(
+		f, "80 bytes in the owner's tables and a row of 32 for people; a type's name is there once, "
+		   "and the rows' file grows by 64 KiB");
 	sb_value_free(bench_ask(b, "make", sb_args("i", (int64_t)REFS), 0));
 	sb_value_free(bench_ask(b, "give", sb_args("ii", (int64_t)0, (int64_t)PART), 0));
 	before = status_kib(b->owner, "RssAnon:") * 1024 + tree_bytes(b->dir);

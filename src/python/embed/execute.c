@@ -251,6 +251,8 @@ static uint64_t run_asked(struct asked *a)
 		return 0;
 	}
 	gil = sb__gil_enter_as(thread);
+	if (a->head->has_target)
+		sb__table_fetch(a->table, a->ref->slot);
 	if (!sb__running_begin(running)) {
 		sb__running_remove(thread, running);
 		sb__reply_refuse(a->reply, SB_ECANCELLED, "the call was cancelled before it began");

@@ -135,11 +135,16 @@ static int grow(struct sb__slots *slots)
 	uint32_t cap = slots->cap ? slots->cap * 2 : FIRST_SLOTS;
 	size_t size = sizeof(struct sb__entry);
 	struct sb__entry *entries;
+	struct sb__past *past;
 	void *memory = NULL;
 	uint32_t *index;
 
 	if (slots->cap > SB__NO_SLOT / 4)
 		return SB_ENOMEM;
+	past = realloc(slots->past, cap * sizeof(*past));
+	if (!past)
+		return SB_ENOMEM;
+	slots->past = past;
 	index = calloc(2 * (size_t)cap, sizeof(*index));
 	/* Entries have nonces in them, which are nobody's to read in a core dump. */
 	if (!index || sb__os_map_secret(slots->entries, slots->cap * size, cap * size, &memory) < 0) {
@@ -209,6 +214,7 @@ void sb__slots_free(struct sb__slots *slots)
 {
 	free(slots->makers);
 	free(slots->index);
+	free(slots->past);
 	if (slots->entries)
 		(void)sb__os_unmap(slots->entries, slots->cap * sizeof(struct sb__entry));
 }
@@ -232,7 +238,7 @@ static int new_slot(struct sb__slots *slots, uint32_t *ret_slot)
 		e = &slots->entries[*ret_slot];
 		e->object = NULL;
 		e->generation = 1;
-		e->endings = 0;
+		slots->past[*ret_slot].endings = 0;
 	}
 	memcpy(e->nonce, nonce, sizeof(nonce));
 	e->pins = e->held = 0;
@@ -254,8 +260,8 @@ int sb__slots_add(struct sb__slots *slots, PyObject *object, const struct sb__ca
 	e = &slots->entries[slot];
 	slots->index[index_seek(slots, object)] = slot + 1; /* before the entry has it: seek looks for it */
 	e->object = Py_NewRef(object);
-	e->maker_slot = (uint16_t)maker->slot; /* less than SB__SLOTS_MAX */
-	e->maker_generation = maker->generation;
+	slots->past[slot].maker_slot = (uint16_t)maker->slot; /* less than SB__SLOTS_MAX */
+	slots->past[slot].maker_generation = maker->generation;
 	made->refs++;
 	list_append(slots, slot);
 	slots->live++;
@@ -266,7 +272,8 @@ int sb__slots_add(struct sb__slots *slots, PyObject *object, const struct sb__ca
 void sb__slots_remove(struct sb__slots *slots, uint32_t slot, enum sb__ending ending)
 {
 	struct sb__entry *e = &slots->entries[slot];
-	struct sb__maker *made = maker_of(slots, e->maker_slot, e->maker_generation);
+	struct sb__past *past = &slots->past[slot];
+	struct sb__maker *made = maker_of(slots, past->maker_slot, past->maker_generation);
 
 	index_remove(slots, e->object);
 	list_remove(slots, slot);
@@ -274,7 +281,7 @@ void sb__slots_remove(struct sb__slots *slots, uint32_t slot, enum sb__ending en
 		made->refs--;
 	e->object = NULL;
 	e->pins = 0;
-	e->endings = e->endings << 2 | ending;
+	past->endings = past->endings << 2 | ending;
 	e->generation++;
 	if (e->generation != UINT32_MAX)
 		free_push(slots, slot);

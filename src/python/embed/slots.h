@@ -21,23 +21,29 @@ enum sb__ending {
 };
 #define SB__ENDINGS_KEPT 32u /* of a slot, two bits each */
 
+/* All that a call needs of a ref: one line of a cache, where many refs are in use and few of them are in one. */
 struct sb__entry {
 	PyObject *object; /* strong; NULL: free */
 	uint64_t used_ms;
-	uint64_t endings; /* of the generations before; the last one in the lowest two bits */
 	/* Number of the call that made it, while no other call used it or was told of it; else 0. */
 	uint64_t made_by;
 	uint8_t nonce[16];
 	uint32_t generation;
-	uint32_t older, newer;     /* by last use; of a free entry, newer is the next free one */
-	uint32_t pins;             /* by calls that run */
-	uint32_t held;             /* by users: sb_ref_pin() */
+	uint32_t older, newer; /* by last use; of a free entry, newer is the next free one */
+	uint32_t pins;         /* by calls that run */
+	uint32_t held;         /* by users: sb_ref_pin() */
+	bool delivered;        /* some caller was told of it */
+	bool lent;             /* only as an argument of a callback: it goes when the last such ends */
+	uint8_t pad[2];
+};
+_Static_assert(sizeof(struct sb__entry) == 64, "one line");
+
+struct sb__past {
+	uint64_t endings;          /* of the generations before; the last one in the lowest two bits */
 	uint32_t maker_generation; /* the process whose call made it */
 	uint16_t maker_slot;
-	bool delivered; /* some caller was told of it */
-	bool lent;      /* only as an argument of a callback: it goes when the last such ends */
 };
-_Static_assert(sizeof(struct sb__entry) == 80, "one for each ref: what is added here is paid for by all");
+_Static_assert(sizeof(struct sb__past) == 16, "one for each ref: what is added here is paid for by all");
 
 struct sb__list {
 	uint32_t oldest, newest;
@@ -50,6 +56,7 @@ struct sb__maker {
 
 struct sb__slots {
 	struct sb__entry *entries;
+	struct sb__past *past;          /* by slot, too */
 	uint32_t cap, used;             /* entries allocated; entries ever used */
 	uint32_t free_first, free_last; /* a queue, so that a slot rests as long as can be */
 	struct sb__list lists[2];       /* by last use: unpinned and pinned ones */
@@ -78,6 +85,12 @@ static inline void sb__slots_touch(struct sb__slots *slots, uint32_t slot, uint6
 	slots->entries[slot].used_ms = now_ms;
 	if (slots->entries[slot].newer != SB__NO_SLOT) /* the last one of a list has none */
 		sb__slots_move_up(slots, slot);
+}
+/* It will be looked at in a moment. */
+static inline void sb__slots_fetch(const struct sb__slots *slots, uint32_t slot)
+{
+	if (slot < slots->used)
+		__builtin_prefetch(&slots->entries[slot], 1);
 }
 /* One pin of a user's more or less (by: 1 or -1). */
 void sb__slots_hold(struct sb__slots *slots, uint32_t slot, int by);

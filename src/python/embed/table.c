@@ -177,7 +177,7 @@ static void touch_late(struct sb__table *table, uint32_t slot, uint64_t now_ms)
 {
 	sb__slots_touch(&table->slots, slot, now_ms);
 	if (table->options.rows.touch)
-		table->options.rows.touch(table->options.rows.arg, slot);
+		table->options.rows.touch(table->options.rows.arg, slot, now_ms);
 }
 
 static inline void touch(struct sb__table *table, uint32_t slot, uint64_t now_ms)
@@ -298,13 +298,14 @@ static bool same_nonce(const uint8_t *a, const uint8_t *b)
 }
 
 /* How a generation that is over ended. */
-static int stale_code(const struct sb__entry *e, uint32_t generation)
+static int stale_code(const struct sb__slots *slots, uint32_t slot, uint32_t generation)
 {
-	uint32_t age = e->generation - 1 - generation;
+	uint32_t age = slots->entries[slot].generation - 1 - generation;
+	uint64_t endings = slots->past[slot].endings;
 
 	if (age >= SB__ENDINGS_KEPT)
 		return SB__REF_FORGOTTEN;
-	switch (e->endings >> 2 * age & 3) {
+	switch (endings >> 2 * age & 3) {
 	case SB__ENDED_EXPIRED: return SB_EREFEXPIRED;
 	case SB__ENDED_EVICTED: return SB_EREFEVICTED;
 	case SB__ENDED_EXHAUSTED: return SB__REF_EXHAUSTED;
@@ -341,7 +342,7 @@ static int check(struct sb__call *call, const sb_ref *ref, uint64_t now_ms)
 		/* The nonce is known until the slot is used again. */
 		if (!e->object && ref->generation == e->generation - 1 && !same_nonce(e->nonce, ref->nonce))
 			return SB_EREFUNKNOWN;
-		return stale_code(e, ref->generation);
+		return stale_code(&table->slots, ref->slot, ref->generation);
 	}
 	if (!e->object || !same_nonce(e->nonce, ref->nonce))
 		return SB_EREFUNKNOWN;
@@ -367,6 +368,11 @@ static inline int use(struct sb__call *call, uint32_t slot, bool created, uint64
 	if (call->table->slots.entries[slot].made_by != call->number)
 		call->table->slots.entries[slot].made_by = 0;
 	return 0;
+}
+
+void sb__table_fetch(const struct sb__table *table, uint32_t slot)
+{
+	sb__slots_fetch(&table->slots, slot);
 }
 
 int sb__table_find(struct sb__call *call, const sb_ref *ref, PyObject **ret)
@@ -489,12 +495,13 @@ static uint32_t oldest_idle(const struct sb__table *table, const struct sb__call
 	uint32_t slot = table->slots.lists[0].oldest;
 
 	while (slot != SB__NO_SLOT) {
-		const struct sb__entry *e = &table->slots.entries[slot];
+		const struct sb__past *past = &table->slots.past[slot];
 
-		if (!e->pins &&
-		    (!maker || (e->maker_slot == maker->slot && e->maker_generation == maker->generation)))
+		if (!table->slots.entries[slot].pins &&
+		    (!maker ||
+		     (past->maker_slot == maker->slot && past->maker_generation == maker->generation)))
 			break;
-		slot = e->newer;
+		slot = table->slots.entries[slot].newer;
 	}
 	return slot;
 }

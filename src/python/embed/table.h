@@ -77,6 +77,8 @@ struct sb__kept_list *sb__call_kept(const struct sb__call *call);
 /* It was a stream, which was read to its end. Everybody but a reader hears SB_EREFRELEASED. */
 #define SB__REF_EXHAUSTED 2
 
+/* A ref of that slot will be looked for in a moment: where there are many it is in no cache. */
+void sb__table_fetch(const struct sb__table *table, uint32_t slot);
 /*
  * The object of a ref, as a new reference in *ret, pinned for the call. Errors: SB_EREFSESSION,
  * SB_EREFUNKNOWN, SB_EREFRELEASED, SB_EREFEXPIRED, SB_EREFEVICTED, SB__REF_FORGOTTEN, SB__REF_EXHAUSTED, SB_ENOMEM.
