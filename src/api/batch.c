@@ -36,7 +36,9 @@ int sb_batch_new(uint32_t flags, sb_batch **ret_batch)
 	sb_batch *batch;
 
 	if (!ret_batch || (flags & ~SB_BATCH_STOP_ON_ERROR))
-		return refuse(SB_EINVAL, "sb_batch_new: ret_batch is NULL, or flags are none of SB_BATCH_…");
+		return refuse(
+			SB_EINVAL,
+			"sb_batch_new: ret_batch is NULL, or flags are not 0 or SB_BATCH_STOP_ON_ERROR");
 	batch = calloc(1, sizeof(*batch));
 	if (!batch)
 		return sb__fail_memory("a batch");

@@ -79,7 +79,7 @@ int sb__request_check(const sb_request *r)
 		return refuse("the request's size is wrong: start with SB_REQUEST_INIT");
 	if ((int)r->verb < SB_VERB_CALL || (size_t)r->verb >= sizeof(shapes) / sizeof(shapes[0]) ||
 	    r->verb == SB_VERB_BATCH)
-		return refuse("the request's verb is none of SB_VERB_…");
+		return refuse("the request's verb is not one of SB_VERB_…");
 	shape = &shapes[r->verb];
 	if (shape->target && !r->target)
 		return refuse("the target is NULL: this call needs a ref (sb_value_ref() of a result that is "
@@ -87,7 +87,7 @@ int sb__request_check(const sb_request *r)
 	if (shape->name && (!r->name || !*r->name))
 		return refuse("the name is NULL or empty");
 	if (r->flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW | SB_CALL_ONEWAY | SB_CALL_STREAM))
-		return refuse("the request's flags are none of SB_CALL_…");
+		return refuse("the request's flags have bits other than SB_CALL_…");
 	if ((r->flags & SB_CALL_AS_REF) && (r->flags & SB_CALL_AS_VIEW))
 		return refuse("SB_CALL_AS_REF and SB_CALL_AS_VIEW contradict each other: a result stays "
 		              "where it is, or its "

@@ -74,8 +74,8 @@ int sb_array_to_dlpack(sb_array *array, struct DLManagedTensor **ret_tensor)
 		return no_kind(array, "DLPack");
 	for (int d = 0; d < array->ndim; d++)
 		if (array->strides[d] % (int64_t)array->itemsize)
-			return sb__fail(SB_EKIND,
-			                "the array's strides are no whole elements, which DLPack cannot say");
+			return sb__fail(SB_EKIND, "the array's strides are not multiples of its element "
+			                          "size, which DLPack cannot express");
 	if (!sb_array_writable(array))
 		return sb_last_error()->code;
 	e = calloc(1, sizeof(*e));

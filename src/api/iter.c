@@ -60,9 +60,10 @@ static int make(sb_session *session, const sb_iter_options *options, sb_iter **r
 	if (options->batch > SB_ITER_BATCH_MAX)
 		return refuse("a batch of so many items is more than SB_ITER_BATCH_MAX");
 	if (options->flags & ~SB_ITER_READ_AHEAD)
-		return refuse("the options' flags are none of SB_ITER_…");
+		return refuse("the options' flags have bits other than SB_ITER_READ_AHEAD");
 	if (options->call_flags & ~(SB_CALL_AS_REF | SB_CALL_PLAIN | SB_CALL_AS_VIEW))
-		return refuse("the options' call_flags are none of those that say what becomes of items");
+		return refuse("the options' call_flags may have SB_CALL_AS_REF, SB_CALL_PLAIN and "
+		              "SB_CALL_AS_VIEW only");
 	iter = calloc(1, sizeof(*iter));
 	if (!iter)
 		return sb__fail_memory("a reader of a stream");
@@ -88,7 +89,7 @@ static int open_by(sb_session *session, const sb_request *request, const sb_iter
 	}
 	err = sb_invoke(session, request, &value);
 	if (!err && !sb_value_ref(value))
-		err = sb__fail(SB_EPROTOCOL, "the owner gave a stream that is no ref");
+		err = sb__fail(SB_EPROTOCOL, "the owner replied with a stream that is not a ref");
 	if (err) {
 		free(iter);
 	} else {
@@ -193,7 +194,7 @@ static int take(struct sb_iter *iter, sb_value *batch, size_t asked)
 
 	if (sb_value_bool(sb_value_at(batch, 0), &end) || sb_value_kind(list) != SB_KIND_LIST) {
 		sb_value_free(batch);
-		return sb__fail(SB_EPROTOCOL, "the owner gave a batch that is none");
+		return sb__fail(SB_EPROTOCOL, "the owner replied with items that are not a list");
 	}
 	SB_POINT("iter.taken"); /* the owner has let go of these items */
 	iter->batch = batch;

@@ -61,13 +61,13 @@ int sb__incarnation_explain(struct sb__core *core, const char *session_id, uint6
 	case SB__FATE_ENDED: return explain_grave(&grave, what);
 	case SB__FATE_NONE:
 		err = sb__fail(SB_EREFUNKNOWN,
-		               "%s: the ref never existed: no session \"%s\" ever was of incarnation %" PRIu64
+		               "%s: the ref never existed: session \"%s\" never had incarnation %" PRIu64
 		               "; check where it came from",
 		               what, session_id, incarnation);
 		break;
 	case SB__FATE_FORGOTTEN:
 		err = sb__fail(SB_ERELEASED,
-		               "%s: session \"%s\" of that time is no more, and it ended too long ago to "
+		               "%s: session \"%s\" of that time has ended, too long ago to "
 		               "say why; open it again, its old refs are gone",
 		               what, session_id);
 		break;

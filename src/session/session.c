@@ -533,7 +533,7 @@ static void end_if_unwanted(sb_session *s, const struct sb__session_rec *rec)
 	pthread_mutex_lock(&core->lock);
 	if (sb__store_session_end(core->store, s->id, s->uid, SB__END_OWNERS_GONE, &ended) == 1) {
 		sb__session_finish_locked(core, &ended, SB__MAILBOX_RELEASED);
-		sb__session_note(core, SB__EVENT_RELEASE, &ended, 0, "nobody came to own it");
+		sb__session_note(core, SB__EVENT_RELEASE, &ended, 0, "it was left without an owner");
 	}
 	pthread_mutex_unlock(&core->lock);
 }

@@ -276,7 +276,7 @@ static void test_09_28_session_released(void **state)
 	assert_ok(sb_iter_call(other.s, &r, &one, &blocked));
 	other.ref = *sb_iter_ref(blocked);
 	pid = fixture_fork(reads_elsewhere, &other);
-	fixture_wait_running(p->f, "next ");
+	fixture_wait_running(p->f, "\"next\"");
 	assert_ok(sb_session_release(p->f->bridge, "other", NULL));
 	assert_int_equal(fixture_wait(pid), 0);
 	assert_int_equal(comes_to(p, "len(ended)", 2), 2);
@@ -455,7 +455,7 @@ static void test_28_31_reader_killed(void **state)
 		_exit(2);
 	}
 	assert_true(fixture_hear(fds[0], pid, &byte, 1));
-	fixture_wait_running(p->f, "next ");
+	fixture_wait_running(p->f, "\"next\"");
 	kill(pid, SIGKILL);
 	assert_int_equal(fixture_wait(pid), 1000 + SIGKILL);
 	place_exec(p, "gate.set()");

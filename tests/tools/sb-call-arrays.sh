@@ -175,8 +175,8 @@ checks=$((checks + 1))
 cat lie.npy | "$bin/sb-call" -s demo call numpy:sum - >out 2>err
 status=$?
 [ $status -ge 2 ] && [ ! -s out ] && grep -q 'max_array_bytes' err || wrong "a huge array from a pipe (status $status)"
-fails 2 'an array is no request' -s demo request @a.npy
-fails 2 'an array is no request' -s demo --batch a.npy
+fails 2 'an array is not a request' -s demo request @a.npy
+fails 2 'an array is not a request' -s demo --batch a.npy
 gives 66.0 -s demo call numpy:sum @a.npy # and it goes on
 tool=sb-inspect
 wait_for '[ "$(number arrays)" = 0 ]'

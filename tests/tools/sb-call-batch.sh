@@ -99,8 +99,8 @@ done <<'END'
 a request is an object|[]
 a request is an object|"math:sqrt"
 has no key 'argz'|{"name": "math:sqrt", "argz": [1]}
-there is no verb 'jump'|{"verb": "jump"}
-there is no verb '?'|{"verb": 1}
+requests have no verb 'jump'|{"verb": "jump"}
+requests have no verb '?'|{"verb": 1}
 call needs a "name"|{"args": [1]}
 "name" needs a text|{"name": ""}
 "name" needs a text|{"name": 3}

@@ -109,11 +109,11 @@ static bool check_dtype(struct parser *p)
 		return wrong(p->error, "its elements are Python objects, which are not read: that would run "
 		                       "what is in the file");
 	if (!*d || !strchr("biufcSUMm", *d) || d[1] < '0' || d[1] > '9')
-		return wrong(p->error, "its dtype '%s' is none of numbers, fixed-size text and dates",
+		return wrong(p->error, "its dtype '%s' is not one of numbers, fixed-size text or dates",
 		             p->npy->dtype);
 	n = strtoul(d + 1, &end, 10);
 	if ((*end && *end != '[') || n > 1u << 30)
-		return wrong(p->error, "its dtype '%s' is none of numbers, fixed-size text and dates",
+		return wrong(p->error, "its dtype '%s' is not one of numbers, fixed-size text or dates",
 		             p->npy->dtype);
 	p->npy->itemsize = *d == 'U' ? 4 * n : n;
 	return true;

@@ -175,7 +175,7 @@ int call_batch(const char *file)
 	snprintf(word, n, "@%s", file);
 	status = call_source_open(word, &source);
 	if (!status && !source.text)
-		status = tool_usage(&call_tool, "'%s': an array is no request", file);
+		status = tool_usage(&call_tool, "'%s': an array is not a request", file);
 	if (!status)
 		status = read_lines(&b, source.text);
 	if (!status && b.count > 0)

@@ -251,8 +251,7 @@ static int take_verb(struct reading *r, const sb_value *value)
 			r->verb = &request_verbs[i];
 			return 0;
 		}
-	return tool_usage(&call_tool, "%s: there is no verb '%.40s' for requests", r->where,
-	                  name ? name : "?");
+	return tool_usage(&call_tool, "%s: requests have no verb '%.40s'", r->where, name ? name : "?");
 }
 
 static int take_name(struct reading *r, const sb_value *value)
@@ -483,7 +482,7 @@ int call_prepare_request(struct call_job *job)
 		status = call_source_open(word, &source);
 		text = source.text;
 		if (!status && !text)
-			status = tool_usage(&call_tool, "'%s': an array is no request", word);
+			status = tool_usage(&call_tool, "'%s': an array is not a request", word);
 	}
 	if (!status)
 		status = call_read_json(text, "the request", word, &value);

@@ -372,7 +372,7 @@ void view_refs_text(const struct sb__session_detail *d)
 int view_no_session(struct sb__inspect *inspect, const char *id)
 {
 	sb__fail(SB_ENOSESSION,
-	         "there is no session \"%s\" on bridge %s; sb-inspect sessions lists those there are", id,
+	         "there is no session \"%s\" on bridge %s; 'sb-inspect sessions' lists the sessions", id,
 	         sb__inspect_path(inspect));
 	sb__fail_set_sessions(id, NULL);
 	tool_report(&inspect_tool, sb_last_error());

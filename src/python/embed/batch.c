@@ -95,7 +95,7 @@ static void run_item(struct batch *b, const struct sb__item *bytes, struct sb__b
 
 	sb__run_init(&run, &b->head);
 	if (bytes->type != SB__ITEM_BYTES)
-		code = sb__because(&run.why, SB_EPROTOCOL, "an item of a batch is no request");
+		code = sb__because(&run.why, SB_EPROTOCOL, "an item of a batch is not a request");
 	else
 		code = read_head(b, &cursor, &run.why);
 	if (code) {

@@ -143,7 +143,7 @@ static sb_array *open_item(struct sb__call *call, const struct sb__array_item *i
 	}
 	err = blocks->keep(blocks->arg, &item->block, !(item->flags & SB__ARRAY_READONLY), &addr, &kept);
 	if (err) {
-		sb__because(why, err, "an argument is an array that cannot be had: %s", blocks->why());
+		sb__because(why, err, "an argument is an array that cannot be used: %s", blocks->why());
 		return NULL;
 	}
 	err = sb__array_make(item, (uint8_t *)addr + item->first, blocks->release, kept, &array);

@@ -184,7 +184,7 @@ static PyObject *decode_dict(struct decoding *d, uint64_t pairs, unsigned depth)
 PyObject *sb__item_result(const struct sb__call *call, uint64_t item, struct sb__why *why)
 {
 	if (!call->items) {
-		sb__because(why, SB_EINVAL, "a call that is no item of a batch names an item's result");
+		sb__because(why, SB_EINVAL, "a call outside a batch names a batch item's result");
 		return NULL;
 	}
 	if (item >= call->items->count) {
@@ -209,7 +209,7 @@ static PyObject *decode_item(struct decoding *d)
 		return NULL;
 	if (item.type != SB__ITEM_INT || item.u.integer < 0) {
 		sb__because(d->why, SB_EPROTOCOL,
-		            "the request cannot be read: the number of a batch's item is none");
+		            "the request cannot be read: the number of a batch's item is not valid");
 		return NULL;
 	}
 	return sb__item_result(d->call, (uint64_t)item.u.integer, d->why);
@@ -352,7 +352,7 @@ static int decode_positional(struct decoding *d, struct sb__arguments *arguments
 		return d->why->code;
 	if (head.type != SB__ITEM_ARRAY)
 		return sb__because(d->why, SB_EPROTOCOL,
-		                   "the request cannot be read: its arguments are no array");
+		                   "the request cannot be read: its arguments are not an array");
 	if (head.u.count + 2 > sizeof(arguments->inline_items) / sizeof(arguments->inline_items[0])) {
 		arguments->memory = malloc((head.u.count + 2) * sizeof(PyObject *));
 		if (!arguments->memory)
@@ -404,7 +404,7 @@ static int decode_keywords(struct decoding *d, struct sb__arguments *arguments)
 		return d->why->code;
 	if (head.type != SB__ITEM_MAP)
 		return sb__because(d->why, SB_EPROTOCOL,
-		                   "the request cannot be read: its keywords are no map");
+		                   "the request cannot be read: its keywords are not a map");
 	if (head.u.count == 0)
 		return 0;
 	arguments->keywords = PyDict_New();

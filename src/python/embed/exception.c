@@ -90,7 +90,7 @@ static void put_message(struct sb__buf *buf, PyObject *exception)
 	inner = sb__exception_take();
 	sb__type_name(Py_TYPE(inner), name, sizeof(name), NULL);
 	Py_DECREF(inner);
-	snprintf(text, sizeof(text), "(its message cannot be had: str() raised %s)", name);
+	snprintf(text, sizeof(text), "(its message is not available: str() raised %s)", name);
 	sb__put_str(buf, text, strlen(text));
 }
 
