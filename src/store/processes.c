@@ -211,19 +211,35 @@ struct remove {
 	uint32_t slot, generation;
 };
 
+static int holds_owner(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
+{
+	(void)txn;
+	(void)arg;
+	(void)key;
+	return val.mv_size > 0;
+}
+
+/* Has it owner records, in either place? 1, 0, < 0. */
+static int owns_sessions(struct sb__txn *txn, const struct remove *remove)
+{
+	struct sb__key prefix = sb__key_process(remove->slot, remove->generation);
+	MDB_val key, val;
+	int rc = sb__txn_first(txn, SB__DB_BY_PROCESS, sb__val_key(&prefix), &key, &val);
+
+	return rc != 0 ? rc : sb__txn_scan(txn, SB__DB_DESIGNATED, sb__val_key(&prefix), holds_owner, NULL);
+}
+
 static int remove_process(struct sb__txn *txn, void *arg)
 {
 	const struct remove *remove = arg;
-	struct sb__key prefix = sb__key_process(remove->slot, remove->generation);
 	struct sb__process_rec rec;
-	MDB_val key, val;
 	int rc = load_process(txn, remove->slot, &rec);
 
 	if (rc < 0)
 		return rc;
 	if (!rec.taken || rec.generation != remove->generation)
 		return 0;
-	rc = sb__txn_first(txn, SB__DB_BY_PROCESS, sb__val_key(&prefix), &key, &val);
+	rc = owns_sessions(txn, remove);
 	if (rc == 1)
 		return sb__fail(SB_EBUG, "process slot %u.%u still owns sessions; end that first",
 		                remove->slot, remove->generation);

@@ -59,7 +59,7 @@ struct session_disk {
 struct owner_disk {
 	struct head head;
 	int32_t pid;
-	uint32_t zero;
+	uint32_t handle; /* also in the key, where it is one of owners */
 	int64_t joined_wall_ms;
 };
 
@@ -173,6 +173,14 @@ struct sb__key sb__key_designated(const struct sb__session_rec *rec)
 	struct sb__key key = sb__key_process(rec->designated.slot, rec->designated.generation);
 
 	append64(&key, rec->uid);
+	return key;
+}
+
+struct sb__key sb__key_own(const struct sb__owner_rec *owner)
+{
+	struct sb__key key = sb__key_process(owner->slot, owner->generation);
+
+	append64(&key, owner->session_uid);
 	return key;
 }
 
@@ -350,6 +358,7 @@ void sb__encode_owner(const struct sb__owner_rec *rec, struct sb__image *ret)
 	struct owner_disk disk = {
 		.head = head_of(KIND_OWNER, sizeof(disk)),
 		.pid = rec->pid,
+		.handle = rec->handle,
 		.joined_wall_ms = rec->joined_wall_ms,
 	};
 
@@ -564,17 +573,39 @@ const char *sb__decode_session_brief(MDB_val val, struct sb__session_brief *ret)
 	return NULL;
 }
 
+static const char *take_owner(MDB_val val, struct owner_disk *disk)
+{
+	const char *why = take_fixed(val, KIND_OWNER, false, disk, sizeof(*disk));
+
+	return !why && disk->pid < 0 ? "its pid is negative" : why;
+}
+
 const char *sb__decode_owner(MDB_val key, MDB_val val, struct sb__owner_rec *ret)
 {
 	struct owner_disk disk;
-	const char *why = take_fixed(val, KIND_OWNER, false, &disk, sizeof(disk));
+	const char *why = take_owner(val, &disk);
 
 	if (why)
 		return why;
 	if (!sb__parse_owner(key, ret))
 		return "its key is no owner's";
-	if (disk.pid < 0)
-		return "its pid is negative";
+	if (disk.handle != ret->handle)
+		return "its handle contradicts its key";
+	ret->pid = disk.pid;
+	ret->joined_wall_ms = disk.joined_wall_ms;
+	return NULL;
+}
+
+const char *sb__decode_own(MDB_val key, MDB_val val, struct sb__owner_rec *ret)
+{
+	struct owner_disk disk;
+	const char *why = take_owner(val, &disk);
+
+	if (why)
+		return why;
+	if (!sb__parse_designated(key, &ret->slot, &ret->generation, &ret->session_uid))
+		return "its key is of another form";
+	ret->handle = disk.handle;
 	ret->pid = disk.pid;
 	ret->joined_wall_ms = disk.joined_wall_ms;
 	return NULL;

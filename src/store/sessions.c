@@ -8,7 +8,8 @@
  *                        ▲    │                                 │
  *                        └────┴───────────── elect ─────────────┘        every state: end ──▶ (none)
  *
- * The index of designated owners lists a session while its state is STARTING or ACTIVE and it has one.
+ * The index of designated owners lists a session while its state is STARTING or ACTIVE and it has one. Its entry holds the
+ * owner record of the handle by which that process opened the session, if it did.
  *
  * Does not decide when a session ends but by the count of its owners (owners.c), and knows no mailbox.
  *
@@ -75,13 +76,18 @@ bool sb__session_is_served(const struct sb__session_rec *rec)
 	return rec->designated.pid > 0 && rec->state != SB_SESSION_ORPHANED;
 }
 
-static int serve_file(struct sb__txn *txn, const struct sb__session_rec *rec)
+/* own: its designated owner's own record, or NULL. */
+static int serve_file(struct sb__txn *txn, const struct sb__session_rec *rec, const struct sb__owner_rec *own)
 {
 	struct sb__key key = sb__key_designated(rec);
+	struct sb__image image;
 
 	if (!sb__session_is_served(rec))
 		return 0;
-	return sb__txn_put(txn, SB__DB_DESIGNATED, sb__val_key(&key), sb__val_none());
+	if (own)
+		sb__encode_owner(own, &image);
+	return sb__txn_put(txn, SB__DB_DESIGNATED, sb__val_key(&key),
+	                   own ? sb__val_image(&image) : sb__val_none());
 }
 
 static int serve_unfile(struct sb__txn *txn, const struct sb__session_rec *rec)
@@ -295,24 +301,33 @@ struct create {
 	struct sb__session_rec rec;
 };
 
+static bool is_own(const struct sb__session_rec *rec, const struct sb__owner_rec *owner)
+{
+	return sb__session_is_served(rec) && owner->slot == rec->designated.slot &&
+	       owner->generation == rec->designated.generation;
+}
+
 static int insert_session(struct sb__txn *txn, struct create *create)
 {
 	struct sb__session_rec *rec = &create->rec;
 	struct sb__key uid = sb__key_uid(rec->uid);
 	struct sb__owner_rec owner;
+	bool own = create->owner && is_own(rec, create->owner);
 	int rc = sb__session_save(txn, rec);
+
+	if (create->owner) {
+		owner = *create->owner;
+		owner.session_uid = rec->uid;
+	}
 
 	if (rc >= 0)
 		rc = sb__txn_put(txn, SB__DB_UIDS, sb__val_key(&uid), sb__val_text(rec->session_id));
 	if (rc >= 0)
-		rc = serve_file(txn, rec);
+		rc = serve_file(txn, rec, own ? &owner : NULL);
 	if (rc >= 0)
 		rc = sb__expiry_file(txn, rec);
-	if (rc >= 0 && create->owner) {
-		owner = *create->owner;
-		owner.session_uid = rec->uid;
+	if (rc >= 0 && create->owner && !own)
 		rc = sb__owner_insert(txn, &owner);
-	}
 	return rc < 0 ? rc : 1;
 }
 
@@ -402,7 +417,9 @@ static int orphan_session(struct sb__txn *txn, void *arg)
 
 	if (rc != 1 || change->rec->state == SB_SESSION_ORPHANED)
 		return rc < 0 ? rc : 0;
-	rc = serve_unfile(txn, change->rec);
+	rc = sb__own_release(txn, change->rec);
+	if (rc >= 0)
+		rc = serve_unfile(txn, change->rec);
 	if (rc >= 0)
 		rc = sb__expiry_slide(txn, change->rec); /* its mailbox, which knows the last access, goes */
 	if (rc < 0)
@@ -431,7 +448,9 @@ static int elect_owner(struct sb__txn *txn, void *arg)
 
 	if (rc != 1 || rec->state == SB_SESSION_ACTIVE)
 		return rc < 0 ? rc : 0;
-	rc = serve_unfile(txn, rec);
+	rc = sb__own_release(txn, rec);
+	if (rc >= 0)
+		rc = serve_unfile(txn, rec);
 	if (rc >= 0 && rec->state == SB_SESSION_STARTING) /* an orphaned one is buried already */
 		rc = sb__bury(txn, rec, SB__END_OWNER_DIED);
 	if (rc < 0)
@@ -444,7 +463,7 @@ static int elect_owner(struct sb__txn *txn, void *arg)
 	if (rc >= 0)
 		rc = sb__session_save(txn, rec);
 	if (rc >= 0)
-		rc = serve_file(txn, rec);
+		rc = serve_file(txn, rec, NULL);
 	return rc < 0 ? rc : 1;
 }
 

@@ -17,7 +17,7 @@
 
 struct sb__store;
 
-#define SB__SCHEMA_VERSION 4u
+#define SB__SCHEMA_VERSION 5u
 #define SB__GRAVEYARD_MAX  4096u /* ended incarnations that are remembered, or some 32 fewer */
 
 /* Why a session or an incarnation of it ended. Numbers are stored: append only. */

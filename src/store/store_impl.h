@@ -36,7 +36,8 @@
  * session_uids       uid                               -> session id
  * owners             uid, slot, generation, handle     -> owner record
  * owners_by_process  slot, generation, uid, handle     -> nothing
- * designated         slot, generation, uid             -> nothing; not of orphaned sessions
+ * designated         slot, generation, uid             -> owner record of that process's first handle, which then is not among
+ *                                                         owners, or nothing; not of orphaned sessions
  * expiry             expires_ms, uid                   -> session id
  * graves             incarnation                       -> grave record
  * grave_order        burial number                     -> incarnation
@@ -159,6 +160,7 @@ struct sb__key sb__key_owner(const struct sb__owner_rec *owner);
 struct sb__key sb__key_by_process(const struct sb__owner_rec *owner);
 struct sb__key sb__key_process(uint32_t slot, uint32_t generation); /* prefix of the former */
 struct sb__key sb__key_designated(const struct sb__session_rec *rec);
+struct sb__key sb__key_own(const struct sb__owner_rec *owner); /* the same by an owner record */
 struct sb__key sb__key_expiry(uint64_t expires_ms, uint64_t uid);
 MDB_val sb__val_key(const struct sb__key *key); /* borrows */
 MDB_val sb__val_text(const char *text);
@@ -197,6 +199,8 @@ const char *sb__decode_process(MDB_val key, MDB_val val, struct sb__process_rec 
 const char *sb__decode_session(MDB_val key, MDB_val val, struct sb__session_rec *ret);
 const char *sb__decode_session_brief(MDB_val val, struct sb__session_brief *ret);
 const char *sb__decode_owner(MDB_val key, MDB_val val, struct sb__owner_rec *ret);
+/* Of the index of designated owners; not of an entry that holds nothing. */
+const char *sb__decode_own(MDB_val key, MDB_val val, struct sb__owner_rec *ret);
 const char *sb__decode_grave(MDB_val val, struct sb__grave_rec *ret, uint64_t *ret_order);
 /* Schema and fingerprint stand where every version looks for them: false if the value is too short. */
 bool sb__peek_bridge(MDB_val val, uint32_t *ret_schema, uint32_t *ret_fingerprint);
@@ -230,6 +234,10 @@ int sb__session_remove(struct sb__txn *txn, const struct sb__session_rec *rec, e
 bool sb__session_is_served(const struct sb__session_rec *rec);
 
 /* owners.c */
+/* What the entry of a designated owner holds, in *ret, which says by slot, generation and session_uid whose: 1, 0, < 0. */
+int sb__own_load(struct sb__txn *txn, struct sb__owner_rec *ret);
+/* The session is about to lose its designated owner: what its entry holds becomes an owner record like any other. */
+int sb__own_release(struct sb__txn *txn, const struct sb__session_rec *rec);
 int sb__owner_insert(struct sb__txn *txn, const struct sb__owner_rec *owner); /* 1 new, 0 is there */
 int sb__owners_remove_all(struct sb__txn *txn, uint64_t uid);
 

@@ -3,7 +3,7 @@
  * Do records and indexes agree? One read transaction over all databases; repairs nothing.
  *
  *   session  <-> its uid, its expiry, its place among the designated owner's; owner_count = owner records
- *   owner    <-> its session, the index by process
+ *   owner    <-> its session, the index by process; or its place in its session's designated owner's entry
  *   grave    <-> its place in the order of burial
  *   numbers in use < the bridge's next number
  *
@@ -120,6 +120,13 @@ static int verify_session(struct sb__txn *txn, void *arg, MDB_val key, MDB_val v
 		rc = note(verify, "session \"%s\": its uid does not lead to it", rec.session_id);
 	if (rc >= 0)
 		rc = sb__txn_scan(txn, SB__DB_OWNERS, sb__val_key(&uid), count_one, &owners);
+	if (rc >= 0 && sb__session_is_served(&rec)) {
+		struct sb__owner_rec own = { .session_uid = rec.uid,
+			                     .slot = rec.designated.slot,
+			                     .generation = rec.designated.generation };
+
+		owners += sb__own_load(txn, &own) == 1; /* a damaged one is noted where it is scanned */
+	}
 	if (rc >= 0 && owners != rec.owner_count)
 		rc = note(verify, "session \"%s\": counts %u owners and has %u", rec.session_id,
 		          rec.owner_count, owners);
@@ -183,11 +190,13 @@ static int verify_by_process(struct sb__txn *txn, void *arg, MDB_val key, MDB_va
 static int verify_designated(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
 {
 	struct sb__session_rec rec;
+	struct sb__owner_rec own;
 	uint32_t slot, generation;
 	uint64_t uid;
 	int rc;
 
-	if (!sb__parse_designated(key, &slot, &generation, &uid) || val.mv_size != 0)
+	if (!sb__parse_designated(key, &slot, &generation, &uid) ||
+	    (val.mv_size > 0 && sb__decode_own(key, val, &own)))
 		return note_key(arg, SB__DB_DESIGNATED, key, "it is of another form");
 	rc = find_session(txn, uid, &rec);
 	if (rc == 1)

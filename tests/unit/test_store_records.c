@@ -68,7 +68,7 @@ static void read_everything(struct store_fixture *f)
 	fine(rc);
 	if (rc == 1)
 		check_session(NULL, &rec);
-	for (uint64_t uid = demo; uid < demo + 18; uid++) {
+	for (uint64_t uid = demo; uid < demo + 24; uid++) {
 		fine(sb__store_session_by_uid(f->store, uid, &rec));
 		fine(sb__store_grave(f->store, uid, &grave));
 		fine(sb__store_grave_of_uid(f->store, uid, &grave));
@@ -131,10 +131,12 @@ static int setup(void **state)
 	owner = store_fixture_owner(&f->self, 0, 1);
 	assert_int_equal(sb__store_session_create(f->store, &rec, &owner), 1);
 	demo = rec.uid;
+	owner = store_fixture_owner(&f->self, demo, 2); /* the first is with its designated owner's entry */
+	assert_int_equal(sb__store_owner_add(f->store, "demo", &owner), 1);
 	rec = store_fixture_session(f, "gone");
 	assert_int_equal(sb__store_session_orphan(f->store, "gone", rec.incarnation), 1);
 	assert_int_equal(sb__store_session_elect(f->store, "gone", rec.incarnation, &f->self, &rec), 1);
-	assert_true(rec.incarnation < demo + 18);
+	assert_true(rec.incarnation < demo + 24);
 	assert_int_equal(sb__store_session_end(f->store, "gone", 0, SB__END_RELEASED, NULL), 1);
 	store_fixture_verify(f->store);
 	return 0;

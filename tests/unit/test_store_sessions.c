@@ -647,6 +647,83 @@ static void test_graves_tell_the_first_reason(void **state)
 	store_fixture_verify(f->store);
 }
 
+static unsigned owners_listed(struct store_fixture *f, uint64_t uid, uint32_t slot, uint32_t handle)
+{
+	struct sb__owner_rec *of_session, *of_process;
+	struct sb__owner_count *counts;
+	size_t n_session, n_process, n_counts, found = 0;
+
+	assert_ok(sb__store_owners_of_session(f->store, uid, &of_session, &n_session));
+	assert_ok(sb__store_owners_of_process(f->store, slot, &of_process, &n_process));
+	assert_ok(sb__store_owner_counts(f->store, &counts, &n_counts));
+	for (size_t i = 0; i < n_session; i++)
+		found += of_session[i].slot == slot && of_session[i].handle == handle &&
+		         of_session[i].session_uid == uid && of_session[i].pid == f->self.pid;
+	for (size_t i = 0; i < n_process; i++)
+		found += of_process[i].session_uid == uid && of_process[i].handle == handle;
+	assert_int_equal(n_counts, n_process > 0);
+	if (n_counts)
+		assert_true(counts[0].slot == slot && counts[0].owners == n_process);
+	free(of_session);
+	free(of_process);
+	free(counts);
+	return (unsigned)found;
+}
+
+/* The owner record of a designated owner's own handle has another place than others', and nobody sees that. */
+static void test_10_11_a_designated_owners_own_record(void **state)
+{
+	struct store_fixture *f = *state;
+	struct sb__session_rec rec = store_fixture_session(f, "demo"), next;
+	struct sb__owner_rec second = store_fixture_owner(&f->self, rec.uid, 2);
+
+	assert_int_equal(owners_listed(f, rec.uid, f->self.slot, 1), 2);
+	assert_int_equal(sb__store_owner_add(f->store, "demo", &second), 1);
+	assert_int_equal(owners_listed(f, rec.uid, f->self.slot, 1), 2);
+	assert_int_equal(owners_listed(f, rec.uid, f->self.slot, 2), 2);
+	second.handle = 1; /* is one already */
+	assert_int_equal(sb__store_owner_add(f->store, "demo", &second), 1);
+	assert_int_equal(sb__store_session_get(f->store, "demo", &next), 1);
+	assert_int_equal(next.owner_count, 2);
+	assert_int_equal(sb__store_process_remove(f->store, f->self.slot, f->self.generation), SB_EBUG);
+	/* It stays an owner when the session has lost its objects, and when another holds them. */
+	assert_int_equal(sb__store_session_orphan(f->store, "demo", rec.incarnation), 1);
+	assert_int_equal(owners_listed(f, rec.uid, f->self.slot, 1), 2);
+	store_fixture_verify(f->store);
+	assert_int_equal(sb__store_session_elect(f->store, "demo", rec.incarnation, &f->self, &next), 1);
+	assert_int_equal(owners_listed(f, rec.uid, f->self.slot, 1), 2);
+	store_fixture_verify(f->store);
+	assert_int_equal(sb__store_owner_remove(f->store, rec.uid, f->self.slot, f->self.generation, 1, NULL),
+	                 1);
+	assert_int_equal(owners_listed(f, rec.uid, f->self.slot, 1), 0);
+	assert_int_equal(sb__store_owner_remove(f->store, rec.uid, f->self.slot, f->self.generation, 2, NULL),
+	                 2);
+	store_fixture_verify(f->store);
+	assert_int_equal(sb__store_process_remove(f->store, f->self.slot, f->self.generation), 1);
+}
+
+static void test_10_the_own_record_goes_first(void **state)
+{
+	struct store_fixture *f = *state;
+	struct sb__session_rec rec = store_fixture_session(f, "demo"), now;
+	struct sb__owner_rec second = store_fixture_owner(&f->self, rec.uid, 2);
+
+	assert_int_equal(sb__store_owner_remove(f->store, rec.uid, f->self.slot, f->self.generation, 7, NULL),
+	                 0);
+	assert_int_equal(sb__store_owner_add(f->store, "demo", &second), 1);
+	assert_int_equal(sb__store_owner_remove(f->store, rec.uid, f->self.slot, f->self.generation, 1, NULL),
+	                 1);
+	assert_int_equal(sb__store_owner_remove(f->store, rec.uid, f->self.slot, f->self.generation, 1, NULL),
+	                 0);
+	assert_int_equal(sb__store_session_get(f->store, "demo", &now), 1);
+	assert_int_equal(now.owner_count, 1);
+	assert_int_equal(owners_listed(f, rec.uid, f->self.slot, 2), 2);
+	store_fixture_verify(f->store);
+	/* It is served still, by a process that owns it no more by its first handle. */
+	assert_int_equal(sb__store_session_orphan(f->store, "demo", rec.incarnation), 1);
+	store_fixture_verify(f->store);
+}
+
 /* A handle that knew its session's first incarnation asks by uid, whatever has the id by then. */
 static void test_18_graves_by_uid(void **state)
 {
@@ -763,6 +840,8 @@ int main(void)
 		IN_STORE(test_expiry_at_the_ends_of_time),
 		IN_STORE(test_13_ttl_begins_anew_when_the_owner_changes),
 		IN_STORE(test_graves_tell_the_first_reason),
+		IN_STORE(test_10_11_a_designated_owners_own_record),
+		IN_STORE(test_10_the_own_record_goes_first),
 		IN_STORE(test_18_graves_by_uid),
 		IN_STORE(test_18_fates),
 		IN_STORE(test_graveyard_forgets_the_oldest_burials),
