@@ -316,6 +316,11 @@ int sb__mailbox_grow(struct sb__mailbox *mailbox, uint32_t lanes_now)
 	if (err)
 		return err;
 	SB_POINT("mailbox.extended");
+	if (k == 0) { /* known: it need not be opened again to be asked */
+		pthread_mutex_lock(&mailbox->map_lock);
+		mailbox->first_there = true;
+		pthread_mutex_unlock(&mailbox->map_lock);
+	}
 	if (seen < lanes_then)
 		(void)sb__cas(&mailbox->control->lane_count, seen, lanes_then);
 	SB_POINT("mailbox.grown");

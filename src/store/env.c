@@ -343,70 +343,72 @@ static int check_version(MDB_val val, uint32_t fingerprint)
 	return 0;
 }
 
-static int check_place(const struct sb__bridge_rec *rec)
-{
+struct place {
 	uint8_t boot_id[16];
 	uint64_t pid_ns;
-	int rc = sb__identity_place(boot_id, &pid_ns);
+};
 
-	if (rc < 0)
-		return rc;
-	if (memcmp(rec->boot_id, boot_id, sizeof(boot_id)) != 0)
+static int check_place(const struct sb__bridge_rec *rec, const struct place *here)
+{
+	if (memcmp(rec->boot_id, here->boot_id, sizeof(here->boot_id)) != 0)
 		return sb__fail(SB_ENAMESPACE,
 		                "the bridge was made by pid %d in another boot or on another machine; "
 		                "remove the directory, or give each machine its own",
 		                rec->creator_pid);
-	if (rec->pid_ns != pid_ns)
+	if (rec->pid_ns != here->pid_ns)
 		return sb__fail(SB_ENAMESPACE,
 		                "the bridge belongs to pid namespace %" PRIu64 ", this process is in "
 		                "%" PRIu64 "; give each container its own bridge directory, or let "
 		                "them share the pid namespace",
-		                rec->pid_ns, pid_ns);
+		                rec->pid_ns, here->pid_ns);
 	return 0;
+}
+
+/* The record alone: another schema may have other databases. 0, a code, or LMDB's error in *ret_mdb. */
+static int check_record(MDB_txn *txn, struct sb__store *store, const struct place *here, int *ret_mdb)
+{
+	MDB_val key = sb__val_text("bridge"), val;
+	struct sb__bridge_rec rec;
+	const char *why;
+	int rc;
+
+	*ret_mdb = mdb_dbi_open(txn, sb__db_name(SB__DB_BRIDGE), 0, &store->dbi[SB__DB_BRIDGE]);
+	if (*ret_mdb == 0)
+		*ret_mdb = mdb_get(txn, store->dbi[SB__DB_BRIDGE], &key, &val);
+	if (*ret_mdb != 0)
+		return 0;
+	sb__map_find(store, val.mv_data);
+	rc = check_version(val, store->fingerprint);
+	if (rc < 0)
+		return rc;
+	why = sb__decode_bridge(val, &rec);
+	return why ? sb__corrupt(SB__DB_BRIDGE, key, why) : check_place(&rec, here);
 }
 
 /* Opens the databases and checks that the bridge is one this process may use. */
 static int check_bridge(int root, struct sb__store *store)
 {
-	MDB_val key = sb__val_text("bridge"), val;
-	struct sb__bridge_rec rec;
-	const char *why;
+	struct place here;
 	MDB_txn *txn;
-	int rc = sb__mdb_begin_read(store, &txn);
+	int mdb_rc, rc = sb__identity_place(here.boot_id, &here.pid_ns);
 
-	if (rc == MDB_READERS_FULL) {
-		(void)sb__mdb_reader_check(store, NULL);
-		rc = sb__mdb_begin_read(store, &txn);
-	}
-	if (rc != 0)
-		return sb__mdb_report(root, rc, "open the session store");
-	/* First the record alone: another schema may have other databases. */
-	rc = mdb_dbi_open(txn, sb__db_name(SB__DB_BRIDGE), 0, &store->dbi[SB__DB_BRIDGE]);
-	if (rc == 0)
-		rc = mdb_get(txn, store->dbi[SB__DB_BRIDGE], &key, &val);
-	if (rc != 0) {
-		mdb_txn_abort(txn);
-		return sb__mdb_report(root, rc, "open the session store");
-	}
-	sb__map_find(store, val.mv_data);
-	rc = check_version(val, store->fingerprint);
-	why = rc == 0 ? sb__decode_bridge(val, &rec) : NULL;
-	mdb_txn_abort(txn);
-	if (rc == 0 && why)
-		rc = sb__corrupt(SB__DB_BRIDGE, key, why);
-	if (rc == 0)
-		rc = check_place(&rec);
 	if (rc < 0)
 		return rc;
-	rc = sb__mdb_begin_read(store, &txn);
-	if (rc != 0)
-		return sb__mdb_report(root, rc, "open the session store");
-	rc = open_databases(txn, 0, store->dbi);
-	if (rc == 0)
-		rc = mdb_txn_commit(txn); /* or LMDB forgets the handles; of a reader it takes no mutex */
+	mdb_rc = sb__mdb_begin_read(store, &txn);
+	if (mdb_rc == MDB_READERS_FULL) {
+		(void)sb__mdb_reader_check(store, NULL);
+		mdb_rc = sb__mdb_begin_read(store, &txn);
+	}
+	if (mdb_rc != 0)
+		return sb__mdb_report(root, mdb_rc, "open the session store");
+	rc = check_record(txn, store, &here, &mdb_rc);
+	if (rc == 0 && mdb_rc == 0)
+		mdb_rc = open_databases(txn, 0, store->dbi);
+	if (rc == 0 && mdb_rc == 0)
+		mdb_rc = mdb_txn_commit(txn); /* or LMDB forgets the handles; of a reader it takes no mutex */
 	else
 		mdb_txn_abort(txn);
-	return rc == 0 ? 0 : sb__mdb_report(root, rc, "open the session store");
+	return mdb_rc != 0 ? sb__mdb_report(root, mdb_rc, "open the session store") : rc;
 }
 
 /* Before the first transaction: its descriptor is that of the gates, too. */
