@@ -53,8 +53,9 @@ void row_sessions(struct bench *b)
 	figure_tried(
 		rate,
 		"one transaction to open and one to end; the ring of events stays mapped; a mailbox to which "
-		"nobody else attached is renamed and used again; the keeper sleeps on; what is left is the "
-		"store's pages, in a B-tree for each index");
+		"nobody else attached is renamed and used again; the keeper sleeps on; what is left is "
+	        "mostly "
+		"the two transactions, which write some 20 pages");
 	join = figure_new("session_join", "a session joined by a second process", "µs");
 	figure_target(join, TARGET_AT_MOST, 0, 60);
 	figure_tried(join, "one transaction; the mailbox is opened and mapped, the bell is there");
