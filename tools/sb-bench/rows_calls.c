@@ -188,7 +188,7 @@ void row_own(struct bench *b)
 		f,
 		"the head of a request is not written and read, only arguments are; no lock is taken but the "
 		"GIL, with a kept thread state; the coarse clock; optimising across files; a third is "
-	        "CPython's "
+		"CPython's "
 		"and taking the GIL and giving it up; what is left is told in docs/design/call-cost.md");
 	noop_ns(b);
 	for (unsigned i = 0; i < b->rounds; i++) {

@@ -262,11 +262,11 @@ void row_scaling(struct bench *b)
 	figure_tried(
 		refs,
 		"a ref is found by its slot, whose 64 bytes are one line and fetched as soon as its number "
-	        "is "
+		"is "
 		"known; its row is written and not read; a caller's ref is fetched when the call begins. "
-	        "What "
+		"What "
 		"is left is that 100,000 slots, rows and objects are 15 MB, and the caller's refs 38 MB, as "
-	        "in "
+		"in "
 		"any program that keeps an sb_ref of each: one or two lines of each call are in no cache");
 	many_refs(b, refs);
 	many_sessions(b, sessions);
