@@ -55,6 +55,7 @@ SUITES = {
 }
 
 QUICK = {
+    "scribble": "SB_SCRIBBLE_SECONDS=30 build/dev/bin/tests/proc-test_scribble",
     "simulation": "SB_SIM_HISTORIES=20000 build/dev/bin/tests/sim-test_histories",
     "torture": "SB_STRESS_SECONDS=60 build/dev/bin/tests/stress-sb-torture",
     "sessions-model": "SB_STRESS_SECONDS=60 build/dev/bin/tests/stress-test_sessions_model",
