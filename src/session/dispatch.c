@@ -164,6 +164,12 @@ static int ended(const struct sb__way *c, struct sb__attachment *a, int outcome)
 	return err;
 }
 
+/* Did the last failure come before the call ran? Else it must not be tried again. */
+static bool was_refused(void)
+{
+	return sb_last_error()->outcome == SB_OUTCOME_REFUSED;
+}
+
 /* ── here ── */
 
 static int finish(const struct sb__way *c, struct sb__attachment *a, const struct sb__buf *reply,
@@ -183,10 +189,9 @@ static int finish(const struct sb__way *c, struct sb__attachment *a, const struc
 		err = sb__reply_decode_shared(reply->data, reply->len, c->id,
 		                              sb__space_blocks(c->session->core->space), ret_value);
 	}
-	/* The end of a session cancels what waits for its turn: say why. */
-	if (err == SB_ECANCELLED && sb_last_error()->outcome == SB_OUTCOME_REFUSED &&
-	    sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
-		return ended(c, a, SB_OUTCOME_REFUSED);
+	/* The end of a session cancels what waits for its turn, and interrupts what runs: say why. */
+	if (err == SB_ECANCELLED && sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
+		return ended(c, a, was_refused() ? SB_OUTCOME_REFUSED : SB_OUTCOME_UNKNOWN);
 	if (err) {
 		sb__fail_set_trace(c->trace_id);
 		sb__fail_set_sessions(c->id, NULL);
@@ -306,9 +311,6 @@ int sb__way_take(const struct sb__way *c, struct sb__attachment *a, uint32_t lan
 	} else {
 		err = finish(c, a, reply, ret_value ? &value : NULL);
 	}
-	/* It interrupts what runs, too, whose caller may come to look only then. */
-	if (err == SB_ECANCELLED && sb__mailbox_state(a->mailbox) != SB__MAILBOX_SERVING)
-		err = ended(c, a, SB_OUTCOME_UNKNOWN);
 	/* Arrays are kept now, or could not be. If the owner took the reply back before, they may be others' by now. */
 	if (err == SB_EPROTOCOL || sb__value_has_arrays(value))
 		err = kept_in_time(c, a, lane, value, err);
@@ -515,7 +517,7 @@ static int send(struct sb__way *c)
 				set_deadline(c);
 			err = c->deliver(c, a, c->arg);
 		}
-		if (err == SB_ERELEASED && a && a->hosted)
+		if (err == SB_ERELEASED && a && a->hosted && was_refused())
 			err = SB__AGAIN; /* ended under us: the store knows why */
 		if (err != SB__AGAIN)
 			return err;
