@@ -248,7 +248,7 @@ void sb__hosted_count(struct sb__hosted *h, unsigned kind, uint64_t took_ns)
 
 /* By the clock that moves every few milliseconds: one call in so many is found to have taken so many times as long, which comes
  * to the same in all, and spares two looks at the other clock. */
-static uint64_t took_ns(const struct sb__own_call *call)
+static uint64_t own_took_ns(const struct sb__own_call *call)
 {
 	uint64_t began = call->way->began_ms, ended = call->request->ended_ms;
 
@@ -258,7 +258,7 @@ static uint64_t took_ns(const struct sb__own_call *call)
 static void count_own(struct sb__hosted *h, const struct sb__own_call *call, unsigned kind)
 {
 	uint64_t calls = atomic_fetch_add_explicit(&h->calls, 1, memory_order_relaxed) + 1;
-	uint64_t service_ns = took_ns(call);
+	uint64_t service_ns = own_took_ns(call);
 
 	if (call->request->changed || kind != SB__REPLY_VALUE || service_ns)
 		count_more(h, kind, service_ns);

@@ -154,6 +154,8 @@ static uint64_t run(struct sb__worker *w, struct sb__hosted *h, struct sb__accep
 	if (sb__fork_epoch() != epoch)
 		_exit(0); /* the child came back: of this process's threads only this one exists */
 	kind = sb__reply_kind(&reply);
+	if (sb__mailbox_has_turns(h->mailbox))
+		call->took_ns = sb__now_ns() - began_ns;
 	delivered = sb__accepted_complete(h->mailbox, call, &reply, host->core->arena);
 	/* If not, its caller is gone: the refs in it are nobody's. */
 	if (made & SB__ENGINE_TELL || (made && !delivered)) {
@@ -281,7 +283,7 @@ static void serve_session(struct sb__worker *w, uint32_t index)
 	if (sb__mailbox_state(h->mailbox) != SB__MAILBOX_SERVING) {
 		sb__hosted_overheard(h);
 	} else if (sb__hosted_begin(h)) {
-		struct serving s = { .w = w, .h = h };
+		struct serving s = { .w = w, .h = h, .at = { .bell = &w->host->bell } };
 
 		sb__hosted_attend(h, false);
 		if (share_take(w->host, h)) {
@@ -291,7 +293,7 @@ static void serve_session(struct sb__worker *w, uint32_t index)
 			share_give(w->host, h);
 		}
 		sb__hosted_finish(h);
-		if (s.more)
+		if (s.more || sb__mailbox_turns(h->mailbox))
 			sb__bell_ring(&w->host->bell, index);
 	}
 	sb__hosted_put(h);

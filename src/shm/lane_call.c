@@ -29,6 +29,8 @@
 #define POLL_MAX_NS    (20 * MS)        /* where the kernel cannot wait for reply and death at once */
 #define ALIVE_EVERY_NS (100 * MS)       /* the slow question */
 #define ALIVE_TOLD_NS  (1000 * MS)      /* the same where the kernel tells of the owner's end */
+#define TOLD_NS        (20 * MS)        /* so long counts what the owner told of turns */
+#define TURN_YIELDS    4u               /* of a caller that has its turn, on the leader's CPU */
 #define CLOCK_EVERY    64u              /* spins between looks at the clock */
 #define TURN_NS        UINT64_C(300000) /* see be_prompt() */
 
@@ -226,6 +228,16 @@ static bool yield_for_reply(const struct sb__flight *f)
 	return moved_on(f) && sb__now_ns() - begun <= SB__SPIN_NS;
 }
 
+/* It has its turn: the leader waits for its call, and goes on with others once it sleeps. */
+static bool stay_awake(const struct sb__flight *f, bool same_cpu)
+{
+	if (!same_cpu)
+		return spin(f, SB__SPIN_NS);
+	for (unsigned i = 0; i < TURN_YIELDS && !moved_on(f); i++)
+		sb__os_yield();
+	return moved_on(f);
+}
+
 static bool spin_for_reply(struct sb__flight *f)
 {
 	struct sb__spin *learnt = f->answered ? &f->notes->spin_asked
@@ -233,7 +245,9 @@ static bool spin_for_reply(struct sb__flight *f)
 	                                      : &f->notes->spin;
 	bool same_cpu = sb__load32(&f->bell->shm->leader_cpu) == (unsigned int)sb__os_cpu();
 
-	if (!sb__spin_try(learnt))
+	if (f->turn == SB__TURN_ON && !f->answered)
+		return stay_awake(f, same_cpu);
+	if ((f->turn != SB__TURN_FREE && !f->answered) || !sb__spin_try(learnt))
 		return moved_on(f);
 	/* On the leader's CPU (or the only one) our spinning is what keeps it from replying. */
 	if (!(same_cpu ? yield_for_reply(f) : spin(f, f->woke ? SB__SPIN_WOKEN_NS : SB__SPIN_NS))) {
@@ -295,7 +309,7 @@ static void slice_passed(struct sb__flight *f, bool polling)
 		f->slice_ns += f->slice_ns < POLL_MAX_NS ? FIRST_SLICE_NS : 0;
 	else if (!waits)
 		f->slice_ns = SLICE_MAX_NS;
-	else if (f->slices == 1)
+	else if (f->slice_ns < POLL_MAX_NS)
 		f->slice_ns = POLL_MAX_NS;
 	else
 		f->slice_ns = f->slice_ns * 2 < SLICE_MAX_NS ? f->slice_ns * 2 : SLICE_MAX_NS;
@@ -374,7 +388,7 @@ void sb__turn_ordinary(void)
 static bool park_for_reply(struct sb__flight *f, uint64_t until_ns)
 {
 	if (!f->slice_ns) {
-		f->slice_ns = FIRST_SLICE_NS;
+		f->slice_ns = f->turn == SB__TURN_OVER_LONG ? SLICE_MAX_NS : FIRST_SLICE_NS;
 		f->next_alive_ns = ask_alive_next(f, sb__now_ns());
 	}
 	if (until_ns > f->deadline_ns)
@@ -410,6 +424,16 @@ static bool sleep_for_reply(struct sb__flight *f, uint64_t until_ns)
 	return ended;
 }
 
+/* What the last reply said of our turn, unless it was long ago: then others' calls are over. The lane is IDLE. */
+static unsigned turn_told(const struct sb__lane_shm *l)
+{
+	uint8_t turn = SB__ONCE(l->turn);
+
+	if (turn == SB__TURN_FREE || turn > SB__TURN_OVER_LONG)
+		return SB__TURN_FREE; /* without a look at the line where the owner says when it accepted a call */
+	return l->published_ns - SB__ONCE(l->accepted_ns) < TOLD_NS ? turn : SB__TURN_FREE;
+}
+
 int sb__flight_post(struct sb__flight *f, struct sb__mailbox *mailbox, struct sb__bell *bell, uint32_t lane,
                     struct sb__buf *buf, const struct sb__lane_post *post, sb__alive_fn alive,
                     void *alive_arg)
@@ -436,6 +460,7 @@ int sb__flight_post(struct sb__flight *f, struct sb__mailbox *mailbox, struct sb
 	sb__buf_free(buf);
 	if (err)
 		return err;
+	f->turn = turn_told(f->l);
 	f->ready = SB__WORD(SB__LANE_READY, SB__WORD_SEQ(word) + 1, 0, 0) | SB__WORD_CLAIM(word);
 	if (sb__bell_owner_died(bell) || sb__mailbox_state(mailbox) == SB__MAILBOX_ORPHANED) {
 		over(f, SB__LANE_DIED_NOT_STARTED);

@@ -16,6 +16,7 @@
 
 #include "clock.h"
 #include "fail.h"
+#include "lane_turns.h"
 #include "mailbox_impl.h"
 #include "message.h"
 #include "os_linux.h"
@@ -25,6 +26,8 @@
 #define MS          UINT64_C(1000000)
 #define LINGER_NS   2000u /* about two calls' time: what comes later is found at the bell */
 #define CLOCK_EVERY 4u    /* rounds between looks at the clock */
+#define ROUNDS      64u   /* of looks for a call that can be accepted */
+#define ALONE_LOOKS 64u   /* before who waits for those whose turn it is gives up its CPU */
 #define KEPT_LOOKS  12u   /* at the lane that was served last, for one at everything else */
 
 /* ── finding ── */
@@ -245,8 +248,9 @@ bool sb__accepted_stands(struct sb__mailbox *mailbox, const struct sb__accepted 
 	return sb__load_acquire(&l->word) == call->word;
 }
 
-int sb__mailbox_accept_next(struct sb__mailbox *m, struct sb__arena_cache *peers, struct sb__taking *at,
-                            void *scratch, struct sb__accepted *ret)
+/* A request of a caller that need not wait for its turn; those that have to are put aside. */
+static bool accept_ready(struct sb__mailbox *m, struct sb__arena_cache *peers, struct sb__taking *at,
+                         void *scratch, struct sb__accepted *ret)
 {
 	uint64_t now_ns = at->now_ns ? at->now_ns : sb__now_coarse_ms() * MS;
 	uint32_t lanes = sb__mailbox_lanes(m);
@@ -256,20 +260,116 @@ int sb__mailbox_accept_next(struct sb__mailbox *m, struct sb__arena_cache *peers
 		int lane = find_ready(m, at->cursor % lanes, at->kept);
 
 		if (lane < 0)
-			return 0;
+			return false;
 		at->cursor = (uint32_t)lane + 1;
-		at->kept = at->cursor == at->last ? at->last : 0;
+		at->kept = at->cursor == at->last &&
+		                           (!sb__turns_any(m) || !sb__turns_waits(m, (uint32_t)lane))
+		                   ? at->last
+		                   : 0;
 		if (at->kept && accept_lane(m, peers, at->kept - 1, now_ns, scratch, ret))
-			return 1;
+			return true;
 		at->kept = at->last = 0;
 		sb__and(&m->control->ready[lane / 64], ~(UINT64_C(1) << (lane % 64)));
 		SB_POINT("serve.taken");
-		if ((uint32_t)lane < lanes && accept_lane(m, peers, (uint32_t)lane, now_ns, scratch, ret)) {
+		if ((uint32_t)lane >= lanes)
+			continue;
+		/* Looked at again: what came before the clearing is not announced again. */
+		if (sb__turns_waits(m, (uint32_t)lane) && sb__turns_put_aside(m, (uint32_t)lane)) {
+			SB_POINT("serve.aside");
+			continue;
+		}
+		if (accept_lane(m, peers, (uint32_t)lane, now_ns, scratch, ret)) {
 			at->last = at->cursor;
-			return 1;
+			return true;
 		}
 	}
-	return 0;
+	return false;
+}
+
+/* One that was put aside: its caller's turn begins. */
+static bool accept_aside(struct sb__mailbox *m, struct sb__arena_cache *peers, struct sb__taking *at,
+                         void *scratch, struct sb__accepted *ret)
+{
+	uint64_t now_ns = at->now_ns ? at->now_ns : sb__now_coarse_ms() * MS;
+	uint32_t lanes = sb__mailbox_lanes(m);
+
+	for (uint32_t tries = 0; tries < lanes && sb__turns_any(m); tries++) {
+		int lane = sb__turns_next(m);
+
+		if (lane < 0)
+			return false;
+		SB_POINT("serve.turn");
+		if ((uint32_t)lane < lanes && accept_lane(m, peers, (uint32_t)lane, now_ns, scratch, ret)) {
+			at->kept = 0;
+			at->cursor = at->last = (uint32_t)lane + 1;
+			sb__lane_notes(m, (uint32_t)lane)->turn_over = true; /* the last one */
+			if (at->bell)
+				sb__turns_begin(m, (uint32_t)lane, at->now_ns);
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Waits for a call of those whose turn it is, or until others may have theirs. False: there is something else to do first. Those that
+ * have not even taken their reply are given longer, and the CPU: they may have been woken on this one.
+ */
+static bool await_turns(struct sb__mailbox *m, struct sb__taking *at)
+{
+	uint64_t attention = sb__load(&m->control->attention), idle_ns = 0;
+	bool elsewhere = sb__bell_placed(at->bell);
+
+	for (unsigned i = 1;; i++) {
+		if (find_ready(m, 0, at->kept) >= 0)
+			return true;
+		if (sb__mailbox_state(m) != SB__MAILBOX_SERVING ||
+		    sb__load(&m->control->attention) != attention ||
+		    sb__bell_others(at->bell, m->header->bell_index))
+			return false;
+		for (unsigned k = 0; at->kept && k < KEPT_LOOKS && !kept_is_ready(m, at->kept); k++)
+			sb__pause();
+		sb__pause();
+		if (i % CLOCK_EVERY != 0)
+			continue;
+		at->now_ns = sb__now_ns();
+		if (sb__turns_expected(m)) {
+			idle_ns = 0;
+			if (!elsewhere || i > ALONE_LOOKS)
+				sb__os_yield();
+		} else if (!idle_ns) {
+			idle_ns = at->now_ns;
+		} else if (at->now_ns - idle_ns > LINGER_NS) {
+			sb__turns_clear(m);
+		}
+		if (sb__turns_room(m, at->now_ns))
+			return true;
+	}
+}
+
+int sb__mailbox_accept_next(struct sb__mailbox *m, struct sb__arena_cache *peers, struct sb__taking *at,
+                            void *scratch, struct sb__accepted *ret)
+{
+	bool got = false;
+
+	/* Bounded, too: bits may lead nowhere. */
+	for (unsigned rounds = 0; !got && rounds < ROUNDS; rounds++) {
+		if (at->bell && sb__turns_any(m) && !at->now_ns)
+			at->now_ns = sb__now_ns();
+		if (at->bell && sb__turns_any(m) && sb__turns_room(m, at->now_ns))
+			got = accept_aside(m, peers, at, scratch, ret);
+		if (!got)
+			got = accept_ready(m, peers, at, scratch, ret);
+		if (got || !sb__turns_any(m))
+			break;
+		if (!at->bell)
+			got = accept_aside(m, peers, at, scratch, ret);
+		else if (!await_turns(m, at))
+			break;
+	}
+	if (got)
+		sb__turns_served(m, ret->lane, at->now_ns);
+	return got;
 }
 
 int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, uint32_t *cursor,
@@ -282,10 +382,22 @@ int sb__mailbox_accept(struct sb__mailbox *mailbox, struct sb__arena_cache *peer
 	return rc;
 }
 
+bool sb__mailbox_has_turns(struct sb__mailbox *mailbox)
+{
+	return sb__turns_possible(mailbox);
+}
+
+bool sb__mailbox_turns(struct sb__mailbox *mailbox)
+{
+	return sb__turns_any(mailbox);
+}
+
 bool sb__mailbox_waiting(struct sb__mailbox *mailbox)
 {
 	int from = 0, lane;
 
+	if (sb__turns_any(mailbox))
+		return true;
 	/* The bit of a lane that is served may stand. */
 	while ((lane = next_ready(mailbox, (uint32_t)from)) >= from) {
 		struct sb__lane_shm *l = sb__lane_at(mailbox, (uint32_t)lane);
@@ -415,6 +527,7 @@ bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *cal
 {
 	struct sb__lane_shm *l = sb__lane_at(mailbox, call->lane);
 	struct sb__lane_notes *notes = sb__lane_notes(mailbox, call->lane);
+	unsigned turn = sb__turns_count(mailbox, call);
 	bool delivered, wanted;
 
 	drop_reply(mailbox, notes);
@@ -423,6 +536,7 @@ bool sb__accepted_complete(struct sb__mailbox *mailbox, struct sb__accepted *cal
 	delivered = write_reply(mailbox, call, l, buf, arena) && !call->oneway;
 	if (delivered && call->kept.count > 0)
 		keep_arrays(mailbox, call, notes);
+	l->turn = turn;
 	SB_POINT("serve.written");
 	wanted = sb__cas(&l->word, call->word, SB__WORD_WITH(call->word, SB__LANE_DONE));
 	SB_POINT("serve.done");

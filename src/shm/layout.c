@@ -59,6 +59,7 @@ static uint32_t compute(void)
 		AT(struct sb__lane_shm, published_ns),
 		AT(struct sb__lane_shm, accepted_ns),
 		AT(struct sb__lane_shm, reply_spill),
+		AT(struct sb__lane_shm, turn),
 		AT(struct sb__lane_shm, request),
 		AT(struct sb__lane_shm, reply),
 		SIZE(struct sb__mailbox_header_shm),

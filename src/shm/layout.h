@@ -92,6 +92,7 @@
  *                | BUSY where asked is odd |                | or by answered     |
  * deadline_ns    | caller in IDLE          | owner in READY | none: the CAS that | the same
  *                |                         |                | follows decides    |
+ * turn           | owner in BUSY           | caller         | none: a hint       | of the call before: ages
  * reply fields   | owner in BUSY where     | caller in DONE | published by word  | stays BUSY: caller learns
  *                | asked is even           | or asked odd   | or by asked        | of the death: unknown
  *
@@ -126,6 +127,15 @@ struct sb__spill_shm {
 #define SB__REQUEST_ASKABLE 4u /* its caller answers questions; caller_thread says which thread waits */
 #define SB__REQUEST_AFTER   2u /* not before the one-way call after_word in lane after_lane has ended */
 
+/* What the owner tells a caller with its reply: whether its next call will be served at once. */
+enum sb__lane_turn {
+	SB__TURN_FREE = 0, /* nobody waits for a turn: it does as it has learnt */
+	SB__TURN_ON = 1,   /* others wait, it has its turn: it does not sleep if it can help it */
+	SB__TURN_OVER = 2, /* others go first: it sleeps at once */
+	SB__TURN_OVER_LONG =
+		3 /* the same, and many wait: it looks later than usual what becomes of the call */
+};
+
 /* A line that both sides write costs a tenth of a microsecond each time that it changes hands, so a short call has one for
  * everything but the request's bytes. */
 struct sb__lane_shm {
@@ -139,7 +149,8 @@ struct sb__lane_shm {
 	uint32_t request_len; /* bytes in request, and in reply or reply_short */
 	uint32_t reply_len;
 	uint16_t request_spilled; /* 1: the length is 0 and the spill says where */
-	uint16_t reply_spilled;
+	uint8_t reply_spilled;
+	uint8_t turn;                       /* enum sb__lane_turn */
 	uint8_t reply_short[SB__SHORT_MAX]; /* instead of reply, where it has no more bytes */
 
 	sb__word
@@ -228,6 +239,9 @@ _Static_assert(SB__LANES_FIRST << (SB__LANE_BLOCKS - 1) == SB__LANES_MAX, "layou
  *              ready[], and sets it again if there is something. It may leave the bit of a lane that it has just
  *              served standing and read the lane's word instead: then neither side writes the line of bits, and
  *              whoever leaves the bit behind leaves one that leads to nothing, or to a request.
+ *
+ *   Aside:     a request whose caller sleeps may wait for its turn: the owner clears the bit, reads the word, and notes the lane in
+ *              private memory (lane_turns.h). Whoever leaves the mailbox then rings for it.
  *
  * Law of reuse
  *   attached is {incarnation:63 | attached:1}, or 0: the file is nobody's.

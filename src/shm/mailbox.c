@@ -204,6 +204,7 @@ void sb__mailbox_detach(struct sb__mailbox *mailbox)
 	}
 	if (!sb__mailbox_pool_put(mailbox))
 		(void)sb__os_unmap(mailbox->map, SB__MAILBOX_MAPPED);
+	free(atomic_load(&mailbox->turns));
 	free(mailbox);
 }
 

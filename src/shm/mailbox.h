@@ -155,6 +155,7 @@ struct sb__flight {
 	enum sb__lane_result result;
 	const struct sb__answering *answering; /* NULL: it cannot be asked */
 	uint32_t answered;                     /* the question that was taken up last */
+	unsigned turn;                         /* what the last reply told (SB__TURN_…) */
 	bool late; /* the deadline passed, or the session ended, while it was answered */
 	struct sb__spill_shm answer_block; /* len 0: none */
 };
@@ -228,8 +229,10 @@ struct sb__accepted {
 	uint64_t deadline_ns, trace_id;
 	bool oneway; /* nobody reads the reply */
 	bool askable;
-	int32_t caller_thread;         /* askable: the thread that waits */
-	uint32_t asked;                /* as in the lane */
+	int32_t caller_thread; /* askable: the thread that waits */
+	uint64_t
+		took_ns; /* to be set before it is completed: how long it ran, as far as turns are concerned */
+	uint32_t asked;  /* as in the lane */
 	struct sb__spill_shm question; /* len 0: none */
 	struct sb__arena *question_arena;
 	struct sb__buf request;
@@ -248,10 +251,17 @@ struct sb__taking {
 	uint32_t last;   /* 1 + the lane that it served last */
 	uint32_t kept;   /* likewise, where it has left the ready bit standing: layout.h, law of the bits */
 	uint64_t now_ns; /* sb__now_ns(), when it was last asked for a moment ago; 0: longer ago */
+	struct sb__bell *bell; /* the owner's; NULL: it waits for nobody */
 };
-/* The same for one that goes on until there is nothing: a lane that is served again and again costs it no bits. */
+/* The same for one that goes on until there is nothing: a lane that is served again and again costs it no bits. With a bell it
+ * waits a moment, spinning, for callers that have their turn before it gives others theirs; then 0 may also mean that there is something
+ * else to do first: see sb__mailbox_turns(). */
 int sb__mailbox_accept_next(struct sb__mailbox *mailbox, struct sb__arena_cache *peers, struct sb__taking *at,
                             void *scratch, struct sb__accepted *ret);
+/* May callers have to wait for their turn, so that it matters how long calls take (sb__accepted, took_ns)? */
+bool sb__mailbox_has_turns(struct sb__mailbox *mailbox);
+/* Is there one that waits for its caller's turn? Whoever leaves the mailbox then has to ring for it. */
+bool sb__mailbox_turns(struct sb__mailbox *mailbox);
 /* Is there a request that nobody has taken? */
 bool sb__mailbox_waiting(struct sb__mailbox *mailbox);
 /* The leader, who found no request: waits for one a moment, spinning, unless that was in vain of late. True: there may be one.

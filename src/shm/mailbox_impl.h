@@ -24,11 +24,33 @@ struct sb__lane_notes {
 	struct sb__spill_shm reply_block;
 	struct sb__kept_list reply_kept; /* arrays in it */
 	uint64_t reply_word;             /* the call's word, whatever its state */
+	/* Owner, whoever serves the lane: lane_turns.h. */
+	uint64_t turn_ns; /* of service, in this turn */
+	uint64_t
+		turn_began_ns; /* when its caller came for the second time: until then it may have been waking */
+	uint32_t turn_calls; /* in this turn */
+	bool turn_over;      /* the next one has to wait for its turn if others do */
 };
 
 struct sb__lane_block {
 	_Atomic(struct sb__lane_shm *) lanes; /* NULL until mapped; set last */
 	struct sb__lane_notes *notes;
+};
+
+#define SB__TURNS_MAX 8u
+
+struct sb__turn {
+	_Atomic uint32_t lane;      /* 1 + the lane whose turn it is; 0: nobody's */
+	_Atomic uint64_t called_ns; /* when its last call was accepted */
+};
+
+/* lane_turns.h. */
+struct sb__turns {
+	unsigned most;           /* at a time */
+	_Atomic uint32_t cursor; /* of those aside: whose turn is next */
+	struct sb__turn turn[SB__TURNS_MAX];
+	_Atomic uint64_t words; /* bit w: aside[w] may be non-zero */
+	_Atomic uint64_t aside[SB__LANES_MAX / 64];
 };
 
 struct sb__mailbox {
@@ -47,6 +69,7 @@ struct sb__mailbox {
 	struct sb__mailbox_pool *pool; /* owner; NULL: none */
 	uint64_t
 		kept_as; /* number in the pool's name that its file has since it was retired; 0: it has none */
+	_Atomic(struct sb__turns *) turns; /* owner, once a caller had to wait for its turn: lane_turns.h */
 };
 
 /* ── files: mailbox_file.c ── */

@@ -33,7 +33,8 @@
 
 #ifdef SNAKEBRIDGE_POINTS
 
-#define BIG 20000 /* bytes: beyond a lane */
+#define BIG  20000 /* bytes: beyond a lane */
+#define MANY 18    /* lanes: more than are served without turns */
 
 struct role {
 	const char *name;
@@ -126,6 +127,26 @@ static void cancel_running(sb_session *s)
 	sb_future_free(f);
 }
 
+/* A call that its caller sleeps for while another one runs: it waits for its turn, for there are many lanes. */
+static void call_behind(sb_session *s)
+{
+	sb_future *futures[MANY] = { NULL };
+	sb_request r = SB_REQUEST_INIT;
+
+	r.verb = SB_VERB_CALL;
+	for (int i = 0; i < MANY; i++) {
+		r.name = i == 0 ? "nap" : "echo";
+		r.args = sb_args("i", 8);
+		(void)sb_call_start(s, &r, &futures[i]);
+	}
+	(void)call(s, "echo", sb_args("i", 10), 0);
+	for (int i = 0; i < MANY; i++) {
+		if (futures[i])
+			(void)sb_future_wait(futures[i], SB_WAIT_FOREVER, NULL);
+		sb_future_free(futures[i]);
+	}
+}
+
 /* Batches of a stream, fetched ahead, and its end by closing. */
 static void read_stream(sb_session *s)
 {
@@ -163,6 +184,7 @@ static void call_all(sb_session *s)
 	read_stream(s);
 	(void)call(s, "nap", sb_args("i", 30), 5); /* abandoned */
 	cancel_running(s);
+	call_behind(s);
 	(void)call(s, "ask", sb_args("k", slow_answer, NULL), 0);
 	for (int i = 0; i < 6; i++) { /* more lanes than there are at first */
 		r.verb = SB_VERB_CALL;

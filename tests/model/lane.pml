@@ -27,6 +27,7 @@
  *   BUG_ABANDON  a caller that gives up takes a BUSY lane back
  *   BUG_SEEN     a caller reads its reply bell after it looked at the lane
  *   BUG_KEPT     the leader clears a bit that it had left standing, and does not look at the lane again
+ *   BUG_ASIDE    the leader sleeps though a request waits aside
  *
  * Runs:
  *   verify: CALLERS=2 CALLS=1
@@ -39,6 +40,7 @@
  *   find: CALLERS=1 CALLS=2 BUG_SEEN
  *   find: CALLERS=1 CALLS=2 DEADLINE BUG_CLEAR
  *   find: CALLERS=1 CALLS=3 BUG_KEPT
+ *   find: CALLERS=1 CALLS=1 BUG_ASIDE
  *   find: CALLERS=1 CALLS=2 DEADLINE BUG_ABANDON
  *   find: CALLERS=2 CALLS=1 KILL_OWNER BUG_ALIVE
  */
@@ -74,6 +76,13 @@ byte ran[CALLERS];      /* how often the current request ran */
 bool refused[CALLERS];  /* its caller was told that it had not started */
 byte ended;             /* living callers that have made all their calls */
 
+#ifdef BUG_ASIDE
+#define ANY_ASIDE false
+#elif CALLERS == 1
+#define ANY_ASIDE aside[0]
+#else
+#define ANY_ASIDE (aside[0] || aside[CALLERS - 1]) /* of two */
+#endif
 #define WORD(l, s, q) (lanes[l].state == s && lanes[l].seq == q)
 
 inline free_lane(l)
@@ -204,18 +213,27 @@ lost:	ended++ /* an abandoned lane is the owner's to free */
 proctype Leader()
 {
 	byte l, seq, seen, call;
+	bool aside[CALLERS]; /* requests whose callers wait for their turn: private, as what follows */
 	byte last = NOBODY; /* the lane that was served last: its bit may stand, and its word is looked at instead */
 
 	{
 	do
 	:: true ->
+		/* One that waits aside, if there is, and perhaps others with a bit. */
+		l = 0;
+		do
+		:: l == CALLERS -> break
+		:: l < CALLERS && aside[l] -> aside[l] = false; goto turn
+		:: l < CALLERS -> l++
+		od;
 		l = 0;
 		do
 		:: l == CALLERS || lanes[l].ready -> break
 		:: else -> l++
 		od;
 		if
-		:: l == CALLERS ->
+		:: l == CALLERS && ANY_ASIDE -> skip
+		:: l == CALLERS && !ANY_ASIDE ->
 			seen = bell;
 #ifndef BUG_PARK
 			leader_parked = true;
@@ -268,7 +286,11 @@ end:				!leader_sleeps
 #else
 			lanes[l].ready = false;
 #endif
-			atomic { /* accept */
+			if
+			:: lanes[l].parked -> aside[l] = true; goto next /* its caller sleeps, or is about to */
+			:: true
+			fi;
+turn:			atomic { /* accept */
 				if
 				:: lanes[l].state == READY ->
 					lanes[l].state = BUSY; seq = lanes[l].seq; call = lanes[l].request

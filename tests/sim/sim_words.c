@@ -106,7 +106,7 @@ void sim_or(sb__word *w, uint64_t bits, const char *in)
 void sim_and(sb__word *w, uint64_t bits, const char *in)
 {
 	sim_point(SIM_AT_CAS);
-	if (seeded(SIM_BUG_CLEARS_LATE, in, "sb__mailbox_accept_next")) {
+	if (seeded(SIM_BUG_CLEARS_LATE, in, "accept_ready")) {
 		late.and_word = w;
 		late.bits = bits;
 		return;

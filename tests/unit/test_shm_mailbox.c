@@ -368,7 +368,8 @@ static void a_kept_bit_holds_nobody_up(void **state)
 	call_begin(&o, world, other, 16);
 	wait_for(world, first, SB__LANE_READY);
 	wait_for(world, other, SB__LANE_READY);
-	while (!has_bit(world, other))
+	while (!has_bit(world, other) || !sb__load32(&lane_of(world, first)->caller_parked) ||
+	       !sb__load32(&lane_of(world, other)->caller_parked)) /* who is awake goes first */
 		usleep(100);
 	take_next(world, &at, scratch, &accepted);
 	assert_int_equal(accepted.lane, other);

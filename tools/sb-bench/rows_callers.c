@@ -36,13 +36,12 @@ static double many(struct bench *b, unsigned processes, unsigned threads, double
 		figure_target(rate, TARGET_AT_LEAST, 0, least_sum);
 		figure_tried(
 			rate,
-			n > 100 ? "a caller that waits long calls for a further thread only where the leader "
-				  "is "
-				  "stuck; most callers have their reply and wait for a CPU, each is put "
-				  "to sleep and woken about once a call, and the leader is one of the "
-				  "threads that wait for a CPU. Yielding several times before sleeping "
-				  "was tried and changed neither sum nor fairness beyond the spread; "
-				  "waking few at a time was not tried"
+			n > 100 ? "few callers have their turn at a time, 64 calls each, the others sleep "
+				  "and are "
+				  "woken for theirs; those that wait long look less often; what is left is "
+				  "waking "
+				  "them, and that the leader shares its CPU with those that are awake "
+				  "(docs/design/mailbox.md, turns)"
 				: "up to 32 calls of a session in a row with the GIL kept, wake-ups only "
 				  "for who sleeps, yielding where a CPU is shared; what is left is the "
 				  "owner's work and, with more callers than CPUs, the callers' switches");

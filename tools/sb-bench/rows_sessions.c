@@ -54,7 +54,7 @@ void row_sessions(struct bench *b)
 		rate,
 		"one transaction to open and one to end; the ring of events stays mapped; a mailbox to which "
 		"nobody else attached is renamed and used again; the keeper sleeps on; what is left is "
-	        "mostly "
+		"mostly "
 		"the two transactions, which write some 20 pages");
 	join = figure_new("session_join", "a session joined by a second process", "µs");
 	figure_target(join, TARGET_AT_MOST, 0, 60);
