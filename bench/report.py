@@ -50,6 +50,11 @@ def figures(found):
             yield row, figure
 
 
+def to_target(figure):
+    times = figure.get('ratio_to_target')
+    return '' if times is None else digits(times)
+
+
 SAME_CALL = 'it is the call of the no-op rows above, and what was tried is the same'
 
 
@@ -61,7 +66,8 @@ def verdicts_beside_peers(found):
         less = piece == 'noop'
         times = ratio(median(ours, piece), median(managers, piece), less) if ours and managers else None
         if times:
-            yield f'{what}, over multiprocessing managers', f'{digits(times)} ×', f'≥ {least} ×', 'met' if times >= least else 'falls short'
+            yield (f'{what}, over multiprocessing managers', f'{digits(times)} ×', f'≥ {least} ×', digits(times / least),
+                   'met' if times >= least else 'falls short')
 
 
 # ── text ──
@@ -80,15 +86,15 @@ def show(found):
             cells.append(f'{digits(value)} {unit}' + (f' ({digits(times)} ×)' if times and system is not systems[0] else ''))
         print(f'{system["title"]:{width}}' + ''.join(f'{cell:>26}' for cell in cells) + (f'  {system["error"]}' if system['error'] else ''))
     print()
-    print(f'{"":62}{"figure":>14} {"":8}{"target":22}{"floor":>12}{"ratio":>8}  verdict')
+    print(f'{"":62}{"figure":>14} {"":8}{"target":16}{"ratio":>8}{"floor":>14}{"ratio":>8}  verdict')
     for _, figure in figures(found):
         floor = figure.get('floor', {}).get('median')
-        print(f'{figure["label"].strip():62}{digits(figure["ours"]["median"]):>14} {figure["unit"]:8}{figure.get("target", ""):22}'
-              f'{digits(floor) if floor else "":>12}{digits(figure["ratio"]) if floor else "":>8}  {figure.get("verdict", "")}')
+        print(f'{figure["label"].strip():62}{digits(figure["ours"]["median"]):>14} {figure["unit"]:8}{figure.get("target", ""):16}'
+              f'{to_target(figure):>8}{digits(floor) if floor else "":>14}{digits(figure["ratio"]) if floor else "":>8}  {figure.get("verdict", "")}')
         if 'tried' in figure:
             print(f'    tried: {figure["tried"]}')
-    for what, value, target, verdict in verdicts_beside_peers(found):
-        print(f'{what:62}{value:>14} {"":8}{target:22}{"":20}  {verdict}')
+    for what, value, target, of_it, verdict in verdicts_beside_peers(found):
+        print(f'{what:62}{value:>14} {"":8}{target:16}{of_it:>8}{"":22}  {verdict}')
         if verdict == 'falls short':
             print(f'    tried: {SAME_CALL}')
     for row in found['ours'].get('rows', []):
@@ -137,18 +143,18 @@ def side_lines(found):
 
 
 def reach_lines(found):
-    rows = [['what', 'figure', 'quartiles', 'target', 'floor, measured in turns', 'ratio', 'verdict']]
+    rows = [['what', 'figure', 'quartiles', 'target', 'ratio to it', 'floor, measured in turns', 'ratio to it', 'verdict']]
     tried = []
     for _, figure in figures(found):
         ours, floor = figure['ours'], figure.get('floor')
         rows.append([figure['label'].strip(), f'{digits(ours["median"])} {figure["unit"]}',
-                     f'{digits(ours["quartile_1"])} … {digits(ours["quartile_3"])}' if ours['samples'] > 1 else '', figure.get('target', ''),
+                     f'{digits(ours["quartile_1"])} … {digits(ours["quartile_3"])}' if ours['samples'] > 1 else '', figure.get('target', ''), to_target(figure),
                      f'{digits(floor["median"])} ({figure["floor_label"]})' if floor else '',
                      digits(figure['ratio']) if floor else '', figure.get('verdict', '')])
         if 'tried' in figure:
             tried.append(f'- {figure["label"].strip()}: {figure["tried"]}.')
-    for what, value, target, verdict in verdicts_beside_peers(found):
-        rows.append([what, value, '', target, '', '', verdict])
+    for what, value, target, of_it, verdict in verdicts_beside_peers(found):
+        rows.append([what, value, '', target, of_it, '', '', verdict])
         if verdict == 'falls short':
             tried.append(f'- {what}: {SAME_CALL}.')
     lines = table(rows)

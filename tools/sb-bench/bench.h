@@ -47,6 +47,8 @@ void series_add(struct series *series, double v);
 double series_median(const struct series *series);
 /* The quarter-th quartile: 1, 2 or 3. */
 double series_quartile(const struct series *series, int quarter);
+/* What the target comes to, in the figure's unit. */
+double figure_bound(const struct figure *figure);
 bool figure_met(const struct figure *figure);
 void histogram_add(struct figure *figure, double ns);
 double histogram_bound_ns(unsigned bucket); /* the bucket's upper end */

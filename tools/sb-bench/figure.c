@@ -69,12 +69,19 @@ double series_median(const struct series *series)
 	return series_quartile(series, 2);
 }
 
-bool figure_met(const struct figure *figure)
+double figure_bound(const struct figure *figure)
 {
-	double ours = series_median(&figure->ours), bound = figure->limit;
+	double bound = figure->limit;
 
 	if (figure->factor != 0)
 		bound += figure->factor * series_median(&figure->floor);
+	return bound;
+}
+
+bool figure_met(const struct figure *figure)
+{
+	double ours = series_median(&figure->ours), bound = figure_bound(figure);
+
 	switch (figure->target) {
 	case TARGET_AT_MOST: return ours <= bound;
 	case TARGET_AT_LEAST: return ours >= bound;

@@ -186,6 +186,7 @@ static json_t *figure_json(const struct figure *f)
 	}
 	if (f->target != TARGET_NONE) {
 		json_object_set_new(o, "target", json_string(target_text(f, text)));
+		json_object_set_new(o, "ratio_to_target", real(series_median(&f->ours) / figure_bound(f)));
 		json_object_set_new(o, "verdict", json_string(verdict(f)));
 		if (!figure_met(f) && *f->tried)
 			json_object_set_new(o, "tried", json_string(f->tried));
