@@ -68,7 +68,8 @@ HEAD = """# Reliability
 
 What a dying, hostile or starving process may do to the others, and how that was tried. The table is written by
 `./dev reliability` from what the programs printed; each line can be run again by its command, from the top of the
-sources after `./dev build dev`. Nothing in it is copied by hand.
+sources after `./dev build dev`, or with `./dev reliability` and its suite's name, which builds what it needs. Nothing in it is
+copied by hand.
 
 ## What is promised
 

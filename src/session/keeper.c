@@ -237,10 +237,9 @@ static void keep(struct sb__hosted *h, uint64_t now)
 	struct sb__mailbox_control_shm *control = sb__mailbox_control(h->mailbox);
 	uint64_t next = now + look_interval(h), last;
 
+	/* A call that runs is an access, however long it takes. */
 	if (in_use(h))
-		sb__mailbox_touch(
-			h->mailbox,
-			sb__now_coarse_ms()); /* a call that runs is an access, however long it takes */
+		sb__mailbox_touch(h->mailbox, sb__now_coarse_ms());
 	if (!sb__hosted_begin(h))
 		return;
 	if (h->host->engine->expire(h->table, now))

@@ -17,11 +17,11 @@
 #define TURN_CALLS  64u              /* of a turn */
 #define TURN_NS     UINT64_C(100000) /* of service, likewise */
 #define PATIENCE_NS UINT64_C(200000) /* for the next call of a caller that has its turn */
-#define LONG_QUEUE \
-	64u /* callers: then a turn comes later than a caller's first look at what became of its call */
-#define FEW_LANES \
-	16u /* up to so many have no turns: the kernel shares the CPUs among their callers well enough */
-#define WORDS (SB__LANES_MAX / 64)
+/* Callers: then a turn comes later than a caller's first look at what became of its call. */
+#define LONG_QUEUE 64u
+/* Up to so many have no turns: the kernel shares the CPUs among their callers well enough. */
+#define FEW_LANES 16u
+#define WORDS     (SB__LANES_MAX / 64)
 
 /* ── aside ── */
 

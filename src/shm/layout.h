@@ -153,8 +153,8 @@ struct sb__lane_shm {
 	uint8_t turn;                       /* enum sb__lane_turn */
 	uint8_t reply_short[SB__SHORT_MAX]; /* instead of reply, where it has no more bytes */
 
-	sb__word
-		cancel; /* line 1: both, seldom. The call (word without its state) that is to be interrupted */
+	/* Line 1: both, seldom. cancel: the call (word without its state) that is to be interrupted. */
+	sb__word cancel;
 	sb__word32 answer_bell; /* the owner's thread that asked for a callback waits on it */
 	sb__word32 asked;       /* questions put and done with: odd while one stands */
 	sb__word32 answered;    /* the question that was answered last, as asked counts */

@@ -230,9 +230,9 @@ struct sb__accepted {
 	bool oneway; /* nobody reads the reply */
 	bool askable;
 	int32_t caller_thread; /* askable: the thread that waits */
-	uint64_t
-		took_ns; /* to be set before it is completed: how long it ran, as far as turns are concerned */
-	uint32_t asked;  /* as in the lane */
+	/* How long it ran, to be set before it is completed where sb__mailbox_has_turns(). */
+	uint64_t took_ns;
+	uint32_t asked;                /* as in the lane */
 	struct sb__spill_shm question; /* len 0: none */
 	struct sb__arena *question_arena;
 	struct sb__buf request;

@@ -26,8 +26,8 @@ struct sb__lane_notes {
 	uint64_t reply_word;             /* the call's word, whatever its state */
 	/* Owner, whoever serves the lane: lane_turns.h. */
 	uint64_t turn_ns; /* of service, in this turn */
-	uint64_t
-		turn_began_ns; /* when its caller came for the second time: until then it may have been waking */
+	/* When its caller came for the second time: until then it may have been waking. */
+	uint64_t turn_began_ns;
 	uint32_t turn_calls; /* in this turn */
 	bool turn_over;      /* the next one has to wait for its turn if others do */
 };

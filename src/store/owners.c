@@ -237,45 +237,35 @@ static struct sb__owner_rec *one_more(struct list *list)
 	return &list->owners[list->count];
 }
 
-static int collect_owner(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
-{
-	struct list *list = arg;
-	struct sb__owner_rec *owner;
-	struct sb__key owner_key;
-	const char *why;
-	int rc = 0;
+typedef const char *(*decode_fn)(MDB_val key, MDB_val val, struct sb__owner_rec *ret);
 
-	if (list->by_process)
-		rc = follow_index(txn, &key, &val, &owner_key);
-	if (rc < 0)
-		return rc;
-	owner = one_more(list);
+static int collect(struct list *list, enum sb__db db, MDB_val key, MDB_val val, decode_fn decode)
+{
+	struct sb__owner_rec *owner = one_more(list);
+	const char *why;
+
 	if (!owner)
 		return SB_ENOMEM;
-	why = sb__decode_owner(key, val, owner);
+	why = decode(key, val, owner);
 	if (why)
-		return sb__corrupt(SB__DB_OWNERS, key, why);
+		return sb__corrupt(db, key, why);
 	list->count++;
 	return 0;
 }
 
-static int collect_own(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
+static int collect_owner(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
 {
 	struct list *list = arg;
-	struct sb__owner_rec *owner;
-	const char *why;
+	struct sb__key owner_key;
+	int rc = list->by_process ? follow_index(txn, &key, &val, &owner_key) : 0;
 
+	return rc < 0 ? rc : collect(list, SB__DB_OWNERS, key, val, sb__decode_owner);
+}
+
+static int collect_own(struct sb__txn *txn, void *arg, MDB_val key, MDB_val val)
+{
 	(void)txn;
-	if (val.mv_size == 0)
-		return 0;
-	owner = one_more(list);
-	if (!owner)
-		return SB_ENOMEM;
-	why = sb__decode_own(key, val, owner);
-	if (why)
-		return sb__corrupt(SB__DB_DESIGNATED, key, why);
-	list->count++;
-	return 0;
+	return val.mv_size == 0 ? 0 : collect(arg, SB__DB_DESIGNATED, key, val, sb__decode_own);
 }
 
 static int list_own_of_session(struct sb__txn *txn, struct list *list)

@@ -319,7 +319,6 @@ static int insert_session(struct sb__txn *txn, struct create *create)
 		owner = *create->owner;
 		owner.session_uid = rec->uid;
 	}
-
 	if (rc >= 0)
 		rc = sb__txn_put(txn, SB__DB_UIDS, sb__val_key(&uid), sb__val_text(rec->session_id));
 	if (rc >= 0)
