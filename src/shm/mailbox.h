@@ -61,7 +61,8 @@ void sb__mailbox_unload(struct sb__mailbox *mailbox);
 /* Claims a lane for (slot, generation): a free one, else the file grows by a block. SB_ELANES, SB_ENOSPACE,
  * SB_ERELEASED, SB_EEXPIRED, SB_EOWNERDIED. */
 int sb__lane_claim(struct sb__mailbox *mailbox, uint32_t slot, uint32_t generation, uint32_t *ret_lane);
-/* Gives it back, whatever its state (a BUSY one is abandoned). */
+/* Gives it back, whatever its state (a BUSY one is abandoned). Not after SB__LANE_MAYBE or SB__LANE_DIED_MAYBE: it may be
+ * another thread's by then. */
 void sb__lane_unclaim(struct sb__mailbox *mailbox, uint32_t lane);
 /* Where to write the request: buf starts inside the lane. The lane must be IDLE and ours. */
 void sb__lane_request(struct sb__mailbox *mailbox, uint32_t lane, struct sb__buf *buf);

@@ -103,14 +103,15 @@ static void *claim_call_unclaim(void *arg)
 	struct caller *c = arg;
 
 	for (unsigned i = 0; i < c->calls && c->err == 0; i++) {
-		enum sb__lane_result result;
+		enum sb__lane_result result = SB__LANE_NOT_STARTED;
 		uint32_t lane;
 
 		c->err = sb__lane_claim(c->world->mailbox, c->slot, 1, &lane);
-		if (c->err == 0)
-			c->err = world_call(c->world, lane, i, 16, i % 3 ? UINT64_C(60000000000) : i * 100,
-			                    &result);
-		sb__lane_unclaim(c->world->mailbox, lane);
+		if (c->err)
+			break;
+		c->err = world_call(c->world, lane, i, 16, i % 3 ? UINT64_C(60000000000) : i * 100, &result);
+		if (result != SB__LANE_MAYBE) /* given up while it ran: the server frees it, for anyone */
+			sb__lane_unclaim(c->world->mailbox, lane);
 	}
 	return NULL;
 }
