@@ -437,7 +437,7 @@ static int tidy_bridge(struct reaper *reaper)
 		return reaper->gone && await_bridge ? status : tool_report(&tool, sb_last_error());
 	}
 	reaper->files_ms = 0;
-	(void)sb__os_slice_shorten(SB__WATCH_SLICE_NS);
+	(void)sb__os_slice_shorten(SB__SLICE_TELLS_NS);
 	reaper->watch = sb__watch_new(WATCHED_MAX);
 	if (reaper->watch) {
 		notify_status(reaper, "tidying");

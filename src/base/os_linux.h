@@ -123,6 +123,12 @@ void sb__os_yield(void); /* lets others on this CPU run */
  * slice before, for sb__os_slice_restore(); 0: nothing was changed (an older kernel, a filter, no ordinary thread). */
 uint64_t sb__os_slice_shorten(uint64_t ns);
 void sb__os_slice_restore(uint64_t before); /* 0: nothing to do */
+/* Who waits for a death goes before who dies. A waiter is woken beside the threads of the process that was killed, and the last
+ * of these frees its memory without a pause: a millisecond even where that is small, up to the next tick else. So a waiter has
+ * the least slice that there is; threads whose end, or whose word, tells of a death have one that is longer than that but goes
+ * before others', too. */
+#define SB__SLICE_WAITS_NS UINT64_C(100000)
+#define SB__SLICE_TELLS_NS UINT64_C(300000)
 
 /* Fork detection. The epoch grows in every forked child, also after a raw clone(): a page with
  * MADV_WIPEONFORK tells. Costs one load where nothing changed. Never 0. */

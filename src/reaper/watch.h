@@ -22,9 +22,6 @@ bool sb__watch_add(struct sb__watch *watch, const struct sb__identity *identity,
 /* The same for all that are attached now. Costs a read transaction and, for each new process, a few system calls. */
 bool sb__watch_update(struct sb__watch *watch, struct sb__store *store, const struct sb__bridge_dir *dir);
 
-/* The scheduler's slice of a thread that watches: on a busy CPU, too, it hears of a death at once (os_linux.h). */
-#define SB__WATCH_SLICE_NS UINT64_C(100000)
-
 enum sb__watch_result { SB__WATCH_TIMEOUT, SB__WATCH_DEATH, SB__WATCH_FD };
 /* Until a watched process ends, fd is readable, or the time is over (-1: never). died, unless NULL, is told which. */
 enum sb__watch_result sb__watch_wait(struct sb__watch *watch, int fd, int timeout_ms,

@@ -29,8 +29,6 @@
 #define LOOK_MAX_MS     60000 /* or so late */
 #define LOOK_MIN_MS     50
 #define GLANCES         64 /* sessions a pass */
-#define SLICE_NS \
-	UINT64_C(100000) /* the least there is: its end is the notice of a death, on a busy CPU too */
 
 /* ── when to look ── */
 
@@ -397,7 +395,8 @@ void *sb__keeper_main(void *arg)
 {
 	struct sb__host *host = arg;
 
-	(void)sb__os_slice_shorten(SLICE_NS);
+	/* Its end is the notice of a death, on a busy CPU too. */
+	(void)sb__os_slice_shorten(SB__SLICE_TELLS_NS);
 	if (sb__bell_alive_hold(&host->bell) != 0)
 		sb__log(SB_LOG_WARN, "callers of this process will learn of its death by polling: %s",
 		        sb_last_error()->message);

@@ -71,7 +71,7 @@ static void *watcher_main(void *arg)
 {
 	struct sb__watcher *w = arg;
 
-	(void)sb__os_slice_shorten(SB__WATCH_SLICE_NS);
+	(void)sb__os_slice_shorten(SB__SLICE_TELLS_NS);
 	while (!atomic_load(&w->stopping)) {
 		if (sb__watch_wait(w->watch, w->wake, -1, died, w) != SB__WATCH_FD)
 			continue;

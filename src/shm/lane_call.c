@@ -26,13 +26,12 @@
 #define MS             UINT64_C(1000000)
 #define FIRST_SLICE_NS (2 * MS) /* then the owner is asked whether its leader hangs */
 #define SLICE_MAX_NS   (100 * MS)
-#define POLL_MAX_NS    (20 * MS)        /* where the kernel cannot wait for reply and death at once */
-#define ALIVE_EVERY_NS (100 * MS)       /* the slow question */
-#define ALIVE_TOLD_NS  (1000 * MS)      /* the same where the kernel tells of the owner's end */
-#define TOLD_NS        (20 * MS)        /* so long counts what the owner told of turns */
-#define TURN_YIELDS    4u               /* of a caller that has its turn, on the leader's CPU */
-#define CLOCK_EVERY    64u              /* spins between looks at the clock */
-#define TURN_NS        UINT64_C(300000) /* see be_prompt() */
+#define POLL_MAX_NS    (20 * MS)   /* where the kernel cannot wait for reply and death at once */
+#define ALIVE_EVERY_NS (100 * MS)  /* the slow question */
+#define ALIVE_TOLD_NS  (1000 * MS) /* the same where the kernel tells of the owner's end */
+#define TOLD_NS        (20 * MS)   /* so long counts what the owner told of turns */
+#define TURN_YIELDS    4u          /* of a caller that has its turn, on the leader's CPU */
+#define CLOCK_EVERY    64u         /* spins between looks at the clock */
 
 /* ── publishing ── */
 
@@ -374,7 +373,7 @@ static _Thread_local uint64_t turn_before;
 static void be_prompt(void)
 {
 	if (!turn_before)
-		turn_before = sb__os_slice_shorten(TURN_NS);
+		turn_before = sb__os_slice_shorten(SB__SLICE_WAITS_NS);
 }
 
 /* Not at once when it was woken: the kernel hands the CPU to others when a slice grows. */
