@@ -153,6 +153,12 @@ def machine():
             'memory_mib': os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 20}
 
 
+def stolen_s():
+    """What the host of a virtual machine took of its CPUs' time (proc_stat(5), steal)."""
+    with open('/proc/stat') as file:
+        return int(file.readline().split()[8]) / os.sysconf('SC_CLK_TCK')
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('build')
@@ -165,13 +171,14 @@ def main():
     for name in names:
         if name not in PEERS:
             parser.error(f'no peer {name}: there are {", ".join(PEERS)}')
-    begun = time.monotonic()
+    begun, stolen = time.monotonic(), stolen_s()
     found = {'date': datetime.date.today().isoformat(), 'quick': args.quick, 'machine': machine()}
     found['rounds'], found['seconds'] = (2, 0.1) if args.quick else (7, 0.3)
     found['ours'] = sb_bench(binary, args.quick)
     found['side_by_side'] = side_by_side(binary, names, found['rounds'], found['seconds'])
     found['machine']['load_after'] = os.getloadavg()[0]
     found['took_s'] = time.monotonic() - begun
+    found['machine']['stolen_percent'] = 100 * (stolen_s() - stolen) / (found['took_s'] * os.cpu_count())
     with open(os.path.join(args.build, 'bench.json'), 'w') as file:
         json.dump(found, file, indent=1)
     report.show(found)

@@ -44,6 +44,7 @@
 
 #include "holds.h"
 #include "snakebridge/snakebridge.h"
+#include "stolen.h"
 
 #define OWNER_TARGET_US  2000.0
 #define CALLER_TARGET_US 1000.0
@@ -225,19 +226,6 @@ struct series {
 	double stolen_s;
 };
 
-/* What the host took of all CPUs' time since the machine started. */
-static double stolen_seconds(void)
-{
-	FILE *f = fopen("/proc/stat", "r");
-	unsigned long long ticks = 0;
-
-	if (!f || fscanf(f, "cpu %*u %*u %*u %*u %*u %*u %*u %llu", &ticks) != 1)
-		ticks = 0;
-	if (f)
-		fclose(f);
-	return (double)ticks / (double)sysconf(_SC_CLK_TCK);
-}
-
 static struct series series_begin(const char *name, int max)
 {
 	struct series s = { .name = name,
@@ -281,8 +269,7 @@ static bool series_end(struct series *s, const char *item, double q, double targ
 	printf("reliability: death-notice/%s tried=%d failed=%d seconds=%.0f p50_us=%.0f p99_us=%.0f "
 	       "max_us=%.0f stolen_percent=%.1f\n",
 	       item, s->count + s->wrong, s->wrong, seconds, quantile(s, 0.5), quantile(s, 0.99),
-	       quantile(s, 1),
-	       100 * (stolen_seconds() - s->stolen_s) / (seconds * (double)sysconf(_SC_NPROCESSORS_ONLN)));
+	       quantile(s, 1), stolen_percent(s->stolen_s, seconds));
 	fflush(stdout);
 	free(s->us);
 	return s->wrong == 0 && (met || !strict);

@@ -70,6 +70,8 @@ def verdicts_beside_peers(found):
                    'met' if times >= least else 'falls short')
 
 
+STOLEN_TOLD = 1.0  # percent, as sb-bench tells it
+
 # ── text ──
 
 
@@ -109,9 +111,14 @@ def machine_lines(found):
     m = found['machine']
     lines = [f'{found["date"]}: {m["cpus"]} CPUs ({m["cpu"]}), {m["memory_mib"]:,} MiB of memory, {m["system"]}, Linux {m["kernel"]}, '
              f'Python {m["python"]}; load average before {m["load_before"]:.2f}, after {m["load_after"]:.2f}; '
-             f'{found["took_s"]:.0f} seconds in all.', '']
+             f'{found["took_s"]:.0f} seconds in all; the host took {m["stolen_percent"]:.1f} % of the CPUs\' time meanwhile.', '']
     if m['load_before'] > 0.5 * m['cpus']:
         lines += ['**The machine was busy with other work while this was measured**: compare within the page only.', '']
+    stolen = [(row['row'], row['stolen_percent']) for row in found['ours'].get('rows', [])
+              if row.get('stolen_percent', 0) >= STOLEN_TOLD]
+    if stolen:
+        lines += ['Rows during which the host took more than 1 %: ' + ', '.join(f'{row} ({percent:.1f} %)' for row, percent in stolen) +
+                  '. While a CPU is away nothing is done there, and a spinning thread may keep another CPU from coming back.', '']
     if found['quick']:
         lines += ['**A quick run**: few short rounds; only orders of magnitude mean something.', '']
     return lines

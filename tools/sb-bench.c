@@ -24,6 +24,7 @@
 #include "bench.h"
 #include "options.h"
 #include "output.h"
+#include "stolen.h"
 
 #define ROWS_MAX       32
 #define ROW_TIMEOUT_MS 100000
@@ -197,6 +198,7 @@ static void await_row(pid_t pid, struct shared_row *result)
 static void run_row(const struct row *row, const struct bench *common_bench, const char *base,
                     struct shared_row *result)
 {
+	double stolen = stolen_seconds(), begun = now_ns();
 	struct bench b = *common_bench;
 	pid_t pid;
 
@@ -210,6 +212,7 @@ static void run_row(const struct row *row, const struct bench *common_bench, con
 		snprintf(result->error, sizeof(result->error), "no process: %s", strerror(errno));
 	else
 		await_row(pid, result);
+	result->stolen_percent = stolen_percent(stolen, (now_ns() - begun) / 1e9);
 	nftw(b.dir, remove_one, 32, FTW_DEPTH | FTW_PHYS);
 }
 

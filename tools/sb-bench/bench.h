@@ -78,6 +78,7 @@ struct shared_row {
 	uint32_t count;
 	struct figure figures[FIGURES_MAX];
 	char error[400];
+	double stolen_percent; /* of the CPUs' time, meanwhile: stolen.h */
 };
 extern struct shared_row *bench_shared; /* of the row that runs */
 

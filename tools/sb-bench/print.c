@@ -11,6 +11,8 @@
 #include "options.h"
 #include "render.h"
 
+#define STOLEN_TOLD 1.0 /* percent */
+
 /* Three digits that count, thousands apart. */
 static const char *number(double v, char text[32])
 {
@@ -138,6 +140,9 @@ void print_row(const struct shared_row *result)
 		print_figure(&result->figures[i]);
 	if (*result->error)
 		printf("  failed: %s\n", result->error);
+	if (result->stolen_percent >= STOLEN_TOLD)
+		printf("  (this machine's host took %.1f %% of its CPUs' time meanwhile)\n",
+		       result->stolen_percent);
 	fflush(stdout);
 }
 
@@ -219,6 +224,7 @@ int print_json(const struct tool *tool, const struct bench *bench, const struct 
 		for (uint32_t k = 0; k < results[i].count; k++)
 			json_array_append_new(figures, figure_json(&results[i].figures[k]));
 		json_object_set_new(o, "figures", figures);
+		json_object_set_new(o, "stolen_percent", real(results[i].stolen_percent));
 		if (*results[i].error)
 			render_text(o, "error", results[i].error);
 		json_array_append_new(list, o);
