@@ -5,6 +5,7 @@
  *
  * Nothing is timed: a loop runs until a call tells it to stop, so what ended before that ended beside it.
  */
+#include <dirent.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -253,6 +255,47 @@ static void test_what_a_waiter_starts_has_whole_slices(void **state)
 	sb_session_close(waits);
 }
 
+/* How many threads of pid have shorter slices than ordinary ones, and the shortest of these. */
+static unsigned short_slices(pid_t pid, uint64_t *ret_least)
+{
+	unsigned count = 0;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	dir = opendir(path);
+	assert_non_null(dir);
+	*ret_least = whole;
+	for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+		uint64_t slice = *e->d_name == '.' ? 0 : slice_of(atoi(e->d_name));
+
+		if (slice == 0 || slice >= whole)
+			continue;
+		count++;
+		*ret_least = slice < *ret_least ? slice : *ret_least;
+	}
+	closedir(dir);
+	return count;
+}
+
+/* Else, where they share a CPU, the caller may hear of its owner's death when that has freed its memory. */
+static void test_who_waits_goes_before_who_dies(void **state)
+{
+	struct fixture *f = *state;
+	sb_session *s = fixture_session(f->bridge, "waits", SB_DESIGNATED_DEDICATED);
+	sb_session_info info = { .size = sizeof(info) };
+	uint64_t keepers, mine;
+
+	assert_ok(sb_call(s, "time:sleep", sb_args("d", 0.1), NULL));
+	mine = slice_of(0);
+	assert_ok(sb_session_get_info(s, &info));
+	sb_session_close(s);
+	if (mine >= whole)
+		skip(); /* an earlier kernel */
+	assert_true(short_slices(info.designated_pid, &keepers) > 0);
+	assert_true(mine < keepers);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -262,6 +305,7 @@ int main(void)
 		IN_FIXTURE(test_35_calls_that_wait_run_at_once),
 		IN_FIXTURE(test_35_calls_that_wait_run_at_once_beside_a_loop),
 		IN_FIXTURE(test_what_a_waiter_starts_has_whole_slices),
+		IN_FIXTURE(test_who_waits_goes_before_who_dies),
 	};
 
 	whole = slice_of(0);
