@@ -19,9 +19,7 @@
 #define PATIENCE_NS UINT64_C(200000) /* for the next call of a caller that has its turn */
 /* Callers: then a turn comes later than a caller's first look at what became of its call. */
 #define LONG_QUEUE 64u
-/* Up to so many have no turns: the kernel shares the CPUs among their callers well enough. */
-#define FEW_LANES 16u
-#define WORDS     (SB__LANES_MAX / 64)
+#define WORDS      (SB__LANES_MAX / 64)
 
 /* ── aside ── */
 

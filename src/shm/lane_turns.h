@@ -12,8 +12,8 @@
 
 #include "mailbox_impl.h"
 
-#define SB__FEW_LANES \
-	16u /* up to so many have no turns: the kernel shares the CPUs among their callers well enough */
+/* Up to so many have no turns: the kernel shares the CPUs among their callers well enough. */
+#define SB__FEW_LANES 16u
 
 static inline bool sb__turns_possible(struct sb__mailbox *m)
 {
