@@ -23,8 +23,8 @@
 #include "fixture.h"
 
 #define CALLERS 7
-/* Of each, after a first one. Many, for a thread may wait for the GIL through dozens of others' turns: its place among those
- * that wait is lost with each 5 ms that it waits in vain. */
+/* Of each, after a first one. Many, for on a busy machine single calls were seen to take 140 to 265 ms while others had dozens;
+ * probably their threads wait for the GIL, where each 5 ms in vain costs a thread its place. */
 #define CALLS 30
 #define LOOPS 2
 
