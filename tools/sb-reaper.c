@@ -31,8 +31,9 @@
 #define RESCAN_MS      250   /* how soon a process that just attached is watched */
 #define WATCHED_MAX \
 	512 /* pidfds: half of the usual limit of descriptors; whether others live is asked 4 times a second */
-#define AWAIT_MS 1000         /* how often --wait looks for the bridge */
-#define STAMP    "files-pass" /* in the boot directory: when files were last looked through, as its mtime */
+#define ALONE_MAX 8    /* after so many that died at once each is tidied after alone, before the whole pass */
+#define AWAIT_MS  1000 /* how often --wait looks for the bridge */
+#define STAMP     "files-pass" /* in the boot directory: when files were last looked through, as its mtime */
 
 static struct tool_common common = TOOL_COMMON_INIT;
 static bool once, dry_run, await_bridge;
@@ -234,6 +235,8 @@ struct reaper {
 	struct sb__bridge_dir dir;
 	struct sb__store *store; /* NULL: none open */
 	struct sb__watch *watch;
+	unsigned alone;       /* how many deaths of this wake-up were tidied after alone */
+	int alone_status;     /* what came of telling of them */
 	uint64_t files_ms;    /* sb__now_ms() of the next file pass */
 	uint64_t watchdog_ms; /* how often the service manager wants to hear of us; 0: never */
 	uint64_t told_ms;     /* sb__now_ms() when it last did */
@@ -242,27 +245,37 @@ struct reaper {
 	int signals;
 };
 
+static struct sb__sweep_options pass_options(struct pass *pass)
+{
+	return (struct sb__sweep_options){
+		.dry_run = dry_run, .budget_ms = (uint32_t)budget_ms, .report = report, .arg = pass
+	};
+}
+
+static void summarize(struct pass *pass, bool always)
+{
+	if (pass->status != TOOL_EXIT_OK || common.quiet ||
+	    (!always && sb__sweep_actions(&pass->result) == 0 && pass->result.failed == 0))
+		return;
+	if (common.json)
+		pass->status = summary_json(&pass->result);
+	else if (!common.no_legend)
+		summary_text(&pass->result);
+}
+
 /* One pass; files: also what costs by the number of files. Returns an exit status. */
 static int make_pass(struct reaper *reaper, bool files, bool summary, struct sb__sweep_result *ret)
 {
 	struct pass pass = { .status = TOOL_EXIT_OK };
-	struct sb__sweep_options options = { .dry_run = dry_run,
-		                             .files = files,
-		                             .budget_ms = (uint32_t)budget_ms,
-		                             .report = report,
-		                             .arg = &pass };
-	int r = sb__reaper_sweep(reaper->store, &reaper->dir, &options, &pass.result);
+	struct sb__sweep_options options = pass_options(&pass);
+	int r;
 
+	options.files = files;
+	r = sb__reaper_sweep(reaper->store, &reaper->dir, &options, &pass.result);
 	*ret = pass.result;
 	if (r < 0)
 		return tool_report(&tool, sb_last_error());
-	if (pass.status == TOOL_EXIT_OK && !common.quiet &&
-	    (summary || sb__sweep_actions(&pass.result) > 0 || pass.result.failed > 0)) {
-		if (common.json)
-			pass.status = summary_json(&pass.result);
-		else if (!common.no_legend)
-			summary_text(&pass.result);
-	}
+	summarize(&pass, summary);
 	if (pass.status != TOOL_EXIT_OK)
 		return pass.status;
 	return pass.result.damaged ? TOOL_EXIT_CORRUPT : TOOL_EXIT_OK;
@@ -331,6 +344,24 @@ static int slice_ms(const struct reaper *reaper, uint64_t left_ms)
 	return (int)slice;
 }
 
+/* Who is seen to die is tidied after at once: the pass that follows asks about every process first, and tells what goes wrong
+ * here, too. Where many die at once, it is the quicker. */
+static void tidy_after(void *arg, uint32_t slot, uint32_t generation)
+{
+	struct reaper *reaper = arg;
+	struct pass pass = { .status = TOOL_EXIT_OK };
+	struct sb__identity dead = { .slot = slot, .generation = generation };
+	struct sb__sweep_options options = pass_options(&pass);
+
+	if (dry_run || reaper->alone++ >= ALONE_MAX)
+		return;
+	options.only = &dead;
+	if (sb__reaper_sweep(reaper->store, &reaper->dir, &options, &pass.result) == 0)
+		summarize(&pass, false);
+	if (pass.status != TOOL_EXIT_OK)
+		reaper->alone_status = pass.status;
+}
+
 /* Until the time is over or a process of the bridge dies: true; a signal: false. */
 static bool wait_for_work(struct reaper *reaper, uint64_t timeout_ms)
 {
@@ -341,9 +372,10 @@ static bool wait_for_work(struct reaper *reaper, uint64_t timeout_ms)
 		bool dead = sb__watch_update(reaper->watch, reaper->store, &reaper->dir);
 		enum sb__watch_result result;
 
+		reaper->alone = 0;
 		result = sb__watch_wait(reaper->watch, reaper->signals,
-		                        dead || now >= until_ms ? 0 : slice_ms(reaper, until_ms - now), NULL,
-		                        NULL);
+		                        dead || now >= until_ms ? 0 : slice_ms(reaper, until_ms - now),
+		                        tidy_after, reaper);
 		notify_alive(reaper);
 		if (result == SB__WATCH_FD)
 			return false;
@@ -382,6 +414,8 @@ static int keep_tidy(struct reaper *reaper)
 			return sb__fail(SB_ENOBRIDGE, "the bridge in %s was removed", reaper->dir.path);
 		}
 		status = make_pass(reaper, files, false, &result);
+		if (status == TOOL_EXIT_OK)
+			status = reaper->alone_status;
 		if (status != TOOL_EXIT_OK && status != TOOL_EXIT_CORRUPT) {
 			reaper->gone = await_bridge; /* removed under the pass, most likely: look again */
 			return status;

@@ -130,6 +130,26 @@ static int read_boot_id(uint8_t id[16])
 	return 0;
 }
 
+/* By the inode of /proc/thread-self/ns/pid, which takes the kernel as long as all else that a verdict asks for. A process stays
+ * in the namespace that it was made in (setns() and unshare() are about its children: pid_namespaces(7)). */
+static int read_pid_ns(uint64_t *ret)
+{
+	static _Atomic uint64_t known_epoch, known;
+	uint64_t epoch = sb__fork_epoch();
+	struct stat ns;
+	int rc;
+
+	if (atomic_load_explicit(&known_epoch, memory_order_acquire) != epoch) {
+		rc = sb__os_statat(AT_FDCWD, "/proc/thread-self/ns/pid", &ns);
+		if (rc != 0)
+			return rc;
+		atomic_store_explicit(&known, (uint64_t)ns.st_ino, memory_order_relaxed);
+		atomic_store_explicit(&known_epoch, epoch, memory_order_release);
+	}
+	*ret = atomic_load_explicit(&known, memory_order_relaxed);
+	return 0;
+}
+
 static void read_program(char *program, size_t size)
 {
 	char path[4096];
@@ -151,16 +171,11 @@ static int fail_proc(int rc)
 
 int sb__identity_place(uint8_t ret_boot_id[16], uint64_t *ret_pid_ns)
 {
-	struct stat ns;
-	int rc = ret_pid_ns ? sb__os_statat(AT_FDCWD, "/proc/thread-self/ns/pid", &ns) : 0;
+	int rc = ret_pid_ns ? read_pid_ns(ret_pid_ns) : 0;
 
 	if (rc == 0)
 		rc = read_boot_id(ret_boot_id);
-	if (rc != 0)
-		return fail_proc(rc);
-	if (ret_pid_ns)
-		*ret_pid_ns = (uint64_t)ns.st_ino;
-	return 0;
+	return rc == 0 ? 0 : fail_proc(rc);
 }
 
 int sb__identity_self(struct sb__identity *ret)
@@ -190,7 +205,7 @@ int sb__identity_self(struct sb__identity *ret)
 
 /* ── liveness ── */
 
-/* Facts about this process that a verdict compares with; read anew, a process may change namespace. */
+/* Facts about this process that a verdict compares with. */
 struct vantage {
 	uint8_t boot_id[16];
 	uint64_t pid_ns;
@@ -200,13 +215,9 @@ struct vantage {
 static struct vantage look_around(void)
 {
 	struct vantage here = { .has_boot_id = false };
-	struct stat ns;
 
 	here.has_boot_id = read_boot_id(here.boot_id) == 0;
-	if (sb__os_statat(AT_FDCWD, "/proc/thread-self/ns/pid", &ns) == 0) {
-		here.pid_ns = (uint64_t)ns.st_ino;
-		here.has_pid_ns = true;
-	}
+	here.has_pid_ns = read_pid_ns(&here.pid_ns) == 0;
 	return here;
 }
 

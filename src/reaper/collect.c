@@ -377,9 +377,9 @@ static int look_into_mailboxes(struct collecting *c)
 		return sb__fail_memory("the reaper's view of lanes");
 	for (size_t i = 0; i < c->sessions.count && r >= 0; i++) {
 		struct sb__seen_session *session = &sessions[i];
-		struct sb__mailbox *mailbox;
+		struct sb__visitor *visitor = c->options->visitor;
 
-		r = sb__mailbox_attach(c->dir->mailbox, session->incarnation, &mailbox);
+		r = sb__visitor_enter(visitor, session->incarnation);
 		if (r == SB_ERELEASED) {
 			r = 0;
 			continue;
@@ -389,12 +389,11 @@ static int look_into_mailboxes(struct collecting *c)
 			continue;
 		}
 		session->has_mailbox = true;
-		session->last_access_ms = sb__load(&sb__mailbox_control(mailbox)->last_access_ms);
+		session->last_access_ms = sb__visitor_last_access(visitor, session->incarnation);
 		if (!is_dead(c, session->designated.slot, session->designated.generation))
-			r = look_at_lanes(c, session->uid, mailbox, &views);
+			r = look_at_lanes(c, session->uid, visitor->mailbox, &views);
 		if (r < 0)
 			r = r == SB_ERELEASED ? 0 : unread(c, session, r);
-		sb__mailbox_detach(mailbox);
 	}
 	free(views.items);
 	return r;

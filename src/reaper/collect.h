@@ -5,6 +5,7 @@
 
 #include "bridge_dir.h"
 #include "plan.h"
+#include "visit.h"
 
 struct sb__collect_options {
 	bool files; /* list files too, which costs by how many there are, not by what died */
@@ -12,6 +13,8 @@ struct sb__collect_options {
 		*only;        /* what hangs on this process, if it is dead, and nothing else; NULL: all */
 	uint64_t deadline_ms; /* sb__now_ms() after which no further dead process is gathered; 0: none */
 	uint32_t dead_max;    /* gather so many dead processes, from anywhere among them; 0: all */
+	struct sb__visitor *
+		visitor; /* to look into mailboxes with; where only one was entered, it is still there afterwards */
 };
 
 /*

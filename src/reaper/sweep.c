@@ -36,10 +36,9 @@ struct sweep {
 	const struct sb__bridge_dir *dir;
 	const struct sb__sweep_options *options;
 	struct sb__sweep_result *result;
-	uint64_t deadline_ms;        /* 0: none */
-	struct sb__events events;    /* mapped at the first action */
-	struct sb__mailbox *mailbox; /* attached last: many dead processes often had lanes in the same one */
-	uint64_t incarnation;        /* its */
+	uint64_t deadline_ms;       /* 0: none */
+	struct sb__events events;   /* mapped at the first action */
+	struct sb__visitor visitor; /* many dead processes often had lanes in the same mailbox */
 };
 
 uint32_t sb__sweep_actions(const struct sb__sweep_result *result)
@@ -100,45 +99,24 @@ static void report(struct sweep *s, const struct sb__verdict *v)
 
 static int finish(struct sweep *s, uint64_t incarnation, enum sb__mailbox_state state)
 {
-	sb__visit_end(s->dir->mailbox, s->dir->bell, incarnation, state);
+	sb__visitor_end(&s->visitor, incarnation, state);
 	SB_POINT("sweep.told");
 	return sb__mailbox_unlink(s->dir->mailbox, incarnation);
 }
 
 /* ── one function per kind: 1 done, 0 there was nothing to do any more, or an error ── */
 
-static void leave_mailbox(struct sweep *s)
-{
-	if (s->mailbox)
-		sb__mailbox_detach(s->mailbox);
-	s->mailbox = NULL;
-}
-
-static int enter_mailbox(struct sweep *s, uint64_t incarnation)
-{
-	int r;
-
-	if (s->mailbox && s->incarnation == incarnation)
-		return 0;
-	leave_mailbox(s);
-	r = sb__mailbox_attach(s->dir->mailbox, incarnation, &s->mailbox);
-	s->incarnation = incarnation;
-	if (r < 0)
-		s->mailbox = NULL;
-	return r;
-}
-
 static int reclaim_lanes(struct sweep *s, struct sb__verdict *v)
 {
-	int r = enter_mailbox(s, v->incarnation);
+	int r = sb__visitor_enter(&s->visitor, v->incarnation);
 
 	if (r == 0)
-		r = sb__mailbox_map_lanes(s->mailbox);
+		r = sb__mailbox_map_lanes(s->visitor.mailbox);
 	if (r == SB_ERELEASED)
 		return 0;
 	if (r < 0)
 		return r;
-	v->count = sb__mailbox_reclaim(s->mailbox, v->slot, v->generation, false);
+	v->count = sb__mailbox_reclaim(s->visitor.mailbox, v->slot, v->generation, false);
 	return v->count > 0;
 }
 
@@ -186,7 +164,7 @@ static int release_ownerless(struct sweep *s, const struct sb__verdict *v)
  * nobody attaches to it any more; the last access, which only it knew, is filed before that. */
 static int orphan_session(struct sweep *s, const struct sb__verdict *v)
 {
-	uint64_t used_ms = sb__visit_last_access(s->dir->mailbox, v->incarnation);
+	uint64_t used_ms = sb__visitor_last_access(&s->visitor, v->incarnation);
 	int r = sb__store_session_orphan(s->store, v->session_id, v->incarnation);
 
 	if (r != 1)
@@ -202,7 +180,7 @@ static int orphan_session(struct sweep *s, const struct sb__verdict *v)
 static int expire_session(struct sweep *s, const struct sb__verdict *v)
 {
 	struct sb__session_rec rec;
-	uint64_t used_ms = sb__visit_last_access(s->dir->mailbox, v->incarnation);
+	uint64_t used_ms = sb__visitor_last_access(&s->visitor, v->incarnation);
 	int r = sb__store_session_expire(s->store, v->session_id, v->uid,
 	                                 used_ms ? used_ms : v->last_access_ms, sb__now_ms(), &rec);
 
@@ -220,9 +198,9 @@ static void tell_by_grave(struct sweep *s, uint64_t incarnation)
 	int r = sb__store_grave(s->store, incarnation, &grave);
 
 	if (r != 1 || grave.reason != SB__END_OWNER_DIED)
-		sb__visit_end(s->dir->mailbox, s->dir->bell, incarnation,
-		              r == 1 && grave.reason == SB__END_EXPIRED ? SB__MAILBOX_EXPIRED
-		                                                        : SB__MAILBOX_RELEASED);
+		sb__visitor_end(&s->visitor, incarnation,
+		                r == 1 && grave.reason == SB__END_EXPIRED ? SB__MAILBOX_EXPIRED
+		                                                          : SB__MAILBOX_RELEASED);
 }
 
 /*
@@ -449,10 +427,15 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
                      const struct sb__sweep_options *options, struct sb__sweep_result *ret)
 {
 	uint64_t start_ms = sb__now_ms();
+	struct sweep s = { .store = store,
+		           .dir = dir,
+		           .options = options,
+		           .result = ret,
+		           .visitor = { .mailbox_dir = dir->mailbox, .bell_dir = dir->bell } };
 	struct sb__collect_options collect = { .files = options->files,
 		                               .only = options->only,
-		                               .dead_max = options->dead_max };
-	struct sweep s = { .store = store, .dir = dir, .options = options, .result = ret };
+		                               .dead_max = options->dead_max,
+		                               .visitor = &s.visitor };
 	struct sb__reaper_snapshot snapshot;
 	struct sb__plan plan = { .verdicts = NULL };
 	int r;
@@ -483,13 +466,13 @@ int sb__reaper_sweep(struct sb__store *store, const struct sb__bridge_dir *dir,
 			drop_holds(&s, &plan);
 	} else if (r == 0) {
 		execute_plan(&s, &plan);
-		leave_mailbox(&s);
 		report_many(&s, SB__VERDICT_READERS_CLEARED, sb__store_check_readers(store),
 		            "their processes are dead");
 		if (options->files)
 			report_many(&s, SB__VERDICT_FILE_REMOVED, sb__store_sweep_temporary(dir->boot),
 			            "stores that were never finished");
 	}
+	sb__visitor_leave(&s.visitor);
 	ret->visited = snapshot.visited;
 	sb__events_close(&s.events);
 	sb__plan_free(&plan);

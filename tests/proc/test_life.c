@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -454,6 +455,45 @@ static void test_zombie_main_thread_is_alive(void **state)
 	kill_and_reap(pid);
 }
 
+/* ── pid namespace ── */
+
+static uint64_t own_namespace(void)
+{
+	uint8_t boot_id[16];
+	uint64_t ns = 0;
+
+	return sb__identity_place(boot_id, &ns) == 0 ? ns : 0;
+}
+
+/* Only what is forked after unshare() is in the other one; it knew its parent's. */
+static int enter_another(void *arg)
+{
+	uint64_t mine = own_namespace();
+	pid_t pid;
+
+	(void)arg;
+	if (unshare(CLONE_NEWPID))
+		return 77;
+	if (mine == 0 || own_namespace() != mine)
+		return 1;
+	pid = fork();
+	if (pid == 0)
+		_exit(own_namespace() == 0 ? 2 : own_namespace() == mine ? 3 : 0);
+	return fixture_wait(pid);
+}
+
+static void test_namespace_is_ones_own(void **state)
+{
+	int status = fixture_wait(fixture_fork(enter_another, NULL));
+
+	(void)state;
+	if (status == 77) {
+		print_message("skipped: a pid namespace needs root\n");
+		skip();
+	}
+	assert_int_equal(status, 0);
+}
+
 /* ── fork epoch ── */
 
 static int epoch_grew(void *arg)
@@ -535,6 +575,7 @@ int main(void)
 		IN_PLACE(test_verdicts_without_a_process),
 		IN_PLACE(test_eperm_is_not_death),
 		IN_PLACE(test_zombie_main_thread_is_alive),
+		cmocka_unit_test(test_namespace_is_ones_own),
 		cmocka_unit_test(test_epoch_grows_in_forked_children),
 		cmocka_unit_test(test_epoch_grows_after_raw_clone),
 		IN_PLACE(test_random_differs_after_fork),

@@ -235,6 +235,54 @@ static void a_death_is_noticed_at_once_and_explained(void **state)
 	child_kill(&survivor, true);
 }
 
+static int only_attach(struct hand *hand, void *arg)
+{
+	(void)hand;
+	(void)arg;
+	return 0;
+}
+
+/* What the first pass that did anything looked at. */
+static json_int_t first_visited(struct world *w)
+{
+	FILE *f = fopen(w->out, "r");
+	char line[4096];
+	json_int_t visited = -1;
+
+	assert_non_null(f);
+	while (visited < 0 && fgets(line, sizeof(line), f)) {
+		json_t *o = json_loads(line, 0, NULL);
+
+		if (o && strcmp(json_string_value(json_object_get(o, "action")), "summary") == 0)
+			visited = json_integer_value(json_object_get(o, "visited"));
+		json_decref(o);
+	}
+	fclose(f);
+	return visited;
+}
+
+/* However many others there are: a pass over all of them looks at each. */
+static void who_dies_is_tidied_after_before_others_are_looked_at(void **state)
+{
+	struct world *w = *state;
+	struct child others[12], dies;
+
+	open_bridge(w);
+	for (unsigned i = 0; i < 12; i++)
+		assert_ok(child_start(&others[i], w->bridge, only_attach, NULL));
+	assert_ok(child_start(&dies, w->bridge, serve, (char *)"dies"));
+	start_daemon(w, "3600", NULL, NULL);
+	hears(w, "READY=1");
+	usleep(600000); /* long enough to be watched */
+	child_kill(&dies, true);
+	until_attached(w, 12);
+	json_decref(await_action(w, "summary", 0));
+	assert_in_range(first_visited(w), 1, 11);
+	ends_by(w, SIGTERM);
+	for (unsigned i = 0; i < 12; i++)
+		child_kill(&others[i], true);
+}
+
 static void the_service_manager_is_kept_informed(void **state)
 {
 	struct world *w = *state;
@@ -298,6 +346,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_death_is_noticed_at_once_and_explained, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_dies_is_tidied_after_before_others_are_looked_at, setup,
+		                                teardown),
 		cmocka_unit_test_setup_teardown(the_service_manager_is_kept_informed, setup, teardown),
 		cmocka_unit_test_setup_teardown(it_waits_for_a_bridge_and_for_the_next_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(files_are_looked_through_when_it_is_time, setup, teardown),
