@@ -29,7 +29,10 @@ SUITES = {
                    "SIGKILL at each instruction of an operation, under ptrace; then the same"),
     "faults": ("tests/crash/test_faults.c", "./dev crash",
                "each system call and allocation of an operation fails in turn: the right error, nothing left behind"),
-    "simulation": ("tests/sim/test_histories.c", "SB_SIM_HISTORIES=1000000 build/dev/bin/tests/sim-test_histories",
+    "simulation": ("tests/sim/test_histories.c", # in two halves, one beside the other
+                   "SB_SIM_HISTORIES=500000 SB_SIM_FIRST=100000000 build/dev/bin/tests/sim-test_histories & "
+                   "SB_SIM_HISTORIES=500000 SB_SIM_FIRST=101000000 build/dev/bin/tests/sim-test_histories; "
+                   "status=$?; wait $! && exit $status",
                    "random histories of many processes in one, with deaths, pauses and clock jumps, against the contract's model"),
     "interleavings": ("tests/sim/test_interleavings.c", "build/dev/bin/tests/sim-test_interleavings",
                       "the lane's code in every order of a few threads' steps"),
