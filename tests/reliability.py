@@ -32,12 +32,13 @@ SUITES = {
     "simulation": ("tests/sim/test_histories.c", # in two halves, one beside the other
                    "SB_SIM_HISTORIES=500000 SB_SIM_FIRST=100000000 build/dev/bin/tests/sim-test_histories & "
                    "SB_SIM_HISTORIES=500000 SB_SIM_FIRST=101000000 build/dev/bin/tests/sim-test_histories; "
-                   "status=$?; wait $! && exit $status",
+                   "status=$?; wait $! && [ $status = 0 ]",
                    "random histories of many processes in one, with deaths, pauses and clock jumps, against the contract's model"),
     "interleavings": ("tests/sim/test_interleavings.c", "build/dev/bin/tests/sim-test_interleavings",
                       "the lane's code in every order of a few threads' steps"),
     "fuzz": ("tests/fuzz/run.py", "./dev fuzz --fast",
-             "libFuzzer on what comes from other processes and from files; executions of all recorded runs (tests/fuzz/tally.txt)"),
+             "libFuzzer on what comes from other processes and from files; executions of all recorded runs (tests/fuzz/tally.txt), and "
+             "inputs that crashed: each is mended, and kept in the corpus as fixed-..."),
     "replay": ("tests/fuzz/replay.c", "ctest --test-dir build/dev -V -L fuzz", "the kept fuzz corpora, again"),
     "scribble": ("tests/proc/test_scribble.c", "build/dev/bin/tests/proc-test_scribble",
                  "a process writes random bytes over its lane and over the mailbox of a running owner; bystanders' calls"),

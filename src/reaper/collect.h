@@ -13,8 +13,7 @@ struct sb__collect_options {
 		*only;        /* what hangs on this process, if it is dead, and nothing else; NULL: all */
 	uint64_t deadline_ms; /* sb__now_ms() after which no further dead process is gathered; 0: none */
 	uint32_t dead_max;    /* gather so many dead processes, from anywhere among them; 0: all */
-	struct sb__visitor *
-		visitor; /* to look into mailboxes with; where only one was entered, it is still there afterwards */
+	struct sb__visitor *visitor; /* to look into mailboxes with; stays in the last that was entered */
 };
 
 /*

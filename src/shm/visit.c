@@ -19,8 +19,6 @@ int sb__visitor_enter(struct sb__visitor *visitor, uint64_t incarnation)
 	sb__visitor_leave(visitor);
 	r = sb__mailbox_attach(visitor->mailbox_dir, incarnation, &visitor->mailbox);
 	visitor->incarnation = incarnation;
-	if (r < 0)
-		visitor->mailbox = NULL;
 	return r;
 }
 

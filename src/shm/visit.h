@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Visits to the mailbox of an incarnation that the caller is not attached to. All are fine if it is gone. */
+/* Visits to the mailbox of an incarnation that the caller is not attached to. All but entering are fine if it is gone. */
 #ifndef SB_SHM_VISIT_H
 #define SB_SHM_VISIT_H
 

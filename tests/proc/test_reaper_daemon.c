@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -51,20 +52,23 @@ static void start_daemon(struct world *w, const char *interval, const char *watc
 	assert_true(w->daemon > 0);
 }
 
+static bool hears_next(struct world *w, const char *text)
+{
+	char message[256];
+	ssize_t n;
+
+	assert_int_equal(sb__os_poll_fd(w->socket, 10000), 1);
+	n = recv(w->socket, message, sizeof(message) - 1, 0);
+	assert_true(n > 0);
+	message[n] = '\0';
+	return strstr(message, text) != NULL;
+}
+
 /* The next message that has text in it; the others are dropped. */
 static void hears(struct world *w, const char *text)
 {
-	for (;;) {
-		char message[256];
-		ssize_t n;
-
-		assert_int_equal(sb__os_poll_fd(w->socket, 10000), 1);
-		n = recv(w->socket, message, sizeof(message) - 1, 0);
-		assert_true(n > 0);
-		message[n] = '\0';
-		if (strstr(message, text))
-			return;
-	}
+	while (!hears_next(w, text))
+		;
 }
 
 static void ends_by(struct world *w, int signal)
@@ -271,9 +275,10 @@ static void who_dies_is_tidied_after_before_others_are_looked_at(void **state)
 	for (unsigned i = 0; i < 12; i++)
 		assert_ok(child_start(&others[i], w->bridge, only_attach, NULL));
 	assert_ok(child_start(&dies, w->bridge, serve, (char *)"dies"));
-	start_daemon(w, "3600", NULL, NULL);
+	start_daemon(w, "3600", "200000", NULL);
 	hears(w, "READY=1");
-	usleep(600000); /* long enough to be watched */
+	for (int i = 0; i < 2; i++) /* the first may come before it watches anybody */
+		hears(w, "WATCHDOG=1");
 	child_kill(&dies, true);
 	until_attached(w, 12);
 	json_decref(await_action(w, "summary", 0));
@@ -281,6 +286,55 @@ static void who_dies_is_tidied_after_before_others_are_looked_at(void **state)
 	ends_by(w, SIGTERM);
 	for (unsigned i = 0; i < 12; i++)
 		child_kill(&others[i], true);
+}
+
+/* poll() takes no more descriptors than the process may have. */
+static void it_stays_where_it_cannot_wait_for_deaths(void **state)
+{
+	struct world *w = *state;
+	struct rlimit few = { 5, 4096 };
+	struct child child[8];
+
+	open_bridge(w);
+	for (unsigned i = 0; i < 8; i++)
+		assert_ok(child_start(&child[i], w->bridge, only_attach, NULL));
+	start_daemon(w, "3600", "200000", NULL);
+	hears(w, "READY=1");
+	for (int i = 0; i < 2; i++)
+		hears(w, "WATCHDOG=1");
+	assert_int_equal(prlimit(w->daemon, RLIMIT_NOFILE, &few, NULL), 0);
+	usleep(500000); /* it cannot tell of itself meanwhile */
+	assert_int_equal(waitpid(w->daemon, NULL, WNOHANG), 0);
+	few.rlim_cur = few.rlim_max;
+	assert_int_equal(prlimit(w->daemon, RLIMIT_NOFILE, &few, NULL), 0);
+	child_kill(&child[0], true);
+	until_attached(w, 7);
+	ends_by(w, SIGTERM);
+	for (unsigned i = 1; i < 8; i++)
+		child_kill(&child[i], true);
+}
+
+static void a_failure_to_tell_is_told_once(void **state)
+{
+	struct world *w = *state;
+	struct child first, second;
+
+	open_bridge(w);
+	snprintf(w->out, sizeof(w->out), "/dev/full");
+	assert_ok(child_start(&first, w->bridge, only_attach, NULL));
+	assert_ok(child_start(&second, w->bridge, only_attach, NULL));
+	start_daemon(w, "3600", "200000", "--wait");
+	hears(w, "READY=1");
+	for (int i = 0; i < 2; i++)
+		hears(w, "WATCHDOG=1");
+	child_kill(&first, true);
+	hears(w, "STATUS=waiting for a bridge");
+	hears(w, "STATUS=tidying");
+	for (int i = 0; i < 5; i++)
+		assert_false(hears_next(w, "STATUS="));
+	assert_int_equal(attached(w), 1);
+	child_kill(&second, true);
+	until_attached(w, 0);
 }
 
 static void the_service_manager_is_kept_informed(void **state)
@@ -348,6 +402,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_death_is_noticed_at_once_and_explained, setup, teardown),
 		cmocka_unit_test_setup_teardown(who_dies_is_tidied_after_before_others_are_looked_at, setup,
 		                                teardown),
+		cmocka_unit_test_setup_teardown(it_stays_where_it_cannot_wait_for_deaths, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_failure_to_tell_is_told_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_service_manager_is_kept_informed, setup, teardown),
 		cmocka_unit_test_setup_teardown(it_waits_for_a_bridge_and_for_the_next_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(files_are_looked_through_when_it_is_time, setup, teardown),
