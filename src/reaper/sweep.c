@@ -180,9 +180,11 @@ static int orphan_session(struct sweep *s, const struct sb__verdict *v)
 static int expire_session(struct sweep *s, const struct sb__verdict *v)
 {
 	struct sb__session_rec rec;
+	uint64_t now_ms =
+		sb__now_ms(); /* before the look: it may be used while we are stopped between the two */
 	uint64_t used_ms = sb__visitor_last_access(&s->visitor, v->incarnation);
 	int r = sb__store_session_expire(s->store, v->session_id, v->uid,
-	                                 used_ms ? used_ms : v->last_access_ms, sb__now_ms(), &rec);
+	                                 used_ms ? used_ms : v->last_access_ms, now_ms, &rec);
 
 	SB_POINT("sweep.expired");
 	if (r == 1)

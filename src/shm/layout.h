@@ -229,7 +229,7 @@ _Static_assert(SB__LANES_FIRST << (SB__LANE_BLOCKS - 1) == SB__LANES_MAX, "layou
  * attention      | canceller, abandoner: add    | owner   | full             | a call runs on unwanted
  * ready_summary  | caller or; owner and         | owner   | full             | hides requests of the dead
  * ready[]        | caller or; owner and         | owner   | full             | the same
- * last_access_ms | caller, owner: store         | reaper  | none             | a few ms off
+ * last_access_ms | caller, owner: CAS, grows    | reaper  | full CAS         | a few ms off
  * counters       | owner: store (mirror)        | inspect | none             | stale at worst
  *
  * Law of the bits

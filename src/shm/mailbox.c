@@ -28,7 +28,8 @@
 #include "os_linux.h"
 #include "point.h"
 
-#define WHAT "the mailbox"
+#define TOUCH_TRIES 4 /* each that fails found another note, most likely a later one */
+#define WHAT        "the mailbox"
 
 /* ── mapping ── */
 
@@ -427,10 +428,18 @@ bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state)
 
 void sb__mailbox_touch(struct sb__mailbox *mailbox, uint64_t now_ms)
 {
+	sb__word *word = &mailbox->control->last_access_ms;
+	uint64_t last = sb__load(word);
+
 	/* The clock moves every few milliseconds; a store each call would drag the line from CPU to CPU for
 	 * nothing. */
-	if (sb__load(&mailbox->control->last_access_ms) != now_ms)
-		sb__store(&mailbox->control->last_access_ms, now_ms);
+	for (int tries = 0; last != now_ms && tries < TOUCH_TRIES; tries++) {
+		if (last > now_ms) /* we were stopped since we looked at the clock; or it is garbage */
+			now_ms = sb__now_coarse_ms();
+		if (sb__cas(word, last, now_ms))
+			return;
+		last = sb__load(word);
+	}
 }
 
 /* ── the lanes of the dead ── */

@@ -52,7 +52,8 @@ struct sb__mailbox_control_shm *sb__mailbox_control(struct sb__mailbox *mailbox)
 unsigned sb__mailbox_state(struct sb__mailbox *mailbox); /* one load */
 /* Ends it: CAS from serving; true if this call did. Wakes every parked caller. */
 bool sb__mailbox_end(struct sb__mailbox *mailbox, enum sb__mailbox_state state);
-void sb__mailbox_touch(struct sb__mailbox *mailbox, uint64_t now_ms); /* accessed: sb__now_coarse_ms() */
+/* Accessed at sb__now_coarse_ms(), read before. Whoever was stopped since then takes back nothing that others noted meanwhile. */
+void sb__mailbox_touch(struct sb__mailbox *mailbox, uint64_t now_ms);
 /* Its pages leave this process's page tables; they come back one by one with their next use. Any thread. */
 void sb__mailbox_unload(struct sb__mailbox *mailbox);
 

@@ -102,7 +102,12 @@ static struct sim_proc *some_proc(void)
 {
 	struct sim_proc *p = &sim.procs[sim_below(sim.proc_count)];
 
-	return p->dead || p->index == 0 ? NULL : p; /* the first is the reaper */
+	return p->dead ? NULL : p;
+}
+
+static bool is_reaper(const struct sim_proc *p)
+{
+	return p->index == 0;
 }
 
 /* Nobody ran: what was to end meanwhile runs on until now, which is a use. */
@@ -123,7 +128,7 @@ static void fault(void)
 	struct sim_proc *p = some_proc();
 	uint64_t kind = sim_below(20);
 
-	if (kind < 12 && p) {
+	if (kind < 12 && p && !is_reaper(p)) { /* that is only stopped */
 		kill_one(p);
 		if (sim_below(2))
 			app_start();

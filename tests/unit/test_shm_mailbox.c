@@ -182,6 +182,21 @@ static void unlink_takes_mailbox_and_rows(void **state)
 	assert_int_equal(sb__mailbox_unlink(world->mailbox_dir, WORLD_INCARNATION), 0);
 }
 
+/* A caller that was stopped between its look at the clock and its note. */
+static void touching_late_takes_nothing_back(void **state)
+{
+	struct shm_world *world = *state;
+	sb__word *last = &sb__mailbox_control(world->mailbox)->last_access_ms;
+	uint64_t noted = sb__now_coarse_ms();
+
+	sb__store(last, noted);
+	sb__mailbox_touch(world->mailbox, noted - 3000);
+	assert_in_range(sb__load(last), noted, sb__now_ms());
+	sb__store(last, UINT64_MAX); /* scribbled: nobody's time */
+	sb__mailbox_touch(world->mailbox, noted);
+	assert_in_range(sb__load(last), noted, sb__now_ms());
+}
+
 static void touching_moves_the_last_access(void **state)
 {
 	struct shm_world *world = *state;
@@ -673,6 +688,7 @@ int main(void)
 		TEST(bad_files_are_refused_each_with_its_code),
 		TEST(unlink_takes_mailbox_and_rows),
 		TEST(touching_moves_the_last_access),
+		TEST(touching_late_takes_nothing_back),
 		TEST(lanes_are_claimed_and_given_back),
 		TEST(a_lane_given_back_keeps_no_secrets),
 		TEST(a_thousand_lanes_and_then_all_of_them),
