@@ -61,9 +61,9 @@ uint64_t sim_load(const sb__word *w, const char *in)
 
 void sim_store(sb__word *w, uint64_t v, const char *in)
 {
+	(void)in;
 	sim_point(SIM_AT_STORE);
-	if (!seeded(SIM_BUG_UNTOUCHED, in, "sb__mailbox_touch"))
-		*w = v;
+	*w = v;
 }
 
 bool sim_cas(sb__word *w, uint64_t old, uint64_t new, const char *in)
@@ -74,7 +74,8 @@ bool sim_cas(sb__word *w, uint64_t old, uint64_t new, const char *in)
 		new = SB__WORD(SB__LANE_FREE, SB__WORD_SEQ(new) + 1, 0, 0);
 	if (seeded(SIM_BUG_KEEPS_BUSY, in, "settle") && SB__WORD_STATE(new) == SB__LANE_ABANDONED)
 		new = (new & ~(UINT64_C(0xf) << 60)) | (uint64_t)SB__LANE_IDLE << 60;
-	if (seeded(SIM_BUG_END_UNTOLD, in, "sb__mailbox_end") ||
+	if (seeded(SIM_BUG_UNTOUCHED, in, "sb__mailbox_touch") ||
+	    seeded(SIM_BUG_END_UNTOLD, in, "sb__mailbox_end") ||
 	    seeded(SIM_BUG_HOLD_UNTAKEN, in, "try_take") ||
 	    seeded(SIM_BUG_HOLD_OF_DEAD, in, "sb__holds_clear") ||
 	    seeded(SIM_BUG_LANE_OF_DEAD, in, "reclaim_lane"))
