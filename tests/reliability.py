@@ -40,7 +40,7 @@ SUITES = {
              "libFuzzer on what comes from other processes and from files; executions of all recorded runs (tests/fuzz/tally.txt), and "
              "inputs that crashed: each is mended, and kept in the corpus as fixed-..."),
     "replay": ("tests/fuzz/replay.c", "ctest --test-dir build/dev -V -L fuzz", "the kept fuzz corpora, again"),
-    "scribble": ("tests/proc/test_scribble.c", "build/dev/bin/tests/proc-test_scribble",
+    "scribble": ("tests/proc/test_scribble.c", "SB_SCRIBBLE_SECONDS=60 build/dev/bin/tests/proc-test_scribble",
                  "a process writes random bytes over its lane and over the mailbox of a running owner; bystanders' calls"),
     "secrets": ("tests/proc/test_secrets.c", "build/dev/bin/tests/proc-test_secrets", "tokens that show in core dumps"),
     "policy": ("tests/proc/test_policy_ways.c", "build/dev/bin/tests/proc-test_policy_ways",
