@@ -705,8 +705,8 @@ static void kill_viewer(const struct factory *victims, struct order *order, bool
 		*holds = find_holds();
 	n = holds_of_all(*holds);
 	must(n > 0, "the victim holds nothing");
-	slice = sb__os_slice_shorten(
-		SB__SLICE_WAITS_NS); /* else it sees what was done when whoever did it sleeps */
+	/* Else it would see what was done only when whoever did it sleeps. */
+	slice = sb__os_slice_shorten(SB__SLICE_WAITS_NS);
 	usleep(reaper ? 300000 : 2000);
 	killed_ns = now_ns();
 	kill(pid, SIGKILL);

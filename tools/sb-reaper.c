@@ -31,10 +31,9 @@
 #define RESCAN_MS      250   /* how soon a process that just attached is watched */
 #define WATCHED_MAX \
 	512 /* pidfds: half of the usual limit of descriptors; whether others live is asked 4 times a second */
-#define ALONE_MAX \
-	8 /* of those that died at once so many are tidied after alone, the others by the whole pass */
-#define AWAIT_MS 1000         /* how often --wait looks for the bridge */
-#define STAMP    "files-pass" /* in the boot directory: when files were last looked through, as its mtime */
+#define ALONE_MAX 8    /* of those that die at once are tidied after alone, the others by the whole pass */
+#define AWAIT_MS  1000 /* how often --wait looks for the bridge */
+#define STAMP     "files-pass" /* in the boot directory: when files were last looked through, as its mtime */
 
 static struct tool_common common = TOOL_COMMON_INIT;
 static bool once, dry_run, await_bridge;
@@ -237,7 +236,7 @@ struct reaper {
 	struct sb__store *store; /* NULL: none open */
 	struct sb__watch *watch;
 	unsigned alone;       /* how many deaths of this wake-up were tidied after alone */
-	int alone_status;     /* what came of telling of them, until the pass after that */
+	int alone_status;     /* what came of telling of them */
 	uint64_t files_ms;    /* sb__now_ms() of the next file pass */
 	uint64_t watchdog_ms; /* how often the service manager wants to hear of us; 0: never */
 	uint64_t told_ms;     /* sb__now_ms() when it last did */
@@ -264,13 +263,14 @@ static void summarize(struct pass *pass, bool always)
 		summary_text(&pass->result);
 }
 
-/* One pass; files: also what costs by the number of files. Returns an exit status. */
+/* One pass; files: also what costs by the number of files. Returns an exit status, of telling of deaths before it, too. */
 static int make_pass(struct reaper *reaper, bool files, bool summary, struct sb__sweep_result *ret)
 {
-	struct pass pass = { .status = TOOL_EXIT_OK };
+	struct pass pass = { .status = reaper->alone_status };
 	struct sb__sweep_options options = pass_options(&pass);
 	int r;
 
+	reaper->alone_status = TOOL_EXIT_OK;
 	options.files = files;
 	r = sb__reaper_sweep(reaper->store, &reaper->dir, &options, &pass.result);
 	*ret = pass.result;
@@ -379,7 +379,7 @@ static bool wait_for_work(struct reaper *reaper, uint64_t timeout_ms)
 		                        dead || now >= until_ms ? 0 : slice_ms(reaper, until_ms - now),
 		                        tidy_after, reaper);
 		notify_alive(reaper);
-		if (result == SB__WATCH_FD && sb__os_poll_fd(reaper->signals, 0) != 0)
+		if (result == SB__WATCH_FD)
 			return false;
 		if (dead || result == SB__WATCH_DEATH || sb__now_ms() >= until_ms)
 			return true;
@@ -401,15 +401,6 @@ static int start_waiting(struct reaper *reaper)
 	return 0;
 }
 
-/* That of a pass, or of telling of deaths before it, if that went wrong. */
-static int worse_status(int status, struct reaper *reaper)
-{
-	int alone = reaper->alone_status;
-
-	reaper->alone_status = TOOL_EXIT_OK;
-	return alone != TOOL_EXIT_OK ? alone : status;
-}
-
 /* Passes until a signal (TOOL_EXIT_OK), a failure, or the bridge is gone. */
 static int keep_tidy(struct reaper *reaper)
 {
@@ -425,8 +416,6 @@ static int keep_tidy(struct reaper *reaper)
 			return sb__fail(SB_ENOBRIDGE, "the bridge in %s was removed", reaper->dir.path);
 		}
 		status = make_pass(reaper, files, false, &result);
-		if (status == TOOL_EXIT_OK || status == TOOL_EXIT_CORRUPT)
-			status = worse_status(status, reaper);
 		if (status != TOOL_EXIT_OK && status != TOOL_EXIT_CORRUPT) {
 			reaper->gone = await_bridge; /* removed under the pass, most likely: look again */
 			return status;

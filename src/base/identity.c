@@ -130,8 +130,9 @@ static int read_boot_id(uint8_t id[16])
 	return 0;
 }
 
-/* By the inode of /proc/thread-self/ns/pid, which takes the kernel as long as all else that a verdict asks for. A process stays
- * in the namespace that it was made in (setns() and unshare() are about its children, which have epochs of their own: pid_namespaces(7)). */
+/* By the inode of /proc/thread-self/ns/pid, which takes the kernel as long as all else that a verdict asks for. A process
+ * stays in the namespace that it was made in: setns() and unshare() are about its children, which have epochs of their own
+ * (pid_namespaces(7)). */
 static int read_pid_ns(uint64_t *ret)
 {
 	static _Atomic uint64_t known_epoch, known;

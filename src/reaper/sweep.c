@@ -180,8 +180,8 @@ static int orphan_session(struct sweep *s, const struct sb__verdict *v)
 static int expire_session(struct sweep *s, const struct sb__verdict *v)
 {
 	struct sb__session_rec rec;
-	uint64_t now_ms =
-		sb__now_ms(); /* before the look: it may be used while we are stopped between the two */
+	/* The clock first: the session may be used while we are stopped between the two. */
+	uint64_t now_ms = sb__now_ms();
 	uint64_t used_ms = sb__visitor_last_access(&s->visitor, v->incarnation);
 	int r = sb__store_session_expire(s->store, v->session_id, v->uid,
 	                                 used_ms ? used_ms : v->last_access_ms, now_ms, &rec);

@@ -19,7 +19,7 @@
 #include "identity.h"
 #include "os_linux.h"
 
-#define FAILED_NS UINT64_C(100000000) /* between tries of a poll() that fails */
+#define FAILED_MS 100 /* between tries of a poll() that fails */
 
 struct sb__watch {
 	struct {
@@ -135,8 +135,10 @@ enum sb__watch_result sb__watch_wait(struct sb__watch *watch, int fd, int timeou
 	if (err == -EINTR)
 		return SB__WATCH_TIMEOUT;
 	if (err < 0) { /* no memory, or more than RLIMIT_NOFILE by now: sweeps find the dead, too */
-		sb__os_sleep(FAILED_NS);
-		return SB__WATCH_FD;
+		err = sb__os_poll_fd(fd, FAILED_MS);
+		if (err < 0)
+			sb__os_sleep((uint64_t)FAILED_MS * 1000000);
+		return err > 0 ? SB__WATCH_FD : SB__WATCH_TIMEOUT;
 	}
 	for (nfds_t i = 1; i < count; i++) {
 		uint32_t slot = watch->polled_slots[i];

@@ -23,8 +23,8 @@ bool sb__watch_add(struct sb__watch *watch, const struct sb__identity *identity,
 bool sb__watch_update(struct sb__watch *watch, struct sb__store *store, const struct sb__bridge_dir *dir);
 
 enum sb__watch_result { SB__WATCH_TIMEOUT, SB__WATCH_DEATH, SB__WATCH_FD };
-/* Until a watched process ends, fd is readable, or the time is over (-1: never). died, unless NULL, is told which. SB__WATCH_FD also,
- * after a moment, where the system cannot wait. */
+/* Until a watched process ends, fd is readable, or the time is over (-1: never). died, unless NULL, is told which. Where
+ * the system cannot wait for so many, it waits for fd alone, for a moment. */
 enum sb__watch_result sb__watch_wait(struct sb__watch *watch, int fd, int timeout_ms,
                                      void (*died)(void *arg, uint32_t slot, uint32_t generation), void *arg);
 
